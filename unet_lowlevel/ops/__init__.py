@@ -1,0 +1,1 @@
+"""The layers by hand. Each file has an op as a pure function and, where it owns variables, its `tf.Module`."""

@@ -1,0 +1,48 @@
+"""Variables and their first values.
+
+Every variable draws from a random stream of its own, named by the scope it is created in. So the same
+seed gives the same weights, whatever else the network holds and in whatever order it is built.
+"""
+
+import math
+import zlib
+
+import tensorflow as tf
+
+
+def he_normal(shape, fan_in: float, seed: tuple[int, int]) -> tf.Tensor:
+    """Draws weights = normal(mean 0, standard deviation sqrt(2 / fan_in)).
+
+    With it the activations keep their variance from layer to layer when half of them are cut off.
+
+    Args:
+        shape: of the filter.
+        fan_in: number of inputs that one output is the weighted sum of.
+        seed: two integers; the same seed gives the same values.
+
+    Returns:
+        float32 tensor of `shape`.
+
+    Reference: He et al. 2015, equation 10; Ronneberger et al. 2015, section 3.
+    """
+    return tf.random.stateless_normal(shape, seed, stddev=math.sqrt(2.0 / fan_in))
+
+
+def weight_variable(shape, fan_in: float, seed: int, name: str = "weight") -> tf.Variable:
+    """Creates a trainable float32 filter with He-normal values.
+
+    Args:
+        shape: [height, width, in_channels, out_channels] of a convolution, or
+            [height, width, out_channels, in_channels] of a transposed convolution.
+        fan_in: see `he_normal`; height * width * in_channels for a convolution.
+        seed: the network's seed; the current name scope selects the stream.
+        name: the last part of the variable's name.
+    """
+    scope = f"{tf.get_current_name_scope()}/{name}"
+    stream = zlib.crc32(scope.encode()) & 0x7FFFFFFF
+    return tf.Variable(he_normal(shape, fan_in, (seed, stream)), name=name)
+
+
+def bias_variable(channels: int, value: float = 0.0, name: str = "bias") -> tf.Variable:
+    """Creates a trainable float32 vector [channels], every entry `value`."""
+    return tf.Variable(tf.fill([channels], tf.constant(value, tf.float32)), name=name)

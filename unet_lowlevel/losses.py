@@ -1,0 +1,192 @@
+"""Losses, all from logits.
+
+Every function takes `labels` int [N, H, W] with values 0 ... classes - 1, `logits` float32
+[N, H, W, K] and returns a float32 scalar, lower for better. K = 1 stands for one kind of foreground:
+its probability is sigmoid(logits) and there are two classes. K >= 2 are K classes with softmax.
+
+In the equations p[n, i, k] is the probability of class k at pixel i of image n, and g[n, i, k] is 1
+where that is the true class, else 0. "Foreground" classes are all but class 0.
+"""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from unet_lowlevel.config import LossConfig
+
+Loss = Callable[..., tf.Tensor]
+
+
+def probabilities(logits: tf.Tensor) -> tf.Tensor:
+    """p = sigmoid(logits) for one channel, softmax(logits) over the channels otherwise; [N, H, W, K]."""
+    return tf.sigmoid(logits) if logits.shape[-1] == 1 else tf.nn.softmax(logits)
+
+
+def foreground(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """g and p of the foreground classes, float32, both [N, H, W, max(K - 1, 1)]."""
+    if logits.shape[-1] == 1:
+        return tf.cast(labels[..., tf.newaxis], tf.float32), tf.sigmoid(logits)
+    return tf.one_hot(labels, logits.shape[-1])[..., 1:], tf.nn.softmax(logits)[..., 1:]
+
+
+def soft_dice(labels, logits, *, smooth: float = 1.0, over_batch: bool = False) -> tf.Tensor:
+    """Dice loss: one minus twice the overlap over the sum of the areas.
+
+    loss = mean over n, k >= 1 of 1 - (2 sum_i p g + smooth) / (sum_i p + sum_i g + smooth)
+
+    Args:
+        labels, logits: see the module.
+        smooth: in pixels; an image without foreground that is predicted as such has loss 0.
+        over_batch: True: the sums run over the whole batch, the mean over k only. Steadier where many
+            images are empty; then the loss of a batch is not the mean of the losses of its images.
+
+    Returns:
+        scalar in [0, 1].
+
+    Reference: Milletari et al. 2016, section 3, but with p and g instead of their squares in the
+    denominator, as is usual today.
+    """
+    g, p = foreground(labels, logits)
+    axes = [0, 1, 2] if over_batch else [1, 2]
+    overlap = tf.reduce_sum(p * g, axes)
+    areas = tf.reduce_sum(p, axes) + tf.reduce_sum(g, axes)
+    # Without smooth, an empty image whose probabilities round to 0 has areas of 0.
+    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(2.0 * overlap + smooth, areas + smooth))
+
+
+def generalized_dice(labels, logits) -> tf.Tensor:
+    """Generalized Dice loss: all classes in one ratio, rare ones weighted up.
+
+    loss = mean over n of 1 - 2 (sum_k w sum_i p g) / (sum_k w sum_i (p + g)),  w = 1 / max(sum_i g, 1)^2
+
+    The background counts as a class. A class that the image lacks has the weight of a single pixel,
+    where the paper's would be infinite.
+
+    Args:
+        labels, logits: see the module.
+
+    Returns:
+        scalar in [0, 1].
+
+    Reference: Sudre et al. 2017, equation 4.
+    """
+    p = probabilities(logits)
+    if logits.shape[-1] == 1:
+        p = tf.concat([1.0 - p, p], axis=-1)
+    g = tf.one_hot(labels, p.shape[-1])
+    area = tf.reduce_sum(g, [1, 2])
+    weight = 1.0 / tf.square(tf.maximum(area, 1.0))
+    overlap = tf.reduce_sum(weight * tf.reduce_sum(p * g, [1, 2]), -1)
+    areas = tf.reduce_sum(weight * (tf.reduce_sum(p, [1, 2]) + area), -1)
+    return tf.reduce_mean(1.0 - 2.0 * overlap / areas)
+
+
+def pixel_cross_entropy(labels, logits) -> tf.Tensor:
+    """-log of the probability of the true class at each pixel, float32 [N, H, W].
+
+    softmax: log(sum_k exp(z_k)) - z_label;  sigmoid: log(1 + exp(-z)) for label 1, log(1 + exp(z)) for label 0
+
+    Both are computed from the logits z, so that no probability is rounded to 0 or 1 before its logarithm.
+    """
+    if logits.shape[-1] == 1:
+        z = logits[..., 0]
+        # The usual max(z, 0) - z g + log(1 + exp(-|z|)) has a wrong gradient at z = 0, where a flat image starts.
+        return tf.nn.softplus(tf.where(labels > 0, -z, z))
+    g = tf.one_hot(labels, logits.shape[-1])
+    return tf.reduce_logsumexp(logits, -1) - tf.reduce_sum(logits * g, -1)
+
+
+def pixel_weights(labels, class_weights: Sequence[float], weight_map) -> tf.Tensor | float:
+    """class_weights[label] * weight_map, float32 [N, H, W]; what is not given counts as 1."""
+    weights = tf.gather(tf.constant(class_weights, tf.float32), labels) if class_weights else 1.0
+    return weights if weight_map is None else weights * weight_map
+
+
+def cross_entropy(labels, logits, *, class_weights: Sequence[float] = (), weight_map=None) -> tf.Tensor:
+    """Weighted cross-entropy, binary (K = 1) or softmax.
+
+    loss = - mean over n, i of w[n, i] log p[n, i, label[n, i]],  w = class_weights[label] * weight_map
+
+    The mean is over pixels, not over the sum of weights: weights all twice as large double the loss.
+
+    Args:
+        labels, logits: see the module.
+        class_weights: one for each of max(K, 2) classes, background first; empty: all 1.
+        weight_map: float32 [N, H, W] or None.
+
+    Returns:
+        scalar, 0 or more.
+
+    Reference: Ronneberger et al. 2015, equation 1.
+    """
+    return tf.reduce_mean(pixel_weights(labels, class_weights, weight_map) * pixel_cross_entropy(labels, logits))
+
+
+def dice_cross_entropy(labels, logits, *, smooth=1.0, class_weights=(), weight_map=None) -> tf.Tensor:
+    """loss = soft_dice + cross_entropy: the first sees regions, the second every pixel."""
+    return soft_dice(labels, logits, smooth=smooth) + cross_entropy(
+        labels, logits, class_weights=class_weights, weight_map=weight_map
+    )
+
+
+def focal(labels, logits, *, gamma: float = 2.0, class_weights: Sequence[float] = (), weight_map=None) -> tf.Tensor:
+    """Focal loss: cross-entropy in which pixels that are right already hardly count.
+
+    loss = - mean over n, i of w[n, i] (1 - q)^gamma log q,  q = p[n, i, label[n, i]]
+
+    Args:
+        labels, logits, class_weights, weight_map: see `cross_entropy`; the paper's alpha is a class weight.
+        gamma: 0 or more; 0 is cross-entropy.
+
+    Returns:
+        scalar, 0 or more.
+
+    Reference: Lin et al. 2017, equation 5.
+    """
+    loss = pixel_cross_entropy(labels, logits)
+    # 1 - q = 1 - exp(-loss); expm1 stays exact where q is close to 1. The power's slope at 0 is infinite
+    # for gamma < 1: the floor keeps the gradient finite.
+    wrong = tf.maximum(-tf.math.expm1(-loss), 1e-7)
+    return tf.reduce_mean(pixel_weights(labels, class_weights, weight_map) * tf.pow(wrong, gamma) * loss)
+
+
+def tversky(labels, logits, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0) -> tf.Tensor:
+    """Tversky loss: Dice with a price of its own for false positives (alpha) and false negatives (beta).
+
+    loss = mean over n, k >= 1 of 1 - (T + smooth) / (T + alpha F+ + beta F- + smooth)
+    T = sum_i p g,  F+ = sum_i p (1 - g),  F- = sum_i (1 - p) g
+
+    Args:
+        labels, logits: see the module.
+        alpha, beta: 0 or more; 0.5 and 0.5 give the Dice loss with twice the `smooth`.
+        smooth: in pixels.
+
+    Returns:
+        scalar in [0, 1].
+
+    Reference: Salehi et al. 2017, equation 3.
+    """
+    g, p = foreground(labels, logits)
+    overlap = tf.reduce_sum(p * g, [1, 2])
+    false_positives = tf.reduce_sum(p * (1.0 - g), [1, 2])
+    false_negatives = tf.reduce_sum((1.0 - p) * g, [1, 2])
+    areas = overlap + alpha * false_positives + beta * false_negatives
+    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(overlap + smooth, areas + smooth))
+
+
+def make_loss(config: LossConfig) -> Loss:
+    """The loss that the configuration names, as a function (labels, logits) -> scalar."""
+    smooth, class_weights = config.dice_smooth, config.class_weights
+    return {
+        "dice": lambda labels, logits: soft_dice(labels, logits, smooth=smooth),
+        "batch_dice": lambda labels, logits: soft_dice(labels, logits, smooth=smooth, over_batch=True),
+        "generalized_dice": generalized_dice,
+        "cross_entropy": lambda labels, logits: cross_entropy(labels, logits, class_weights=class_weights),
+        "dice_cross_entropy": lambda labels, logits: dice_cross_entropy(
+            labels, logits, smooth=smooth, class_weights=class_weights
+        ),
+        "focal": lambda labels, logits: focal(labels, logits, gamma=config.focal_gamma, class_weights=class_weights),
+        "tversky": lambda labels, logits: tversky(
+            labels, logits, alpha=config.tversky_alpha, beta=config.tversky_beta, smooth=smooth
+        ),
+    }[config.loss]

@@ -1,0 +1,147 @@
+"""Samples: images stay with their masks, and are normalized without regard to the file's depth (traps 8 and 9)."""
+
+import numpy as np
+import pytest
+
+from unet_lowlevel.config import DataConfig
+from unet_lowlevel.data import files, samples
+from unet_lowlevel.errors import UserError
+
+RANDOM = np.random.default_rng(0)
+GRAY = RANDOM.integers(0, 256, (20, 30), dtype=np.uint8)
+RGB = RANDOM.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+BINARY = RANDOM.integers(0, 2, (20, 30), dtype=np.uint8)
+
+
+def sentence(caught, *words):
+    """Asserts that the error is one sentence with all of `words`."""
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    for word in words:
+        assert str(word) in message
+    return message
+
+
+def write_pairs(folder, *pairs):
+    """Folders images/ and masks/ with the `pairs` of arrays, named a, b, ..., and what `find_pairs` makes of them."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for stem, (image, mask) in zip("abcdef", pairs, strict=False):
+        files.write_image(folder / "images" / f"{stem}.png", image)
+        files.write_image(folder / "masks" / f"{stem}.png", mask)
+    return files.find_pairs(DataConfig(data=str(folder)))
+
+
+def test_samples_hold_their_own_mask(tmp_path):
+    """Trap 8: every pair carries its number in the image and in the mask."""
+    arrays = [(np.full((4, 5 + i), i, np.uint8), (np.arange(20 + 4 * i) == i).reshape(4, 5 + i) * np.uint8(255))
+              for i in range(6)]  # fmt: skip
+    pairs = write_pairs(tmp_path, *arrays)
+    seen = []
+
+    def progress(items):
+        for item in items:
+            seen.append(item.stem)
+            yield item
+
+    read = samples.read_samples(pairs[::-1], 1, progress)
+    assert seen == list("fedcba")
+    for sample in read:
+        i = "abcdef".index(sample.stem)
+        assert sample.image.shape == (4, 5 + i, 1) and (sample.image == i).all()
+        assert sample.label.shape == (4, 5 + i) and sample.label.ravel().tolist().index(1) == i
+        assert sample.label.sum() == 1
+
+
+def test_mask_of_another_size_is_refused(tmp_path):
+    pairs = write_pairs(tmp_path, (GRAY, BINARY), (GRAY, BINARY.T.copy()))
+    with pytest.raises(UserError) as caught:
+        samples.read_samples(pairs, 1)
+    sentence(caught, pairs[1].image, "20x30", pairs[1].mask, "30x20", "nearest neighbour")
+
+
+def test_gray_and_colour_together_are_refused(tmp_path):
+    pairs = write_pairs(tmp_path, (RGB, BINARY), (GRAY, BINARY), (GRAY, BINARY))
+    with pytest.raises(UserError) as caught:
+        samples.read_samples(pairs, 1)
+    sentence(caught, f"2 with 1 (as {pairs[1].image})", f"1 with 3 (as {pairs[0].image})", "convert all", "own")
+
+
+def normalized(image, kind, bounds=()):
+    result = samples.normalize(np.asarray(image), DataConfig(normalization=kind, normalization_range=bounds))
+    assert result.dtype == np.float32
+    return result
+
+
+def test_normalization_by_hand():
+    image = np.array([[[0], [2]], [[4], [2]]], np.uint8)  # mean 2, variance 2
+    np.testing.assert_allclose(normalized(image, "standard").ravel(), np.array([-2, 0, 2, 0]) / np.sqrt(2), rtol=1e-7)
+    np.testing.assert_array_equal(normalized(image, "minmax").ravel(), [0, 0.5, 1, 0.5])
+    np.testing.assert_array_equal(normalized(image, "range", (1.0, 3.0)).ravel(), [0, 0.5, 1, 0.5])
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax"])
+def test_normalization_does_not_see_the_depth_of_the_file(kind):
+    """Trap 9: neither a dark image nor one of 16 bits differs from the same picture in 8 bits."""
+    image = RGB // 2
+    expected = normalized(image, kind)
+    np.testing.assert_allclose(normalized(image * np.uint16(257), kind), expected, atol=1e-6)
+    np.testing.assert_allclose(normalized(image.astype(np.float32) / 1000, kind), expected, atol=1e-5)
+    np.testing.assert_allclose(normalized(image.astype(np.float32) * 1e-30, kind), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax"])
+@pytest.mark.parametrize("value", [0.0, 0.1, 255.0, -1000.3, 3e38])
+def test_constant_image_becomes_zero(kind, value):
+    assert (normalized(np.full((37, 41, 3), value, np.float32), kind) == 0).all()
+
+
+def test_normalization_takes_all_channels_together():
+    result = normalized(np.dstack([GRAY, GRAY + np.uint8(0), np.zeros_like(GRAY)]), "standard").astype(np.float64)
+    assert abs(result.mean()) < 1e-6 and abs(result.std() - 1) < 1e-6
+    assert result[..., 0].mean() > result[..., 2].mean()
+
+
+def test_standard_of_large_values_keeps_its_digits():
+    image = (1e6 + BINARY[..., None]).astype(np.float32)
+    np.testing.assert_allclose(normalized(image, "standard"), normalized(BINARY[..., None], "standard"), atol=1e-6)
+
+
+def sample(stem="a", image=GRAY[..., None], label=BINARY):
+    return samples.Sample(stem, image, label)
+
+
+def test_fingerprint_sees_everything_but_the_order():
+    one = samples.fingerprint([sample("a"), sample("b", RGB)])
+    assert len(one) == 64 and one == samples.fingerprint([sample("b", RGB.copy()), sample("a")])
+    turned = GRAY[..., None].swapaxes(0, 1)
+    others = [
+        [sample("a")],
+        [sample("a"), sample("c", RGB)],
+        [sample("b"), sample("a", RGB)],
+        [sample("a", GRAY[..., None].astype(np.float32)), sample("b", RGB)],
+        [sample("a", GRAY.reshape(30, 20, 1)), sample("b", RGB)],
+        [sample("a", turned), sample("b", RGB)],
+        [sample("a", GRAY[..., None] ^ (np.arange(30) == 7)[:, None]), sample("b", RGB)],
+        [sample("a", label=1 - BINARY), sample("b", RGB)],
+    ]
+    assert len({one, *map(samples.fingerprint, others)}) == len(others) + 1
+    assert samples.fingerprint([sample("a", turned)]) == samples.fingerprint([sample("a", turned.copy())])
+
+
+@pytest.mark.parametrize(("name", "count"), [("isbi2012_em", 30), ("lung_ct_mini", 26), ("dsb2018", 664)])
+def test_real_data_is_read(datasets, name, count):
+    pairs = files.find_pairs(DataConfig(data=str(datasets / name)))
+    assert len(pairs) == count
+    for item in samples.read_samples(pairs[:2], 1):
+        assert item.image.dtype == np.uint8 and item.label.max() == 1
+        result = samples.normalize(item.image, DataConfig())
+        assert abs(result.mean()) < 1e-4 and abs(result.std() - 1) < 1e-4
+
+
+def test_real_mixture_of_gray_and_colour_is_refused(datasets):
+    pairs = files.find_pairs(DataConfig(data=str(datasets / "dsb2018")))
+    kinds = {files.read_image(pair.image).shape[2]: pair for pair in pairs[::7]}
+    assert sorted(kinds) == [1, 3]
+    with pytest.raises(UserError, match="convert all to gray"):
+        samples.read_samples(list(kinds.values()), 1)

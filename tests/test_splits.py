@@ -1,0 +1,162 @@
+"""Splits: nothing lost, nothing twice, no group torn (traps 11 and 12), the same for the same seed."""
+
+import itertools
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from unet_lowlevel.config import DataConfig
+from unet_lowlevel.data import files, splits
+from unet_lowlevel.errors import UserError
+
+PATIENTS = {"anna": 7, "bert": 1, "cleo": 3, "dora": 5, "emil": 2, "fred": 4}
+STEMS = [f"{name}_{i:02d}" for name, count in PATIENTS.items() for i in range(count)]
+REGEX = r"^([a-z]+)_\d+$"
+
+
+def shuffled(items):
+    return random.Random(1).sample(items, len(items))
+
+
+def owners(stems):
+    return {stem.split("_")[0] for stem in stems}
+
+
+@pytest.mark.parametrize(
+    ("regex", "group"),
+    [("", "p07_s3"), (r"p\d+", "p07"), (r"p(\d+)_s(\d)", "07"), (r"(x)?_s", "_s"), (r"(?:p)(?P<n>\d+)", "07")],
+)
+def test_group_is_stem_bracket_or_match(regex, group):
+    assert splits.group_of("p07_s3", regex) == group
+
+
+@pytest.mark.parametrize("regex", ["", REGEX])
+@pytest.mark.parametrize("settings", [{"validation_fraction": 0.3}, {"folds": 4, "fold": 2}])
+def test_split_is_a_partition_whatever_the_order(settings, regex):
+    data = DataConfig(group_regex=regex, **settings)
+    training, validation = splits.split(STEMS, data, seed=3)
+    assert sorted(training + validation) == sorted(STEMS)
+    assert training and validation
+    assert training == sorted(training) and validation == sorted(validation)
+    assert splits.split(shuffled(STEMS), data, seed=3) == (training, validation)
+
+
+@pytest.mark.parametrize("settings", [{"validation_fraction": 0.3}, {"folds": 4, "fold": 2}])
+def test_seed_shuffles(settings):
+    assert len({tuple(splits.split(STEMS, DataConfig(**settings), seed)[1]) for seed in range(10)}) == 10
+
+
+def test_split_of_a_seed_never_changes():
+    stems = [str(i) for i in range(10)]
+    assert splits.split(stems, DataConfig(validation_fraction=0.3), seed=0)[1] == ["0", "3", "8"]
+    assert splits.split(stems, DataConfig(folds=3, fold=0), seed=0)[1] == ["1", "7", "8", "9"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fraction_keeps_groups_whole(seed):
+    data = DataConfig(validation_fraction=0.25, group_regex=REGEX)
+    training, validation = splits.split(STEMS, data, seed)
+    assert owners(training).isdisjoint(owners(validation))
+    assert len(validation) >= 0.25 * len(STEMS)
+    # Not one group more than needed: without some group of it, the fraction is not reached.
+    assert any(len(validation) - PATIENTS[name] < 0.25 * len(STEMS) for name in owners(validation))
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "expected"),
+    [(100, 0.55, 55), (10, 0.2, 2), (10, 0.21, 3), (2, 0.2, 1), (2, 0.9, 1), (5, 0.99, 4), (30, 0.001, 1)],
+)
+def test_fraction_counts_images_and_leaves_one_on_each_side(count, fraction, expected):
+    training, validation = splits.split([f"{i:03d}" for i in range(count)], DataConfig(validation_fraction=fraction), 0)
+    assert (len(training), len(validation)) == (count - expected, expected)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("count", "folds"), [(30, 5), (31, 5), (7, 7), (10, 3), (3, 2)])
+def test_folds_hold_out_every_image_once(count, folds, seed):
+    stems = [f"{i:02d}" for i in range(count)]
+    parts = [splits.split(shuffled(stems), DataConfig(folds=folds, fold=fold), seed) for fold in range(folds)]
+    assert sorted(stem for _, validation in parts for stem in validation) == stems
+    sizes = [len(validation) for _, validation in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(not set(training) & set(validation) for training, validation in parts)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_keep_groups_whole_and_level(seed):
+    parts = [splits.split(STEMS, DataConfig(folds=3, fold=fold, group_regex=REGEX), seed)[1] for fold in range(3)]
+    assert sorted(itertools.chain(*parts)) == sorted(STEMS)
+    assert sum(len(owners(part)) for part in parts) == len(PATIENTS)
+    assert sorted(map(len, parts)) == [7, 7, 8]
+
+
+def test_list_is_taken_as_written(tmp_path):
+    path = tmp_path / "held out.txt"
+    path.write_bytes("\ufeff# by the clinic\r\n\r\n  anna_00 \r\nbert_00.PNG\ncleo_01.tiff\ncleo_01\n".encode())
+    data = DataConfig(validation_list=str(path))
+    training, validation = splits.split(shuffled(STEMS), data, seed=0)
+    assert validation == ["anna_00", "bert_00", "cleo_01"]
+    assert sorted(training + validation) == sorted(STEMS)
+    assert splits.split(STEMS, data, seed=9) == (training, validation)
+
+
+def test_list_knows_stems_that_look_otherwise(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("#1\na.png\nMu\u0308ller\n", encoding="utf-8")  # decomposed, as macOS writes it
+    stems = ["#1", "a.png", "a", "M\u00fcller", "b"]
+    assert splits.split(stems, DataConfig(validation_list=str(path)), 0)[1] == ["#1", "M\u00fcller", "a.png"]
+
+
+def test_list_of_whole_groups_is_taken(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("bert_00\nemil_00\nemil_01\n")
+    data = DataConfig(validation_list=str(path), group_regex=REGEX)
+    assert owners(splits.split(STEMS, data, 0)[1]) == {"bert", "emil"}
+
+
+@pytest.mark.parametrize(
+    ("stems", "settings", "content", "words"),
+    [
+        (["p1", "p2", "x"], {"group_regex": r"p\d"}, None, ["--group-regex", r"'p\\d'", "'x'", "rename"]),
+        (["p1", "p2"], {"group_regex": "p("}, None, ["--group-regex", "'p('", "'p1'", "no regular expression"]),
+        (["p1"], {}, None, ["one image", "'p1'", "add images"]),
+        (["p1"], {"folds": 2}, None, ["one image", "'p1'", "add images"]),
+        (["p1", "p1b"], {"group_regex": "p1"}, None, ["2 images of a single group", "--group-regex 'p1'", "mend"]),
+        (["a", "b", "c"], {"folds": 4}, None, ["--folds is 4", "only 3 images", "at most"]),
+        (["a1", "a2", "b1"], {"folds": 3, "group_regex": "[ab]"}, None, ["--folds is 3", "only 2 groups", "'[ab]'"]),
+        (["a", "b"], {}, b"a\nc\nd\n", ["--validation-list", "list.txt", "c, d", "such as a"]),
+        (["a", "b"], {}, b"\n# nothing\n", ["--validation-list", "list.txt", "names no image"]),
+        (["a", "b"], {}, b"", ["--validation-list", "list.txt", "names no image"]),
+        (["a", "b"], {}, b"a\nb.png\n", ["--validation-list", "list.txt", "every image"]),
+        (["a", "b"], {}, b"\xff\xfe\x00", ["--validation-list", "list.txt", "UTF-8", "name a text file"]),
+        (["a", "b"], {"validation_list": "none.txt"}, None, ["--validation-list none.txt", "No such file"]),
+        (["a", "b"], {"validation_list": "."}, None, ["--validation-list .", "directory"]),
+        (
+            ["a1", "a2", "b1", "b2"],
+            {"group_regex": "[ab]"},
+            b"a1\nb1\nb2",
+            ["--validation-list", "only a part of a,", "--group-regex '[ab]'", "or none"],
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence(stems, settings, content, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("list.txt").write_bytes(content)
+        settings = {**settings, "validation_list": "list.txt"}
+    with pytest.raises(UserError) as caught:
+        splits.split(stems, DataConfig(**settings), seed=0)
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    for word in words:
+        assert word in message
+
+
+def test_folds_of_real_data(datasets):
+    """Blocks of ten neighbouring slices stay together, as --group-regex '^\\d' asks."""
+    stems = list(files.list_images(datasets / "isbi2012_em" / "images"))
+    parts = [splits.split(stems, DataConfig(folds=3, fold=fold, group_regex=r"^\d"), 0)[1] for fold in range(3)]
+    assert sorted(itertools.chain(*parts)) == sorted(stems)
+    assert all(len({re.match(r"\d", stem).group() for stem in part}) == 1 for part in parts)

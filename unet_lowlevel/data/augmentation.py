@@ -1,0 +1,115 @@
+"""Random changes of a training image and its label.
+
+Every change is a pure function of the image and a seed, made of TensorFlow's stateless random
+operations: the same seed gives the same picture in whatever order images are prepared.
+"""
+
+import tensorflow as tf
+
+from unet_lowlevel.config import AugmentationConfig
+from unet_lowlevel.ops.cropping import mirror_crop
+
+fold_in = tf.random.experimental.stateless_fold_in
+
+
+def random_crop(image, label, crop: tuple[int, int], margin: int, seed) -> tuple[tf.Tensor, tf.Tensor]:
+    """A window at a random place; an image that is too small is mirrored around its middle.
+
+    Args:
+        image: float32 [H, W, C].
+        label: int32 [H, W].
+        crop: height and width of the window.
+        margin: pixels that a valid network takes from each axis. Half of it may lie outside of the image
+            on each side, mirrored, so that the network's output still reaches the image's border.
+        seed: int32 [2].
+
+    Returns:
+        image [*crop, C], label [*crop].
+    """
+    half = margin // 2
+    size = tf.shape(image)[:2]
+    last = size + (margin - half) - tf.constant(crop)
+    uniform = tf.random.stateless_uniform([2], seed)
+    room = tf.maximum(last + half + 1, 1)
+    inside = -half + tf.minimum(tf.cast(uniform * tf.cast(room, tf.float32), tf.int32), room - 1)
+    middle = (size - tf.constant(crop)) // 2
+    top, left = tf.unstack(tf.where(last >= -half, inside, middle))
+    image = mirror_crop(image[tf.newaxis], top, left, *crop)[0]
+    label = mirror_crop(label[tf.newaxis], top, left, *crop)[0]
+    image.set_shape([*crop, image.shape[-1]])
+    label.set_shape(crop)
+    return image, label
+
+
+def flip_and_turn(image, label, config: AugmentationConfig, seed) -> tuple[tf.Tensor, tf.Tensor]:
+    """One of the flips and quarter turns of the square, each with the same probability.
+
+    A quarter turn is a transposition followed by a flip, a half turn both flips. Crops that are not
+    square are not turned by quarters.
+
+    Args:
+        image: float32 [H, W, C].
+        label: int32 [H, W].
+        config: `flips` and `quarter_turns`.
+        seed: int32 [2].
+
+    Returns:
+        image and label, changed alike.
+    """
+    up_down, left_right, quarter, half = tf.unstack(tf.random.stateless_uniform([4], seed) < 0.5)
+    no = tf.constant(False)
+    quarter = tf.logical_and(quarter, config.quarter_turns and label.shape[0] == label.shape[1])
+    half = half if config.quarter_turns else no
+    up_down, left_right = (up_down, left_right) if config.flips else (no, no)
+    flip_rows = tf.not_equal(tf.not_equal(up_down, half), quarter)
+    flip_columns = tf.not_equal(left_right, half)
+
+    def change(pixels):
+        if pixels.shape[0] == pixels.shape[1]:
+            transposed = tf.transpose(pixels, [1, 0, 2] if pixels.shape.rank == 3 else [1, 0])
+            pixels = tf.where(quarter, transposed, pixels)
+        pixels = tf.where(flip_rows, pixels[::-1], pixels)
+        return tf.where(flip_columns, pixels[:, ::-1], pixels)
+
+    return change(image), change(label)
+
+
+def change_gray_values(image, config: AugmentationConfig, seed) -> tf.Tensor:
+    """Gamma, contrast, brightness and noise, in this order.
+
+    gamma:      low + (high - low) ((x - low) / (high - low))^g,  low and high of this image
+    contrast:   mean + c (x - mean)
+    brightness: x + b
+    noise:      x + s normal
+
+    with g and c uniform in 1 -+ the setting, b in -+ the setting, s in 0 ... the setting.
+
+    Args:
+        image: float32 [H, W, C], normalized.
+        config: `gamma`, `contrast`, `brightness`, `noise`; 0 leaves a change out.
+        seed: int32 [2].
+
+    Returns:
+        the shape of `image`.
+    """
+    gamma, contrast, brightness, noise = tf.unstack(tf.random.stateless_uniform([4], fold_in(seed, 0), -1.0, 1.0))
+    if config.gamma:
+        low, high = tf.reduce_min(image), tf.reduce_max(image)
+        span = tf.maximum(high - low, 1e-6)
+        image = low + span * tf.pow((image - low) / span, 1.0 + config.gamma * gamma)
+    if config.contrast:
+        mean = tf.reduce_mean(image)
+        image = mean + (1.0 + config.contrast * contrast) * (image - mean)
+    if config.brightness:
+        image = image + config.brightness * brightness
+    if config.noise:
+        image = image + config.noise * tf.abs(noise) * tf.random.stateless_normal(tf.shape(image), fold_in(seed, 1))
+    return image
+
+
+def augment(image, label, config: AugmentationConfig, seed) -> tuple[tf.Tensor, tf.Tensor]:
+    """All changes that the configuration asks for; see the functions above."""
+    if not config.augment:
+        return image, label
+    image, label = flip_and_turn(image, label, config, fold_in(seed, 1))
+    return change_gray_values(image, config, fold_in(seed, 2)), label

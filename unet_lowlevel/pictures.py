@@ -1,0 +1,74 @@
+"""Pictures that people look at: overlays, comparisons with the truth, sheets of them. All uint8 RGB."""
+
+import numpy as np
+
+# Colours of the classes 1, 2, ... ; more classes begin again.
+CLASS_COLOURS = np.array(
+    [[230, 60, 60], [60, 140, 240], [70, 190, 90], [240, 180, 40], [170, 90, 210], [60, 200, 200]], np.uint8
+)
+MISSED = np.array([60, 120, 255], np.uint8)  # foreground in the truth only: blue
+INVENTED = np.array([255, 70, 50], np.uint8)  # foreground in the prediction only: red
+CONFUSED = np.array([255, 200, 40], np.uint8)  # foreground in both, of different classes: yellow
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Any image [H, W, C] as uint8 [H, W, 3]; its 0.5 and 99.5 percent quantiles become black and white.
+
+    One channel becomes gray, of more than three channels the first three are shown, of two the first.
+    """
+    image = np.asarray(image, np.float64)
+    low, high = np.percentile(image, [0.5, 99.5])
+    gray = np.clip((image - low) / max(high - low, 1e-9), 0.0, 1.0)
+    channels = gray[..., :3] if gray.shape[-1] >= 3 else np.repeat(gray[..., :1], 3, axis=-1)
+    return np.rint(255 * channels).astype(np.uint8)
+
+
+def colour_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels [H, W] as colours: the background black, one foreground class white, more in `CLASS_COLOURS`."""
+    if labels.max(initial=0) <= 1:
+        return np.repeat(np.where(labels[..., np.newaxis] > 0, 255, 0), 3, axis=-1).astype(np.uint8)
+    return np.where(labels[..., np.newaxis] > 0, CLASS_COLOURS[(labels - 1) % len(CLASS_COLOURS)], 0).astype(np.uint8)
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The image [H, W, C] with each class of labels [H, W] tinted and outlined in its colour."""
+    picture = to_rgb(image)
+    colours = CLASS_COLOURS[(labels - 1) % len(CLASS_COLOURS)]
+    tinted = (0.7 * picture + 0.3 * colours).astype(np.uint8)
+    picture = np.where(labels[..., np.newaxis] > 0, tinted, picture)
+    # A pixel is on the outline when one of its four neighbours is of another class.
+    edge = np.zeros(labels.shape, bool)
+    beside, below = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
+    edge[:, :-1] |= beside
+    edge[:, 1:] |= beside
+    edge[:-1] |= below
+    edge[1:] |= below
+    return np.where((edge & (labels > 0))[..., np.newaxis], colours, picture)
+
+
+def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The darkened image with wrong pixels coloured: blue missed, red invented, yellow another class."""
+    picture = (0.6 * to_rgb(image)).astype(np.uint8)
+    picture[(truth > 0) & (prediction == 0)] = MISSED
+    picture[(truth == 0) & (prediction > 0)] = INVENTED
+    picture[(truth > 0) & (prediction > 0) & (truth != prediction)] = CONFUSED
+    return picture
+
+
+def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """image | truth | prediction | errors, side by side with a white line between; [H, 4 W + 6, 3]."""
+    panels = [to_rgb(image), colour_labels(truth), colour_labels(prediction), errors(image, truth, prediction)]
+    line = np.full((image.shape[0], 2, 3), 255, np.uint8)
+    return np.concatenate([panels[0], line, panels[1], line, panels[2], line, panels[3]], axis=1)
+
+
+def sheet(pictures: list[np.ndarray]) -> np.ndarray:
+    """The pictures one below the other on white, each centered."""
+    width = max(picture.shape[1] for picture in pictures)
+    rows = []
+    for picture in pictures:
+        left = (width - picture.shape[1]) // 2
+        row = np.full((picture.shape[0] + 4, width, 3), 255, np.uint8)
+        row[:-4, left : left + picture.shape[1]] = picture
+        rows.append(row)
+    return np.concatenate(rows)[:-4]

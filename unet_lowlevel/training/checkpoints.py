@@ -1,0 +1,68 @@
+"""Checkpoints: the state of a training, and the best weights, on disk."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from unet_lowlevel.errors import UserError
+
+
+class Progress(tf.Module):
+    """What the loop has to remember besides the weights; saved with them."""
+
+    def __init__(self):
+        super().__init__("progress")
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
+        self.best_mean_iou = tf.Variable(-1.0, dtype=tf.float64, trainable=False, name="best_mean_iou")
+        self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="best_epoch")
+
+
+class Checkpoints:
+    """The newest states in RUN/checkpoints and the best weights in RUN/best.
+
+    TensorFlow writes each checkpoint under a temporary name and makes it known when it is complete.
+    """
+
+    def __init__(self, run: Path, keep: int, *, model: tf.Module, train_step: tf.Module, progress: Progress):
+        state = tf.train.Checkpoint(model=model, train_step=train_step, progress=progress)
+        self.newest = tf.train.CheckpointManager(state, str(run / "checkpoints"), max_to_keep=keep)
+        self.best = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(run / "best"), max_to_keep=1)
+
+    def save(self, epoch: int) -> None:
+        self.newest.save(checkpoint_number=epoch)
+
+    def save_best(self, epoch: int) -> None:
+        self.best.save(checkpoint_number=epoch)
+
+    def restore(self) -> None:
+        """Restores the newest state.
+
+        Raises:
+            UserError: when there is none or it does not fit.
+        """
+        restore(self.newest.checkpoint, Path(self.newest.directory))
+
+
+def restore_best(model: tf.Module, run: Path) -> None:
+    """Restores the best weights of a run into `model`.
+
+    Raises:
+        UserError: when there are none or they do not fit.
+    """
+    restore(tf.train.Checkpoint(model=model), run / "best")
+
+
+def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:
+    """Restores the newest checkpoint in `folder`, every variable of it and nothing else, or raises a `UserError`."""
+    path = tf.train.latest_checkpoint(str(folder))
+    if path is None:
+        raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")
+    try:
+        status = checkpoint.restore(path)
+        status.assert_existing_objects_matched()
+        status.assert_consumed()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{path} does not fit this network or is damaged ({reason}): restore the run folder."
+        ) from error

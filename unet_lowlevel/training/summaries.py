@@ -1,0 +1,62 @@
+"""TensorBoard: the only place that writes to it.
+
+Train and validation go to folders of their own under the same tags, so that their curves overlay.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from unet_lowlevel.config import Config, to_json
+
+
+class Summaries:
+    """Writers for RUN/train and RUN/validation. The horizontal axis is the training step."""
+
+    def __init__(self, run: Path):
+        self.writers = {name: tf.summary.create_file_writer(str(run / name)) for name in ("train", "validation")}
+
+    def scalars(self, part: str, step: int, values: dict[str, float]) -> None:
+        """Curves: `values` by tag, into part "train" or "validation"."""
+        with self.writers[part].as_default(step=step):
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value)
+
+    def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+        """Validation pictures, uint8 [H, W, 3] by tag."""
+        with self.writers["validation"].as_default(step=step):
+            for tag, picture in pictures.items():
+                tf.summary.image(tag, picture[np.newaxis])
+
+    def histograms(self, step: int, weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
+        """The distribution of each weight and of its last gradient, under the weight's name."""
+        with self.writers["train"].as_default(step=step):
+            for weight, gradient in zip(weights, gradients, strict=True):
+                name = weight.name.split(":")[0]
+                tf.summary.histogram(f"weights/{name}", weight)
+                tf.summary.histogram(f"gradients/{name}", gradient)
+
+    def graph(self, function: tf.types.experimental.GenericFunction) -> None:
+        """The graph that `function` was compiled to."""
+        with self.writers["train"].as_default(step=0):
+            tf.summary.graph(function.get_concrete_function().graph)
+
+    def configuration(self, config: Config) -> None:
+        """Every setting as a table."""
+        rows = [
+            f"| {section}.{name} | {json.dumps(value)} |"
+            for section, part in to_json(config).items()
+            for name, value in part.items()
+        ]
+        with self.writers["train"].as_default(step=0):
+            tf.summary.text("configuration", "\n".join(["| setting | value |", "| --- | --- |", *rows]))
+
+    def flush(self) -> None:
+        for writer in self.writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in self.writers.values():
+            writer.close()

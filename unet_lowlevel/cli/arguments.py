@@ -1,0 +1,142 @@
+"""What all commands share: flags made from `config.py`, and one-sentence errors."""
+
+import argparse
+import dataclasses
+import difflib
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from unet_lowlevel.config import PRESETS, Config, checked, flag, is_list, resolve, sections, settings
+from unet_lowlevel.errors import UserError
+
+# TensorFlow's remarks on CUDA and CPU would bury ours, and what matters it raises; whoever sets the variable sees them.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are `UserError`s of one sentence."""
+
+    def __init__(self, description: str):
+        super().__init__(
+            description=description, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message: str):
+        raise UserError(f"{message[0].upper()}{message[1:]}: see --help.")
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            name = unknown[0].split("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            close = difflib.get_close_matches(name, known, 1)
+            raise UserError(
+                f"{name} is no flag of this command: {f'did you mean {close[0]}?' if close else 'see --help.'}"
+            )
+        return parsed
+
+
+def add_settings(parser: Parser, *names: str) -> None:
+    """Adds --preset, --config and a flag for every setting, or without presets only for the settings named."""
+    if not names:
+        parser.add_argument("--preset", default="default", help=f"set of settings to start from: {', '.join(PRESETS)}")
+        parser.add_argument("--config", metavar="FILE", help="JSON file of settings, such as a run's config.json")
+    for section, kind in sections().items():
+        chosen = [item for item in dataclasses.fields(kind) if not names or item.name in names]
+        group = parser.add_argument_group(f"{section}: {kind.__doc__.splitlines()[0]}") if chosen else None
+        for item in chosen:
+            add_flag(group, item)
+
+
+def add_flag(group, item: dataclasses.Field) -> None:
+    """The flag of one setting; its default shows in the help, but only given flags reach the namespace."""
+    options = {"dest": item.name, "default": argparse.SUPPRESS}
+    if item.type is bool:
+        text = f"{item.metadata['help']} (default: {'on' if item.default else 'off'})"
+        group.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, help=text, **options)
+        return
+    default = ",".join(map(str, item.default)) if is_list(item) else item.default
+    text = item.metadata["help"].replace("%", "%%") + (f" (default: {default})" if default != "" else "")
+    choices = item.metadata["choices"]
+    metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X", str: "TEXT"}.get(item.type, "X,X")
+    group.add_argument(flag(item.name), metavar=metavar, help=text, type=lambda text: read_flag(item, text), **options)
+
+
+def read_flag(item: dataclasses.Field, text: str):
+    """The value of a flag, checked, or a `UserError`."""
+    value = text
+    if is_list(item):
+        value = [to_number(part, float) for part in text.split(",") if part.strip()]
+    elif item.type is not str:
+        value = to_number(text, item.type)
+    return checked(item.name, value, flag(item.name))
+
+
+def to_number(text: str, kind: type):
+    """`text` as a number where it is one; else as it is, for `checked` to name it."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def given_settings(arguments: argparse.Namespace) -> dict:
+    """{setting: value} of the flags that were given."""
+    return {name: value for name, value in vars(arguments).items() if name in settings()}
+
+
+def resolved_config(arguments: argparse.Namespace) -> Config:
+    """The configuration of a command with `add_settings`."""
+    return resolve(arguments.preset, arguments.config, given_settings(arguments))
+
+
+def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str] | None) -> int:
+    """Parses, works, and turns a `UserError` into one sentence and exit code 2."""
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        return work(parser.parse_args(argv)) or 0
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def show_path(path: Path | str) -> str:
+    """A path as one would type it here: relative below the current folder, quoted where needed."""
+    path = Path(path)
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path))
+
+
+def progress(what: str):
+    """A tqdm bar over the items of a list, on a terminal only."""
+    return lambda items: tqdm(items, desc=what, disable=not sys.stderr.isatty(), leave=False)
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow without what it prints meanwhile, which no setting of its own turns off.
+
+    Called when the arguments are known to be right, since it takes seconds.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

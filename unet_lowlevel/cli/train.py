@@ -1,0 +1,157 @@
+"""Training from the command line."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from unet_lowlevel import config as settings
+from unet_lowlevel import run_folder
+from unet_lowlevel.cli.arguments import (
+    Parser,
+    add_settings,
+    given_settings,
+    progress,
+    resolved_config,
+    run_command,
+    show_path,
+    start_tensorflow,
+)
+from unet_lowlevel.config import Config
+from unet_lowlevel.data import phantom
+from unet_lowlevel.data.files import find_pairs
+from unet_lowlevel.data.samples import fingerprint, read_samples
+from unet_lowlevel.data.splits import split
+from unet_lowlevel.errors import UserError
+
+PHANTOMS = Path("data/phantoms")
+# Enough patients for a fair split, small enough that the first training takes two minutes.
+PHANTOM_SETTINGS = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser("Trains the low-level U-Net. Without flags: on generated thorax slices, in a few minutes.")
+    parser.add_argument("--run", metavar="DIR", help="run folder to write; none: the next free runs/lowlevel-N")
+    parser.add_argument("--resume", action="store_true", help="go on with --run from its newest checkpoint")
+    parser.add_argument("--summary", action="store_true", help="print the network layer by layer and stop")
+    add_settings(parser)
+    return run_command(train, parser, argv)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Trains, or prints the summary of the network."""
+    if arguments.summary:
+        return print_summary(resolved_config(arguments))
+    if arguments.resume:
+        config, run, stored = resumed(arguments)
+    else:
+        config, run, stored = resolved_config(arguments), Path(arguments.run or run_folder.next_free("lowlevel")), None
+        run_folder.check_new(run)
+    config = with_default_data(config)
+    pairs = find_pairs(config.data)
+    stems = [pair.stem for pair in pairs]
+    training, validation = split(stems, config.data, config.training.seed)
+    samples = read_samples(pairs, config.model.classes, progress("reading"))
+    config = fit_to_data(config, samples)
+    digest = fingerprint(samples)
+    if stored and digest != stored["data_fingerprint"]:
+        raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
+    run_training(config, run, samples, training, validation, digest, resume=arguments.resume)
+    return 0
+
+
+def resumed(arguments: argparse.Namespace) -> tuple[Config, Path, dict]:
+    """Settings, folder and stored facts of the run to go on with; only --epochs may change."""
+    if not arguments.run:
+        raise UserError("--resume needs --run DIR: name the run folder to go on with.")
+    given = given_settings(arguments)
+    other = [settings.flag(name) for name in given if name != "epochs"]
+    other += ["--preset"] * (arguments.preset != "default") + ["--config"] * bool(arguments.config)
+    if other:
+        raise UserError(f"{other[0]} does not go with --resume, which takes the run's settings: leave it out.")
+    run = Path(arguments.run)
+    config, stored, _ = run_folder.read(run)
+    return settings.apply(config, given), run, stored
+
+
+def with_default_data(config: Config) -> Config:
+    """Without data of the user's own: the phantoms, made where they are missing."""
+    if config.data.data or config.data.images:
+        return config
+    if not PHANTOMS.exists():
+        phantom.write_phantoms(PHANTOMS, **PHANTOM_SETTINGS, progress=progress("drawing phantoms"))
+    changes = {"data": str(PHANTOMS)}
+    if not config.data.group_regex:
+        changes["group_regex"] = phantom.GROUP_REGEX
+    return settings.apply(config, changes)
+
+
+def fit_to_data(config: Config, samples: list) -> Config:
+    """Settles what the data decides: channels and crop size."""
+    start_tensorflow()
+    from unet_lowlevel.data.pipeline import resolve_crop_size
+
+    channels, wanted = samples[0].image.shape[-1], config.model.in_channels
+    if wanted not in (0, channels):
+        raise UserError(f"--in-channels is {wanted}, but the images have {channels} channels: leave the flag out.")
+    config = settings.apply(config, {"in_channels": channels})
+    return settings.apply(config, {"crop_size": resolve_crop_size(config, samples)})
+
+
+def run_training(
+    config: Config, run: Path, samples: list, training: list[str], validation: list[str], digest: str, *, resume: bool
+) -> None:
+    """Trains and says what was reached."""
+    from unet_lowlevel.data.pipeline import normalized, one_batch
+    from unet_lowlevel.training.trainer import Trainer
+
+    by_stem = {sample.stem: sample for sample in normalized(samples, config)}
+    parts = [by_stem[stem] for stem in training], [by_stem[stem] for stem in validation]
+    if config.training.overfit_one_batch:
+        config, batch = one_batch(config, parts[0])
+        parts = batch, batch
+    trainer = Trainer(config, run, *parts)
+    if not resume:
+        run_folder.create(run, config, training, validation, digest)
+    steps = trainer.batches.steps_per_epoch
+    print(
+        f"training on {len(parts[0])} images, validating on {len(parts[1])}: {config.training.epochs} epochs of "
+        f"{steps} steps into {show_path(run)}",
+        flush=True,
+    )
+    best = trainer.fit(resume=resume)
+    if config.training.overfit_one_batch:
+        print(overfitting_verdict(trainer.history[-1]["train_dice"]))
+    scripts = Path(sys.argv[0]).parent
+    images = config.data.images or Path(config.data.data) / "images"
+    print(
+        f"best epoch {best['epoch']}: validation Dice {best['validation_dice']:.4f}, IoU {best['validation_iou']:.4f}, "
+        f"mean IoU {best['validation_mean_iou']:.4f}; weights, curves and settings are in {show_path(run)}\n"
+        f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(run)}\n"
+        f"predict:             {show_path(sys.executable)} {show_path(scripts / 'predict_lowlevel.py')} "
+        f"--run {show_path(run)} --images {show_path(images)} --output {show_path(Path('predictions') / run.name)}"
+    )
+
+
+def overfitting_verdict(dice: float) -> str:
+    """What --overfit-one-batch has shown."""
+    if dice >= 0.95:
+        return f"one batch was learned by heart (Dice {dice:.3f}): images, masks and settings fit together"
+    return (
+        f"one batch was not learned by heart (Dice {dice:.3f}, expected at least 0.95): look at the pictures in "
+        "TensorBoard to see whether masks belong to their images, then try another --learning-rate or more --epochs"
+    )
+
+
+def print_summary(config: Config) -> int:
+    """Prints the network layer by layer, for one training crop."""
+    start_tensorflow()
+    from unet_lowlevel.summary import summarize, table
+    from unet_lowlevel.unet import smallest_valid_size
+
+    model = config.model if config.model.in_channels else dataclasses.replace(config.model, in_channels=1)
+    automatic = smallest_valid_size(model, 256) if model.padding == "valid" else 256
+    side = config.training.crop_size or automatic
+    print(table(summarize(model, side, side), side, side, model.in_channels))
+    return 0

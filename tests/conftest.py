@@ -2,7 +2,7 @@
 
 import os
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # before anything imports tensorflow
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports tensorflow
 
 from pathlib import Path
 
@@ -16,3 +16,26 @@ def datasets() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; UNET_DATASETS names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory) -> Path:
+    """A folder with images/ and masks/ of 12 small phantoms of 4 patients."""
+    from unet_lowlevel.data.phantom import write_phantoms
+
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(folder, 12, (32, 32), slices_per_patient=3, seed=0)
+    return folder
+
+
+TINY = ["--base-channels", "2", "--depth", "2", "--epochs", "2", "--batch-size", "4", "--group-regex", "patient-\\d+"]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(phantoms, tmp_path_factory) -> Path:
+    """A finished training of a tiny network on the phantoms, with the moving average of the weights on."""
+    from unet_lowlevel.cli.train import main
+
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["--run", str(run), "--data", str(phantoms), "--ema-decay", "0.5", *TINY]) == 0
+    return run

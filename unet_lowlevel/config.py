@@ -125,7 +125,9 @@ class DataConfig:
         choices=("standard", "minmax", "range"),
     )
     normalization_range: tuple[float, ...] = setting(
-        (), "lowest and highest gray value of --normalization range, as in -1000,400 (Hounsfield units)"
+        (),
+        "lowest and highest gray value of --normalization range, as in --normalization-range=-1000,400 (Hounsfield "
+        "units)",
     )
     validation_fraction: float = setting(0.2, "share of the images (of whole groups) held out", minimum=0.0, below=1.0)
     validation_list: str = setting("", "text file with the stem of one held-out image a line")

@@ -12,15 +12,14 @@ CONFUSED = np.array([255, 200, 40], np.uint8)  # foreground in both, of differen
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Any image [H, W, C] as uint8 [H, W, 3]; its 0.5 and 99.5 percent quantiles become black and white.
+    """Any image [H, W, C] as uint8 [H, W, 3]; the 0.5 and 99.5 percent quantiles of what shows become black and white.
 
     One channel becomes gray, of more than three channels the first three are shown, of two the first.
     """
-    image = np.asarray(image, np.float64)
+    image = np.asarray(image[..., : 3 if image.shape[-1] >= 3 else 1], np.float64)
     low, high = np.percentile(image, [0.5, 99.5])
     gray = np.clip((image - low) / max(high - low, 1e-9), 0.0, 1.0)
-    channels = gray[..., :3] if gray.shape[-1] >= 3 else np.repeat(gray[..., :1], 3, axis=-1)
-    return np.rint(255 * channels).astype(np.uint8)
+    return np.rint(255 * np.broadcast_to(gray, (*gray.shape[:2], 3))).astype(np.uint8)
 
 
 def colour_labels(labels: np.ndarray) -> np.ndarray:

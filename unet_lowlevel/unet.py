@@ -270,7 +270,7 @@ def check_valid_size(config: ModelConfig, side: int) -> None:
     """Raises a `UserError` that names legal sizes when `side` is none of a valid network."""
     smallest, multiple = smallest_valid_size(config), 2 ** (config.depth - 1)
     if side < smallest or (side - smallest) % multiple:
-        above = smallest_valid_size(config, side - valid_margin(config))
+        above = smallest_valid_size(config, max(side - valid_margin(config), 1))
         raise UserError(
             f"An input side of {side} pixels does not fit a valid network of depth {config.depth}: use {above}, or "
             f"another of {smallest}, {smallest + multiple}, {smallest + 2 * multiple} and so on in steps of {multiple}."

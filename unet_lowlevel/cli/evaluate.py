@@ -6,7 +6,6 @@ from pathlib import Path
 from unet_lowlevel.cli.arguments import (
     Parser,
     add_settings,
-    given_settings,
     progress,
     run_command,
     show_path,
@@ -14,12 +13,14 @@ from unet_lowlevel.cli.arguments import (
 )
 from unet_lowlevel.errors import UserError
 
+DATA_FLAGS = ("data", "images", "masks")
+
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("Scores a trained run on images with masks: writes metrics.json and per_image.csv.")
     parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
-    add_settings(parser, "data", "images", "masks")
+    add_settings(parser, *DATA_FLAGS)
     parser.add_argument("--split", choices=("validation", "all"), default="validation", help="which images of the data")
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results; nothing is overwritten")
     parser.add_argument("--pictures", metavar="N", type=int, default=0, help="also write pictures.png of N images")
@@ -37,7 +38,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.pictures < 0:
         raise UserError(f"--pictures is {arguments.pictures}, but must be at least 0.")
     predictor = Predictor(Path(arguments.run))
-    given = given_settings(arguments)
+    given = {name: value for name, value in vars(arguments).items() if name in DATA_FLAGS}
     # Without flags the data of the training; with flags only what they name.
     pairs = find_pairs(DataConfig(**given) if given else predictor.config.data)
     result = evaluate_pairs(

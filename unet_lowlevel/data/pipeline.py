@@ -18,7 +18,7 @@ def resolve_crop_size(config: Config, samples: list[Sample]) -> int:
     """The side of the training crops: as configured, or made to fit the images.
 
     Automatic is the longest side of all images, at most 256, rounded up to what the network takes
-    without padding.
+    without padding; for a valid network so much that its output is as large.
 
     Raises:
         UserError: for a size that a valid network cannot take.

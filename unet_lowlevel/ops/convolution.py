@@ -23,8 +23,17 @@ def conv2d(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | None = None, 
         [N, H, W, out_channels], or in valid mode [N, H - height + 1, W - width + 1, out_channels].
 
     Raises:
-        tf.errors.InvalidArgumentError or ValueError: when the channels do not fit.
+        ValueError: when the channels do not fit, or the images are smaller than a "valid" filter.
     """
+    # TensorFlow itself would take twice as many channels for a grouped convolution, end the process for
+    # a missing batch axis, and return uninitialized memory for images one pixel smaller than the filter.
+    if not images.shape.is_compatible_with([None, None, None, weight.shape[2]]):
+        raise ValueError(f"images {images.shape} do not fit a filter for [N, H, W, {weight.shape[2]}]")
+    if padding == "valid" and any(
+        side is not None and side < filter_side
+        for side, filter_side in zip(images.shape[1:3], weight.shape[:2], strict=True)
+    ):
+        raise ValueError(f"images {images.shape} are smaller than the filter {weight.shape}")
     outputs = tf.nn.conv2d(images, weight, strides=1, padding=padding.upper())
     return outputs if bias is None else tf.nn.bias_add(outputs, bias)
 

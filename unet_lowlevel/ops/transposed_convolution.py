@@ -11,7 +11,8 @@ def conv2d_transpose(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | Non
     output[n, y * stride + i, x * stride + j, o] += sum over c of images[n, y, x, c] * weight[i, j, o, c]
 
     It is the gradient of a convolution with this stride, hence the name. With a filter as large as the
-    stride, as in the paper, the painted squares touch but never overlap.
+    stride, as in the paper, the painted squares touch but never overlap. What a larger filter paints
+    beyond H * stride is cut off, evenly at both sides.
 
     Args:
         images: float [N, H, W, in_channels].
@@ -22,8 +23,13 @@ def conv2d_transpose(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | Non
     Returns:
         [N, H * stride, W * stride, out_channels]
 
+    Raises:
+        ValueError: when the channels do not fit.
+
     Reference: Ronneberger et al. 2015, section 2 ("up-convolution" 2x2).
     """
+    if not images.shape.is_compatible_with([None, None, None, weight.shape[3]]):
+        raise ValueError(f"images {images.shape} do not fit a filter for [N, H, W, {weight.shape[3]}]")
     n, height, width = tf.unstack(tf.shape(images)[:3])
     shape = [n, height * stride, width * stride, weight.shape[2]]
     outputs = tf.nn.conv2d_transpose(images, weight, shape, stride, padding="SAME")

@@ -70,14 +70,16 @@ class TrainStep(tf.Module):
             `metrics.counts` gives them per image: confusion, thresholds; gradients, one for each weight.
         """
         step = self.step.value()
-        seed = tf.stack([self.config.training.seed, tf.cast(step, tf.int32)])
+        with tf.name_scope("dropout_seed"):
+            seed = tf.stack([self.config.training.seed, tf.cast(step, tf.int32)])
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.weights)
             logits = self.model(images, training=True, seed=seed)
             with tf.name_scope("loss"):
                 labels = fit_labels(labels, logits)
                 loss = self.loss(labels, logits)
-        gradients = tape.gradient(loss, self.weights)
+        with tf.name_scope("gradient"):
+            gradients = tape.gradient(loss, self.weights)
         with tf.name_scope("optimizer"):
             gradient_norm = global_norm(gradients)
             clip_norm = self.config.optimizer.clip_norm

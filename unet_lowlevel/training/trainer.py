@@ -215,10 +215,10 @@ class Trainer:
         """Adds an epoch to TensorBoard and history.csv."""
         step = row["step"]
         for part in ("train", "validation"):
-            scores = {name: row[f"{part}_{name}"] for name in ("loss", "dice", "iou", "mean_iou")}
+            scores = {f"epoch/{name}": row[f"{part}_{name}"] for name in ("loss", "dice", "iou", "mean_iou")}
             summaries.scalars(part, step, scores)
         more = ("learning_rate", "gradient_norm", "weight_norm", "images_per_second")
-        summaries.scalars("train", step, {name: row[name] for name in more})
+        summaries.scalars("train", step, {f"training/{name}": row[name] for name in more})
         summaries.histograms(step, self.train_step.weights, gradients)
         summaries.flush()
         self.history.append(row)

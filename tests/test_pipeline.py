@@ -1,0 +1,133 @@
+"""Batches: every image once an epoch, images with their own labels, all decided by seed and epoch."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from unet_lowlevel.config import resolve
+from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, normalized, one_batch, resolve_crop_size
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.errors import UserError
+
+
+def numbered_samples(count, height=8, width=8):
+    """Samples whose every pixel, in image and label, is the sample's number: a mix-up would show."""
+    return [
+        Sample(f"s{i}", np.full((height, width, 1), i, np.float32), np.full((height, width), i, np.uint8))
+        for i in range(count)
+    ]
+
+
+def config(**flags):
+    return resolve(flags={"crop_size": 8, "depth": 2, "augment": False, **flags})
+
+
+def epoch_order(batches, epoch):
+    return np.concatenate([index.numpy() for _, _, index in batches.of_epoch(epoch)]).tolist()
+
+
+def test_an_epoch_holds_every_image_once_with_its_label():
+    batches = TrainingBatches(numbered_samples(10), config(batch_size=4))
+    sizes, seen = [], []
+    for images, labels, index in batches.of_epoch(1):
+        sizes.append(len(index))
+        for image, label, i in zip(images.numpy(), labels.numpy(), index.numpy(), strict=True):
+            assert (image == i).all() and (label == i).all()
+        seen += index.numpy().tolist()
+    assert sizes == [4, 4, 2] and sorted(seen) == list(range(10))
+    assert batches.steps_per_epoch == 3
+
+
+def test_the_label_follows_the_image_through_all_changes():
+    rng = np.random.default_rng(0)
+    samples = []
+    for i in range(6):
+        label = (rng.random((20, 30)) > 0.5).astype(np.uint8)
+        samples.append(Sample(f"s{i}", label[..., np.newaxis].astype(np.float32), label))
+    flags = {"augment": True, "brightness": 0.0, "contrast": 0.0, "gamma": 0.0, "noise": 0.0}
+    for images, labels, _ in TrainingBatches(samples, config(**flags)).of_epoch(1):
+        np.testing.assert_array_equal(images.numpy()[..., 0], labels.numpy())
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    batches = TrainingBatches(numbered_samples(20), config())
+    first, second = epoch_order(batches, 1), epoch_order(batches, 2)
+    assert first != second and first != list(range(20))
+    anew = TrainingBatches(numbered_samples(20), config())
+    assert epoch_order(anew, 2) == second and epoch_order(batches, 1) == first
+    assert epoch_order(TrainingBatches(numbered_samples(20), config(seed=1)), 1) != first
+
+
+def test_augmented_pixels_are_a_function_of_seed_and_epoch():
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(f"s{i}", rng.normal(size=(12, 12, 1)).astype(np.float32), np.zeros((12, 12), np.uint8)) for i in range(9)
+    ]
+    one, two = (TrainingBatches(samples, config(augment=True)) for _ in range(2))
+    for (a, _, _), (b, _, _) in zip(one.of_epoch(3), two.of_epoch(3), strict=True):
+        np.testing.assert_array_equal(a, b)
+    a, b = next(iter(one.of_epoch(1)))[0], next(iter(one.of_epoch(2)))[0]
+    assert not np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(2, 8), (7, 28)])
+def test_steps_per_epoch_takes_some_or_many_passes(steps, expected):
+    batches = TrainingBatches(numbered_samples(10), config(batch_size=4, steps_per_epoch=steps))
+    order = epoch_order(batches, 1)
+    assert batches.steps_per_epoch == steps and len(order) == expected
+    counts = np.bincount(order, minlength=10)
+    assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "flags", "expected"),
+    [
+        ([(128, 128)], {}, 128),
+        ([(100, 90)], {}, 112),
+        ([(512, 512), (40, 40)], {}, 256),
+        ([(512, 512)], {"crop_size": 300}, 300),
+        ([(512, 512)], {"padding": "valid"}, 444),
+        ([(20, 20)], {"padding": "valid"}, 204),
+        ([(512, 512)], {"padding": "valid", "crop_size": 572}, 572),
+    ],
+)
+def test_automatic_crop_size_fits_images_and_network(sizes, flags, expected):
+    samples = [Sample("s", np.zeros((*size, 1)), np.zeros(size, np.uint8)) for size in sizes]
+    assert resolve_crop_size(resolve(flags=flags), samples) == expected
+
+
+def test_impossible_crop_of_a_valid_network_is_refused():
+    with pytest.raises(UserError, match="use 572"):
+        resolve_crop_size(resolve("paper", flags={"crop_size": 570}), [])
+
+
+def test_class_frequencies_by_hand():
+    label = np.array([[0, 0, 0, 2]], np.uint8)
+    np.testing.assert_allclose(class_frequencies([Sample("s", label, label)], 3), [0.75, 0, 0.25])
+    np.testing.assert_allclose(class_frequencies([Sample("s", label * 0, label * 0)], 1), [1, 0])
+
+
+def test_normalized_keeps_labels():
+    sample = Sample("s", np.array([[[0], [2]]], np.uint8), np.array([[0, 1]], np.uint8))
+    (result,) = normalized([sample], config())
+    np.testing.assert_allclose(result.image.ravel(), [-1, 1])
+    assert result.label is sample.label
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_one_batch_is_the_same_batch_again_and_again(padding):
+    settings = resolve(flags={"depth": 2, "padding": padding, "crop_size": 20, "batch_size": 3, "dropout_rate": 0.5})
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(f"s{i}", rng.normal(size=(30, 25, 1)).astype(np.float32), np.zeros((30, 25), np.uint8)) for i in range(5)
+    ]
+    settings, batch = one_batch(settings, samples)
+    assert [sample.stem for sample in batch] == ["s0", "s1", "s2"] and settings.model.dropout_rate == 0
+    batches = TrainingBatches(batch, settings)
+    seen: dict[int, np.ndarray] = {}
+    for epoch in (1, 2):
+        for images, _, index in batches.of_epoch(epoch):
+            for image, i in zip(images.numpy(), index.numpy(), strict=True):
+                np.testing.assert_array_equal(seen.setdefault(int(i), image), image)
+    assert len(seen) == 3 and dataclasses.asdict(settings)["training"]["steps_per_epoch"] == 20

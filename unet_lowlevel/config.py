@@ -22,7 +22,7 @@ def setting(default, help, *, choices=(), minimum=None, maximum=None, below=None
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: what `unet.UNet` is built from."""
+    """The network that `unet.UNet` builds."""
 
     in_channels: int = setting(0, "channels of the input images; 0: as many as the data has", minimum=0, maximum=1024)
     classes: int = setting(
@@ -115,7 +115,10 @@ class OptimizerConfig:
 class DataConfig:
     """Which images, how they are normalized and which of them are held out."""
 
-    data: str = setting("", "folder with images/ and masks/; none: generated phantoms in data/phantoms")
+    data: str = setting(
+        "",
+        "folder with images/ and masks/; none: to train, phantoms in data/phantoms; to evaluate, the data of the run",
+    )
     images: str = setting("", "folder of images, when they do not lie in DATA/images")
     masks: str = setting("", "folder of masks, when they do not lie in DATA/masks")
     normalization: str = setting(
@@ -160,14 +163,15 @@ class AugmentationConfig:
 class TrainingConfig:
     """The loop around the step."""
 
-    epochs: int = setting(15, "passes over the training images", minimum=1)
-    steps_per_epoch: int = setting(0, "training steps an epoch; 0: one pass over the images", minimum=0)
-    batch_size: int = setting(4, "images a training step", minimum=1)
+    epochs: int = setting(15, "passes over the training images", minimum=1, maximum=10**6)
+    steps_per_epoch: int = setting(0, "training steps an epoch; 0: one pass over the images", minimum=0, maximum=10**6)
+    batch_size: int = setting(4, "images a training step", minimum=1, maximum=10**5)
     crop_size: int = setting(
         0,
         "side in pixels of the square that training sees of an image; 0: the largest image, at most 256. Smaller "
         "images are mirrored up",
         minimum=0,
+        maximum=2**15,
     )
     seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
     output_bias_prior: bool = setting(True, "start the output bias at the share of each class in the training masks")
@@ -268,7 +272,8 @@ def checked(name: str, value, source: str):
 
 def checked_number(value, kind: type, limits, source: str):
     """`value` as `kind` (int or float) within the limits, or a `UserError`."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    # Whole numbers beyond 64 bits would overflow further on.
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if not whole and not (kind is float and isinstance(value, float) and math.isfinite(value)):
         raise UserError(f"{source} is {value!r}, but needs a {'whole ' if kind is int else ''}number.")
     value = kind(value)
@@ -308,6 +313,15 @@ def check(config: Config) -> Config:
                 f"--normalization-range is {','.join(map(str, bounds)) or 'not given'}, but --normalization range "
                 "needs a lowest and a highest value, as in --normalization-range=-1000,400."
             )
+    elif data.normalization_range:
+        raise UserError(
+            f"--normalization-range is given, but --normalization is {data.normalization}: add --normalization range, "
+            "or leave the range out."
+        )
+    if loss.class_weights and loss.loss not in ("cross_entropy", "dice_cross_entropy", "focal"):
+        raise UserError(f"--class-weights has no effect on --loss {loss.loss}: leave it out, or use cross_entropy.")
+    if data.fold and not data.folds:
+        raise UserError(f"--fold is {data.fold}, but --folds is not given: say how many folds there are.")
     if data.folds == 1 or (data.folds and data.fold >= data.folds):
         raise UserError(
             f"--fold {data.fold} of --folds {data.folds} does not exist: use --folds 2 or more and --fold below it."

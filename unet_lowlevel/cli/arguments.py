@@ -23,9 +23,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `UserError`s of one sentence."""
 
     def __init__(self, description: str):
-        super().__init__(
-            description=description, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        super().__init__(description=description, usage="%(prog)s [flags]", allow_abbrev=False)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str):
@@ -46,11 +44,12 @@ class Parser(argparse.ArgumentParser):
 def add_settings(parser: Parser, *names: str) -> None:
     """Adds --preset, --config and a flag for every setting, or without presets only for the settings named."""
     if not names:
-        parser.add_argument("--preset", default="default", help=f"set of settings to start from: {', '.join(PRESETS)}")
+        presets = ", ".join(PRESETS)
+        parser.add_argument("--preset", default="default", metavar="NAME", help=f"settings to start from: {presets}")
         parser.add_argument("--config", metavar="FILE", help="JSON file of settings, such as a run's config.json")
     for section, kind in sections().items():
         chosen = [item for item in dataclasses.fields(kind) if not names or item.name in names]
-        group = parser.add_argument_group(f"{section}: {kind.__doc__.splitlines()[0]}") if chosen else None
+        group = parser.add_argument_group(section, kind.__doc__.splitlines()[0]) if chosen else None
         for item in chosen:
             add_flag(group, item)
 

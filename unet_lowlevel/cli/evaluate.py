@@ -21,9 +21,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("Scores a trained run on images with masks: writes metrics.json and per_image.csv.")
     parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
     add_settings(parser, *DATA_FLAGS)
-    parser.add_argument("--split", choices=("validation", "all"), default="validation", help="which images of the data")
+    parser.add_argument(
+        "--split",
+        choices=("validation", "all"),
+        default="validation",
+        help="which images of the data (default: validation)",
+    )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results; nothing is overwritten")
-    parser.add_argument("--pictures", metavar="N", type=int, default=0, help="also write pictures.png of N images")
+    parser.add_argument(
+        "--pictures", metavar="N", type=int, default=0, help="also write pictures.png of N images (default: 0)"
+    )
     return run_command(evaluate, parser, argv)
 
 

@@ -12,11 +12,17 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("Draws thorax slices with lung masks, as image files in DIR/images and DIR/masks.")
     parser.add_argument("--output", metavar="DIR", required=True, help="new folder")
-    parser.add_argument("--count", metavar="N", type=int, default=240, help="number of slices")
-    parser.add_argument("--height", metavar="N", type=int, default=256, help="pixels, 32 to 4096")
-    parser.add_argument("--width", metavar="N", type=int, default=256, help="pixels, 32 to 4096")
-    parser.add_argument("--slices-per-patient", metavar="N", type=int, default=8, help="slices of one patient")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="other seeds give other patients")
+    parser.add_argument("--count", metavar="N", type=int, default=240, help="number of slices (default: %(default)s)")
+    parser.add_argument(
+        "--height", metavar="N", type=int, default=256, help="pixels, 32 to 4096 (default: %(default)s)"
+    )
+    parser.add_argument("--width", metavar="N", type=int, default=256, help="pixels, 32 to 4096 (default: %(default)s)")
+    parser.add_argument(
+        "--slices-per-patient", metavar="N", type=int, default=8, help="slices of one patient (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="other seeds give other patients (default: %(default)s)"
+    )
     return run_command(make_phantoms, parser, argv)
 
 

@@ -1,0 +1,123 @@
+"""The house: imports point one way, Keras stays in its corner, doors are thin, nothing is passed on unseen."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "unet_lowlevel"
+
+# From the ground up: a module imports from lower floors and, within a folder, from its neighbours.
+FLOORS = [
+    ["errors"],
+    ["config", "ops"],
+    ["unet"],
+    ["losses"],
+    ["metrics", "optimizers"],
+    ["pictures"],
+    ["data"],
+    ["run_folder"],
+    ["training"],
+    ["inference"],
+    ["summary", "reference"],
+    ["cli"],
+]
+
+FILES = [ROOT / "setup.py", *(path for part in (PACKAGE, "scripts", "tests") for path in (ROOT / part).rglob("*.py"))]
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(FILES)}
+
+
+def module_of(path):
+    """unet_lowlevel/data/files.py -> 'unet_lowlevel.data.files'."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): tree for path, tree in TREES.items() if path.is_relative_to(ROOT / PACKAGE)}
+
+
+def imported(tree):
+    """Full names of all that a file imports, also inside of functions."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own_imports(module):
+    """The package's modules that a module imports: of `from package.module import name`, the module."""
+    found = {name if name in MODULES else name.rpartition(".")[0] for name in imported(MODULES[module])}
+    return sorted(name for name in found if name.split(".")[0] == PACKAGE)
+
+
+def part_of(module):
+    """unet_lowlevel.data.files -> 'data'; '' for the package itself, which holds its version only."""
+    return [*module.split("."), ""][1]
+
+
+def floor_of(module):
+    """Number of the floor; the package itself lies below all."""
+    if not part_of(module):
+        return -1
+    floors = [i for i, parts in enumerate(FLOORS) if part_of(module) in parts]
+    assert floors, f"{module} has no place yet: give it one in FLOORS"
+    return floors[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    for other in own_imports(module):
+        assert part_of(other) == part_of(module) or floor_of(other) < floor_of(module), f"{module} imports {other}"
+
+
+def test_no_imports_in_circles():
+    """Between neighbours too: modules whose imports are all placed are placed, until none is left."""
+    waiting = {module: set(own_imports(module)) - {module} for module in MODULES}
+    while waiting:
+        free = [module for module, others in waiting.items() if not others & waiting.keys()]
+        assert free, f"these import each other in a circle: {sorted(waiting)}"
+        for module in free:
+            del waiting[module]
+
+
+def test_every_package_is_importable_as_one():
+    """A folder without __init__.py would be left out by setup.py."""
+    for module in MODULES:
+        parent = module.rpartition(".")[0]
+        assert not parent or parent in MODULES, f"{parent} lacks __init__.py"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) != "reference"])
+def test_keras_stays_in_reference(module):
+    names = {part for name in imported(MODULES[module]) for part in name.split(".")}
+    names |= {node.attr for node in ast.walk(MODULES[module]) if isinstance(node, ast.Attribute)}
+    assert not names & {"keras", "tf_keras", "compat"}
+
+
+def test_arguments_are_parsed_in_cli_only():
+    """The rest can be used from a notebook."""
+    users = [module for module in MODULES if "argparse" in imported(MODULES[module])]
+    assert users and all(part_of(module) == "cli" for module in users)
+
+
+def test_scripts_are_thin():
+    scripts = sorted((ROOT / "scripts").glob("*.py"))
+    assert scripts
+    for path in scripts:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 40, path.name
+        assert not any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(TREES[path])), path.name
+
+
+@pytest.mark.parametrize("path", TREES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_star_imports_and_no_kwargs_passed_on(path):
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.ImportFrom):
+            assert node.names[0].name != "*", f"{path.name}:{node.lineno}"
+        if isinstance(node, ast.Call):
+            passed_on = [word.value.id for word in node.keywords if not word.arg and isinstance(word.value, ast.Name)]
+            assert "kwargs" not in passed_on, f"{path.name}:{node.lineno}"

@@ -1,0 +1,152 @@
+"""Pictures: their shapes, and colours at pixels that one can name."""
+
+import numpy as np
+import pytest
+
+from unet_lowlevel import pictures
+
+BLACK, WHITE = [0, 0, 0], [255, 255, 255]
+RED = list(pictures.CLASS_COLOURS[0])
+LABELS = np.zeros((6, 8), np.int32)
+LABELS[1:5, 2:6] = 1  # the inner pixels are [2:4, 3:5]
+RAMP = np.linspace(-3, 5, 48).reshape(6, 8, 1)
+
+
+def assert_picture(picture, height, width):
+    assert picture.dtype == np.uint8 and picture.shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_to_rgb_of_any_channels_and_type(channels, dtype):
+    image = np.random.default_rng(0).uniform(0, 200, (6, 8, channels)).astype(dtype)
+    before = image.copy()
+    picture = pictures.to_rgb(image)
+    assert_picture(picture, 6, 8)
+    np.testing.assert_array_equal(image, before)
+    shown = image[..., : 3 if channels >= 3 else 1].astype(np.float64)
+    low, high = np.percentile(shown, [0.5, 99.5])
+    expected = 255 * np.clip((shown - low) / (high - low), 0, 1)
+    assert np.abs(picture - expected).max() <= 0.5 + 1e-6
+
+
+def test_to_rgb_stretches_to_black_and_white():
+    picture = pictures.to_rgb(RAMP)
+    assert list(picture[0, 0]) == BLACK and list(picture[-1, -1]) == WHITE
+    assert (np.diff(picture[..., 0].ravel().astype(int)) >= 0).all()
+    # Shift and contrast of the image do not matter, nor does one hot pixel.
+    np.testing.assert_array_equal(picture, pictures.to_rgb(100 * RAMP + 7))
+    image = np.random.default_rng(0).uniform(0, 1, (40, 40, 1))
+    image[3, 3] = 1000
+    assert pictures.to_rgb(image)[20].max() > 200
+
+
+@pytest.mark.parametrize("value", [0, -3.5, 1e6])
+def test_constant_images(value):
+    image = np.full((6, 8, 1), value)
+    np.testing.assert_array_equal(pictures.to_rgb(image), 0)
+    assert_picture(pictures.comparison(image, LABELS, LABELS), 6, 38)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_hidden_channels_do_not_darken_the_others(channels):
+    """Such as the opacity of a PNG, 255 everywhere."""
+    shown = np.repeat(RAMP, channels - 1, axis=-1)
+    image = np.concatenate([shown, np.full_like(RAMP, 1000)], axis=-1)
+    np.testing.assert_array_equal(pictures.to_rgb(image), pictures.to_rgb(shown))
+
+
+def test_colours_of_labels():
+    one = pictures.colour_labels(LABELS)
+    assert_picture(one, 6, 8)
+    assert list(one[0, 0]) == BLACK and list(one[2, 3]) == WHITE
+    many = np.arange(8).reshape(2, 4)
+    picture = pictures.colour_labels(many)
+    assert list(picture[0, 0]) == BLACK
+    for label in range(1, 8):
+        assert list(picture[label // 4, label % 4]) == list(pictures.CLASS_COLOURS[(label - 1) % 6])
+    np.testing.assert_array_equal(pictures.colour_labels(np.zeros((2, 3), np.int32)), 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_label_types_do_not_matter(dtype):
+    """0 - 1 is 255 in uint8."""
+    labels = (LABELS * 2).astype(dtype)
+    np.testing.assert_array_equal(pictures.colour_labels(labels), pictures.colour_labels(LABELS * 2))
+    np.testing.assert_array_equal(pictures.overlay(RAMP, labels), pictures.overlay(RAMP, LABELS * 2))
+
+
+def test_overlay_tints_the_inside_and_outlines_all_sides():
+    picture, plain = pictures.overlay(RAMP, LABELS), pictures.to_rgb(RAMP)
+    assert_picture(picture, 6, 8)
+    inside = np.zeros_like(LABELS, bool)
+    inside[2:4, 3:5] = True
+    outline = (LABELS > 0) & ~inside
+    np.testing.assert_array_equal(picture[LABELS == 0], plain[LABELS == 0])
+    assert (picture[outline] == RED).all()
+    expected = (0.7 * plain[inside] + 0.3 * np.array(RED)).astype(np.uint8)
+    np.testing.assert_array_equal(picture[inside], expected)
+
+
+def test_overlay_separates_classes():
+    labels = np.array([[1, 1, 1, 2, 2, 2]] * 3)
+    picture = pictures.overlay(np.zeros((3, 6, 1)), labels)
+    assert list(picture[1, 2]) == RED and list(picture[1, 3]) == list(pictures.CLASS_COLOURS[1])
+    # The edge of the image is no outline.
+    assert list(picture[0, 0]) == [int(0.3 * value) for value in RED]
+
+
+def test_colours_of_errors():
+    truth = np.array([[0, 1, 1, 0, 1, 2]])
+    guess = np.array([[0, 1, 0, 1, 2, 2]])
+    picture = pictures.errors(np.linspace(0, 1, 6).reshape(1, 6, 1), truth, guess)
+    assert_picture(picture, 1, 6)
+    darkened = (0.6 * pictures.to_rgb(np.linspace(0, 1, 6).reshape(1, 6, 1))).astype(np.uint8)
+    for column in (0, 1, 5):
+        assert list(picture[0, column]) == list(darkened[0, column])
+    assert list(picture[0, 2]) == list(pictures.MISSED)
+    assert list(picture[0, 3]) == list(pictures.INVENTED)
+    assert list(picture[0, 4]) == list(pictures.CONFUSED)
+
+
+def test_comparison_is_four_panels():
+    guess = np.roll(LABELS, 1, axis=1)
+    picture = pictures.comparison(RAMP, LABELS, guess)
+    assert_picture(picture, 6, 4 * 8 + 6)
+    panels = [picture[:, start : start + 8] for start in (0, 10, 20, 30)]
+    expected = [
+        pictures.to_rgb(RAMP),
+        pictures.colour_labels(LABELS),
+        pictures.colour_labels(guess),
+        pictures.errors(RAMP, LABELS, guess),
+    ]
+    for panel, wanted in zip(panels, expected, strict=True):
+        np.testing.assert_array_equal(panel, wanted)
+    for start in (8, 18, 28):
+        assert (picture[:, start : start + 2] == 255).all()
+
+
+def test_sheet_centers_on_white():
+    wide, narrow = np.full((3, 9, 3), 10, np.uint8), np.full((2, 4, 3), 20, np.uint8)
+    picture = pictures.sheet([wide, narrow])
+    assert_picture(picture, 3 + 4 + 2, 9)
+    assert (picture[:3] == 10).all() and (picture[3:7] == 255).all()
+    assert (picture[7:, 2:6] == 20).all() and (picture[7:, :2] == 255).all() and (picture[7:, 6:] == 255).all()
+    np.testing.assert_array_equal(pictures.sheet([wide]), wide)
+
+
+def test_arrays_need_not_be_contiguous():
+    image, labels = np.moveaxis(np.random.default_rng(0).normal(size=(3, 8, 6)), 0, 2)[::2, ::-1], LABELS.T[::2, ::-1]
+    assert not image.flags.c_contiguous and not labels.flags.c_contiguous
+    for draw in (pictures.overlay, lambda image, labels: pictures.comparison(image, labels, 1 - labels)):
+        expected = draw(np.ascontiguousarray(image), np.ascontiguousarray(labels))
+        np.testing.assert_array_equal(draw(image, labels), expected)
+
+
+def test_arguments_are_left_alone():
+    image, labels, guess = RAMP.copy(), LABELS.copy(), 1 - LABELS
+    pictures.comparison(image, labels, guess)
+    pictures.overlay(image, labels)
+    np.testing.assert_array_equal(image, RAMP)
+    np.testing.assert_array_equal(labels, LABELS)
+    np.testing.assert_array_equal(guess, 1 - LABELS)

@@ -1,0 +1,147 @@
+"""The run folder: written whole, read back as it was, and a sentence for each way it can be damaged."""
+
+import json
+import os
+
+import pytest
+
+from unet_lowlevel import config as cfg
+from unet_lowlevel import run_folder
+from unet_lowlevel.errors import UserError
+
+CONFIG = cfg.resolve(flags={"in_channels": 3, "class_weights": [1, 4], "crop_size": 64})
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "runs" / "lung"
+    run_folder.create(folder, CONFIG, ["a", "ß-2"], ["c"], "sha256:12")
+    return folder
+
+
+def test_round_trip(run):
+    config, made_with, split = run_folder.read(run)
+    assert config == CONFIG
+    assert split == {"training": ["a", "ß-2"], "validation": ["c"]}
+    assert made_with["data_fingerprint"] == "sha256:12"
+    assert {"python", "tensorflow", "numpy", "unet-lowlevel"} <= made_with["versions"].keys()
+
+
+def test_nothing_else_is_left_in_the_folder(run):
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "split.json"]
+
+
+def test_config_can_be_used_again(run):
+    assert cfg.resolve(file=str(run / "config.json")) == CONFIG
+
+
+def test_config_is_written_last(tmp_path, monkeypatch):
+    """A folder with config.json is a run, so that nothing may be missing once it is there."""
+    order, write = [], run_folder.write_text
+    monkeypatch.setattr(run_folder, "write_text", lambda path, text: (order.append(path.name), write(path, text)))
+    run_folder.create(tmp_path / "run", CONFIG, [], [], "")
+    assert order[-1] == "config.json" and len(order) == 2
+
+
+def test_write_text_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "history.csv"
+    run_folder.write_text(path, "old ß\n")
+
+    def fails(*args):
+        raise OSError("killed")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="killed"):
+        run_folder.write_text(path, "new\n")
+    assert path.read_text(encoding="utf-8") == "old ß\n"
+    monkeypatch.undo()
+    run_folder.write_text(path, "new\n")
+    assert path.read_text(encoding="utf-8") == "new\n"
+    assert [item.name for item in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_next_free(tmp_path):
+    assert run_folder.next_free("lowlevel", tmp_path / "runs") == tmp_path / "runs" / "lowlevel-1"
+    (tmp_path / "lowlevel-1").mkdir()
+    (tmp_path / "lowlevel-2").write_text("a file counts, too")
+    (tmp_path / "lowlevel-4").mkdir()
+    assert run_folder.next_free("lowlevel", tmp_path) == tmp_path / "lowlevel-3"
+    assert run_folder.next_free("keras", tmp_path) == tmp_path / "keras-1"
+    assert not (tmp_path / "lowlevel-3").exists()
+
+
+def test_check_new(tmp_path, run):
+    run_folder.check_new(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    run_folder.check_new(tmp_path / "empty")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is a file, but needs a new folder: choose another name"):
+        run_folder.check_new(tmp_path / "file")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / ".hidden").write_text("the user's")
+    with pytest.raises(UserError, match="full is not empty: choose another name"):
+        run_folder.check_new(tmp_path / "full")
+    with pytest.raises(UserError, match="lung is not empty: add --resume to go on with it, or choose another name"):
+        run_folder.check_new(run)
+
+
+def test_folder_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("the user's")
+    with pytest.raises(UserError, match=r"--run .*file/run cannot be made \(.+\): choose another place"):
+        run_folder.create(tmp_path / "file" / "run", CONFIG, [], [], "")
+    assert (tmp_path / "file").read_text() == "the user's"
+
+
+def test_read_of_no_run(tmp_path):
+    with pytest.raises(UserError, match="none does not exist"):
+        run_folder.read(tmp_path / "none")
+    with pytest.raises(UserError, match=r"is no run folder \(it has no config.json\)"):
+        run_folder.read(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file does not exist: name a run folder"):
+        run_folder.read(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "", "not readable as JSON"),
+        ("config.json", '{"model": {"depth": 5', "not readable as JSON"),
+        ("config.json", b"\xff\xfe", "not readable as JSON"),
+        ("config.json", "[]", "holds no JSON object"),
+        ("config.json", "null", "holds no JSON object"),
+        ("config.json", "{}", "has model.in_channels 0"),
+        ("config.json", '{"model": {"depth": 99}}', "model.depth in"),
+        ("config.json", '{"modell": {}}', "unknown section 'modell'"),
+        ("config.json", '{"model": {"in_channels": 1}, "run": 5}', "has 5 in section 'run'"),
+        ("split.json", None, "does not exist"),
+        ("split.json", "", "not readable as JSON"),
+        ("split.json", "[]", "does not list training and validation images"),
+        ("split.json", '{"training": []}', "does not list training and validation images"),
+        ("split.json", '{"training": ["a"], "validation": 5}', "does not list training and validation images"),
+        ("split.json", '{"training": ["a"], "validation": "b"}', "does not list training and validation images"),
+        ("split.json", '{"training": ["a"], "validation": [5]}', "does not list training and validation images"),
+    ],
+)
+def test_damage_is_a_sentence_that_names_the_file(run, name, content, message):
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as error:
+        run_folder.read(run)
+    assert message in str(error.value) and str(run / name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_of_a_run_must_fit_each_other(run):
+    content = json.loads((run / "config.json").read_text())
+    content["model"]["kernel_size"] = 4
+    (run / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="must be odd"):
+        run_folder.read(run)
+
+
+def test_installed_version():
+    assert run_folder.installed_version("numpy")[0].isdigit()
+    assert run_folder.installed_version("no-such-package-anywhere") == "not installed"

@@ -1,0 +1,101 @@
+"""The training step: one trace, the same bits for the same seed, and every weight moved by what it returns."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from op_checks import normal
+
+from unet_lowlevel.config import Config, ModelConfig, OptimizerConfig, apply
+from unet_lowlevel.training.step import EvaluationStep, TrainStep, fit_labels
+from unet_lowlevel.unet import UNet, smallest_valid_size, valid_margin
+
+CONFIG = Config(
+    model=ModelConfig(in_channels=1, depth=2, base_channels=2, convolutions_per_block=1),
+    optimizer=OptimizerConfig(schedule="constant"),
+)
+
+
+def batch(count, side=8, seed=0):
+    images = normal(count, side, side, 1, seed=seed)
+    return tf.constant(images, tf.float32), tf.constant(images[..., 0] > 0, tf.int32)
+
+
+def made(config=CONFIG, side=8):
+    return TrainStep(UNet(config.model, seed=config.training.seed), config, (side, side), total_steps=10)
+
+
+def trained(config, steps=5):
+    """The values of all variables after some steps, the step's own included."""
+    step = made(config)
+    for i in range(steps):
+        step(*batch(3, seed=i))
+    return {variable.name: variable.numpy() for variable in step.variables}
+
+
+def test_traces_once_for_full_and_trailing_batches():
+    step = made()
+    for count in (4, 4, 3, 1, 4):
+        step(*batch(count))
+    assert step.compiled.experimental_get_tracing_count() == 1
+    assert int(step.step) == 5
+
+
+@pytest.mark.parametrize("dropout_rate", [0.0, 0.5])
+def test_the_same_seed_gives_the_same_bits(dropout_rate):
+    config = apply(CONFIG, {"dropout_rate": dropout_rate})
+    first = trained(config)
+    tf.random.set_seed(11)
+    np.random.seed(11)
+    for name, value in trained(config).items():
+        np.testing.assert_array_equal(value, first[name], err_msg=name)
+    other = trained(apply(config, {"seed": 1}))
+    assert not np.array_equal(other["output/weight:0"], first["output/weight:0"])
+
+
+def test_dropout_changes_from_step_to_step():
+    """The same batch, weights that do not move, no batch normalization: only the masks can differ."""
+    step = made(apply(CONFIG, {"dropout_rate": 0.5, "batch_normalization": False, "learning_rate": 0.0}))
+    losses = [float(step(*batch(2))["loss"]) for _ in range(3)]
+    assert len(set(losses)) == 3
+
+
+def test_every_weight_moves_and_only_in_the_train_step():
+    step = made()
+    before = [variable.numpy() for variable in step.model.variables]
+    EvaluationStep(step.model, CONFIG)(*batch(2))
+    for variable, value in zip(step.model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    step(*batch(2))
+    for variable, value in zip(step.model.variables, before, strict=True):
+        assert (variable.numpy() != value).any(), variable.name
+
+
+def test_plain_gradient_descent_moves_against_the_returned_gradient():
+    config = apply(CONFIG, {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1})
+    step = made(config)
+    before = [weight.numpy() for weight in step.weights]
+    results = step(*batch(2))
+    for weight, value, gradient in zip(step.weights, before, results["gradients"], strict=True):
+        np.testing.assert_allclose(weight, value - 0.1 * gradient, atol=1e-6)
+    norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in results["gradients"]))
+    np.testing.assert_allclose(results["gradient_norm"], norm, rtol=1e-5)
+
+
+def test_learns_one_batch():
+    step = made(apply(CONFIG, {"learning_rate": 0.02}))
+    losses = [float(step(*batch(2))["loss"]) for _ in range(40)]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_labels_of_a_valid_network_are_those_of_the_middle():
+    model = dataclasses.replace(CONFIG.model, padding="valid")
+    config = dataclasses.replace(CONFIG, model=model)
+    side = smallest_valid_size(model, 4)
+    images, labels = batch(2, side)
+    lost = valid_margin(model) // 2
+    seen = fit_labels(labels, tf.zeros([2, side - 2 * lost, side - 2 * lost, 1]))
+    np.testing.assert_array_equal(seen, labels[:, lost : side - lost, lost : side - lost])
+    results = made(config, side)(images, labels)
+    assert int(tf.reduce_sum(results["confusion"])) == tf.size(seen)

@@ -1,0 +1,398 @@
+"""The network: the paper's figures, every image size, valid sizes by brute force, the float64 oracle."""
+
+import dataclasses
+import itertools
+import re
+
+import numpy as np
+import numpy_reference
+import pytest
+import tensorflow as tf
+from op_checks import normal
+
+from unet_lowlevel import unet
+from unet_lowlevel.config import ModelConfig, resolve
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.losses import probabilities
+from unet_lowlevel.unet import UNet, check_valid_size, smallest_valid_size, valid_margin
+
+PAPER = dataclasses.replace(resolve("paper").model, in_channels=1)
+TINY = ModelConfig(in_channels=1, depth=3, base_channels=2)
+SEED = tf.constant([0, 0])
+
+
+def images_of(*shape, seed=0):
+    return tf.constant(normal(*shape, seed=seed), tf.float32)
+
+
+def shaken(model, seed=5):
+    """The model with biases, gammas and moving averages away from their first 0 and 1, where errors would hide."""
+    for i, variable in enumerate(model.variables):
+        if variable.shape.rank == 1:
+            change = 0.3 * normal(*variable.shape, seed=seed + i)
+            variable.assign_add(np.abs(change) if "variance" in variable.name else change)
+    return model
+
+
+def values_of(model):
+    return {variable.name.removesuffix(":0"): variable.numpy() for variable in model.variables}
+
+
+def compiled(function, channels=1):
+    """`function(images)` in one graph for every size, and outside of the checks that need a known one."""
+    signature = [tf.TensorSpec([None, None, None, channels])]
+    return tf.function(function, input_signature=signature, autograph=False)
+
+
+# The paper's figures.
+
+
+def test_paper_has_31_030_658_parameters_and_makes_388_of_572():
+    model = UNet(PAPER)
+    assert sum(int(tf.size(variable)) for variable in model.variables) == 31_030_658
+    trace = tf.function(lambda images: model(images, training=False), autograph=False)
+    assert trace.get_concrete_function(tf.TensorSpec([1, 572, 572, 1])).output_shapes == [1, 388, 388, 2]
+
+
+def test_paper_geometry_computed():
+    """The same with 64 times fewer channels, so that it can be run and not only traced."""
+    model = UNet(dataclasses.replace(PAPER, base_channels=1))
+    assert model(tf.zeros([1, 572, 572, 1]), training=False).shape == [1, 388, 388, 2]
+    assert (valid_margin(PAPER), smallest_valid_size(PAPER), smallest_valid_size(PAPER, 388)) == (184, 188, 572)
+
+
+# Variables.
+
+
+def test_names_are_readable_and_complete():
+    model = UNet(ModelConfig(in_channels=1, depth=2, base_channels=4))
+    norm = ["batch_normalization_1", "batch_normalization_2"]
+    expected = {"output/weight:0", "output/bias:0", "decoder/level_1/up/weight:0", "decoder/level_1/up/bias:0"}
+    for block in ["encoder/level_1", "bottleneck", "decoder/level_1"]:
+        expected |= {f"{block}/conv_1/weight:0", f"{block}/conv_2/weight:0"}
+        expected |= {f"{block}/{n}/{v}:0" for n in norm for v in ["gamma", "beta", "moving_mean", "moving_variance"]}
+    assert sorted(v.name for v in model.variables) == sorted(expected)  # Lists: no name stands twice.
+    assert {v.name for v in model.variables} - {v.name for v in model.trainable_variables} == {
+        name for name in expected if "moving" in name
+    }
+
+
+def test_biases_stand_where_no_batch_normalization_follows():
+    names = [v.name for v in UNet(dataclasses.replace(TINY, batch_normalization=False)).variables]
+    assert "encoder/level_1/conv_1/bias:0" in names and not any("batch_normalization" in name for name in names)
+
+
+def test_channels_double_at_every_level():
+    shapes = {v.name: tuple(v.shape) for v in UNet(ModelConfig(in_channels=3, depth=3, base_channels=4)).variables}
+    assert shapes["encoder/level_1/conv_1/weight:0"] == (3, 3, 3, 4)
+    assert shapes["encoder/level_2/conv_1/weight:0"] == (3, 3, 4, 8)
+    assert shapes["bottleneck/conv_2/weight:0"] == (3, 3, 16, 16)
+    assert shapes["decoder/level_2/up/weight:0"] == (2, 2, 8, 16)
+    assert shapes["decoder/level_2/conv_1/weight:0"] == (3, 3, 16, 8)
+    assert shapes["output/weight:0"] == (1, 1, 4, 1)
+
+
+def test_first_weights_are_a_function_of_the_seed():
+    first, same, other = (values_of(UNet(TINY, seed=seed)) for seed in (3, 3, 4))
+    for name, value in first.items():
+        np.testing.assert_array_equal(same[name], value)
+        assert not name.endswith("weight") or not np.isclose(other[name], value).any()
+    # Two filters of one shape are not the same numbers.
+    assert not np.isclose(first["encoder/level_2/conv_2/weight"], first["decoder/level_2/conv_2/weight"]).any()
+
+
+def test_no_channels_raise():
+    with pytest.raises(ValueError, match="in_channels"):
+        UNet(ModelConfig())
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_images_with_other_channels_raise(channels):
+    """TensorFlow alone would take 2 or 4 channels into a network for 1 and convolve them in groups."""
+    with pytest.raises(ValueError, match="fit"):
+        UNet(dataclasses.replace(TINY, base_channels=4))(tf.zeros([1, 8, 8, channels]), training=False)
+
+
+# Sizes in same mode.
+
+
+def test_every_size_from_1_to_70_keeps_its_size():
+    model = UNet(ModelConfig(in_channels=1, depth=5, base_channels=1))
+    function = compiled(lambda images: model(images, training=False))
+    for side in range(1, 71):
+        logits = function(images_of(1, side, 71 - side, 1))
+        assert logits.shape == [1, side, 71 - side, 1]
+        assert np.isfinite(logits).all()
+    assert function.experimental_get_tracing_count() == 1
+
+
+def test_odd_sizes_are_mirrored_up_and_cropped_back():
+    model = shaken(UNet(TINY, seed=1))
+    images = images_of(2, 5, 6, 1)
+    mirrored = np.pad(images, [(0, 0), (1, 2), (1, 1), (0, 0)], mode="reflect")
+    np.testing.assert_array_equal(
+        model(images, training=False), model(tf.constant(mirrored), training=False)[:, 1:6, 1:7]
+    )
+
+
+# Sizes in valid mode.
+
+VALID = [
+    ModelConfig(
+        in_channels=1,
+        depth=depth,
+        kernel_size=kernel,
+        convolutions_per_block=convolutions,
+        base_channels=1,
+        padding="valid",
+        batch_normalization=False,
+    )
+    for depth, kernel, convolutions in [
+        *itertools.product([1, 2, 3], [1, 3, 5], [1, 2]),
+        (3, 3, 3),
+        (2, 7, 1),
+        (4, 3, 1),
+        (5, 3, 2),
+    ]
+]
+
+
+def output_side(config, side):
+    """The output's side for an input's, counted level by level, or None where a pooling or a filter does not fit."""
+    lost = config.convolutions_per_block * (config.kernel_size - 1)
+    for _ in range(config.depth - 1):
+        side -= lost
+        if side < 1 or side % 2:
+            return None
+        side //= 2
+    side -= lost
+    for _ in range(config.depth - 1):
+        if side < 1:
+            return None
+        side = 2 * side - lost
+    return side if side >= 1 else None
+
+
+def named(config):
+    return f"depth{config.depth}-kernel{config.kernel_size}-convolutions{config.convolutions_per_block}"
+
+
+@pytest.mark.parametrize("config", VALID, ids=named)
+def test_valid_sizes_are_those_of_the_network(config):
+    smallest = smallest_valid_size(config)
+    model = UNet(config)
+    function = compiled(lambda images: model(images, training=False))
+    legal = [side for side in range(1, smallest + 40) if output_side(config, side)]
+    assert legal[0] == smallest
+    for side in range(1, smallest + 40):
+        if side in legal:
+            check_valid_size(config, side)
+            assert output_side(config, side) == side - valid_margin(config)
+        else:
+            with pytest.raises(UserError) as caught:
+                check_valid_size(config, side)
+            assert output_side(config, int(re.search(r"use (\d+)", str(caught.value))[1]))
+    # The count above is checked by running the network where nothing checks the size: two legal sizes at once.
+    height, width = legal[:2]
+    expected = [1, height - valid_margin(config), width - valid_margin(config), 1]
+    assert function(images_of(1, height, width, 1)).shape == expected
+    assert model(images_of(1, height, width, 1), training=False).shape == expected
+
+
+@pytest.mark.parametrize("config", VALID, ids=named)
+def test_smallest_valid_size_is_the_smallest_that_is_large_enough(config):
+    for wanted in range(1, 40):
+        sides = (side for side in itertools.count(wanted) if (output_side(config, side) or 0) >= wanted)
+        expected = next(sides)
+        assert smallest_valid_size(config, wanted) == expected
+    assert int(smallest_valid_size(config, tf.constant(wanted))) == expected
+
+
+def test_message_names_the_next_legal_size_and_steps():
+    with pytest.raises(UserError, match=r"570 pixels .* use 572, or another of 188, 204, 220 .* steps of 16"):
+        check_valid_size(PAPER, 570)
+    with pytest.raises(UserError, match="use 188"):
+        check_valid_size(PAPER, 3)
+    model = UNet(dataclasses.replace(PAPER, base_channels=1))
+    with pytest.raises(UserError, match="570"):
+        model(tf.zeros([1, 572, 570, 1]), training=False)
+
+
+def test_same_mode_has_no_margin():
+    assert valid_margin(TINY) == 0
+
+
+@pytest.mark.parametrize("config", [VALID[9], VALID[15], VALID[0], VALID[-2]], ids=named)
+def test_whole_gives_every_pixel_of_a_valid_network(config):
+    """In the middle it is the plain output; towards the border that of the mirrored image."""
+    model = shaken(UNet(dataclasses.replace(config, base_channels=2), seed=2))
+    whole = compiled(model.whole)
+    margin = valid_margin(config) // 2
+    for height, width in [(1, 2), (smallest_valid_size(config), smallest_valid_size(config, 4)), (9, 30)]:
+        images = images_of(2, height, width, 1)
+        logits = whole(images)
+        assert logits.shape == [2, height, width, 1]
+        np.testing.assert_allclose(model.whole(images), logits, rtol=1e-5, atol=1e-5)
+        window = [smallest_valid_size(config, side) for side in (height, width)]
+        mirrored = numpy_reference.mirror_window(images.numpy(), -margin, -margin, *window)
+        plain = model(tf.constant(mirrored, tf.float32), training=False)
+        np.testing.assert_allclose(logits, plain[:, :height, :width], rtol=1e-5, atol=1e-5)
+
+
+def test_whole_equals_the_plain_valid_output_inside():
+    config = dataclasses.replace(TINY, padding="valid")
+    model = shaken(UNet(config, seed=2))
+    side, lost = smallest_valid_size(config, 60), valid_margin(config) // 2
+    # Pooling has a phase: the two agree where the mirrored border is a multiple of 2^(depth - 1) wide.
+    assert lost % 4 == 0
+    images = images_of(1, side, side, 1)
+    plain, whole = model(images, training=False), model.whole(images)
+    inner = slice(lost + 4, side - lost - 4)
+    in_plain = slice(inner.start - lost, inner.stop - lost)
+    assert inner.stop - inner.start > 40
+    np.testing.assert_allclose(whole[:, inner, inner], plain[:, in_plain, in_plain], rtol=1e-5, atol=1e-5)
+
+
+def test_whole_in_same_mode_is_the_network():
+    model, images = UNet(TINY), images_of(1, 7, 10, 1)
+    np.testing.assert_array_equal(model.whole(images), model(images, training=False))
+
+
+# Training and inference.
+
+
+def test_training_is_keyword_only_and_required():
+    model = UNet(TINY)
+    for arguments in [(True,), ()]:
+        with pytest.raises(TypeError):
+            model(tf.zeros([1, 8, 8, 1]), *arguments)
+
+
+def test_inference_does_not_depend_on_the_batch_and_moves_nothing():
+    model = shaken(UNet(dataclasses.replace(TINY, dropout_rate=0.5)))
+    images = images_of(4, 11, 8, 1)
+    before = values_of(model)
+    together = model(images, training=False)
+    for i in range(4):
+        np.testing.assert_allclose(model(images[i : i + 1], training=False), together[i : i + 1], atol=1e-5)
+    np.testing.assert_array_equal(model(images, training=False), together)
+    for name, value in values_of(model).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_training_moves_the_moving_averages_alone():
+    model = UNet(TINY)
+    before = values_of(model)
+    model(images_of(2, 8, 8, 1), training=True)
+    moved = {name for name, value in values_of(model).items() if (value != before[name]).any()}
+    assert moved == {name for name in before if "moving" in name}
+
+
+@pytest.mark.parametrize("position", ["block", "contracting_end"])
+def test_dropout_acts_in_training_only_and_is_a_function_of_the_seed(position):
+    config = dataclasses.replace(TINY, dropout_rate=0.5, dropout_position=position, batch_normalization=False)
+    model, plain = UNet(config), UNet(dataclasses.replace(config, dropout_rate=0.0))
+    images = images_of(1, 16, 16, 1)
+    np.testing.assert_array_equal(model(images, training=False), plain(images, training=False))
+    np.testing.assert_array_equal(plain(images, training=True), plain(images, training=False))
+    first = model(images, training=True, seed=tf.constant([1, 2]))
+    np.testing.assert_array_equal(model(images, training=True, seed=tf.constant([1, 2])), first)
+    for other in ([1, 3], [2, 2]):
+        assert not np.allclose(model(images, training=True, seed=tf.constant(other)), first)
+    assert not np.allclose(first, plain(images, training=True))
+
+
+@pytest.mark.parametrize(
+    ("depth", "position", "channels"),
+    [
+        (1, "block", [2]),
+        (1, "contracting_end", [2]),
+        (2, "contracting_end", [2, 4]),
+        (4, "contracting_end", [8, 16]),
+        (3, "block", [2, 4, 8, 4, 2]),
+    ],
+)
+def test_dropout_stands_where_the_settings_say(monkeypatch, depth, position, channels):
+    """One dropout a block, each with a seed of its own; its place is told by the channels it sees."""
+    calls = []
+    monkeypatch.setattr(
+        unet, "dropout", lambda features, rate, seed: calls.append((features, rate, tuple(seed.numpy()))) or features
+    )
+    config = dataclasses.replace(TINY, depth=depth, dropout_rate=0.25, dropout_position=position)
+    UNet(config)(images_of(1, 8, 8, 1), training=True, seed=SEED)
+    assert [features.shape[-1] for features, _, _ in calls] == channels
+    assert {rate for _, rate, _ in calls} == {0.25}
+    assert len({seed for _, _, seed in calls}) == len(calls)
+
+
+@pytest.mark.parametrize(("position", "convolutions"), [("block", 1), ("contracting_end", 3)])
+def test_dropout_follows_the_first_or_the_last_convolution(monkeypatch, position, convolutions):
+    config = dataclasses.replace(
+        TINY, depth=1, convolutions_per_block=3, dropout_rate=0.5, dropout_position=position, batch_normalization=False
+    )
+    model = UNet(config)
+    monkeypatch.setattr(unet, "dropout", lambda features, rate, seed: tf.zeros_like(features))
+    logits = model(images_of(1, 8, 8, 1), training=True, seed=SEED)
+    # Zeros after convolution c leave only the biases of the convolutions that follow: all 0 at first.
+    np.testing.assert_array_equal(logits, tf.zeros_like(logits))
+    model.bottleneck.convolutions[convolutions - 1].bias.assign([1.0, 2.0])
+    np.testing.assert_array_equal(model(images_of(1, 8, 8, 1), training=True, seed=SEED), tf.zeros_like(logits))
+    if convolutions < 3:
+        model.bottleneck.convolutions[convolutions].bias.assign([1.0, 2.0])
+        assert np.any(model(images_of(1, 8, 8, 1), training=True, seed=SEED))
+
+
+# The output.
+
+
+@pytest.mark.parametrize(("classes", "frequencies"), [(1, [0.8, 0.2]), (2, [0.9, 0.1]), (3, [0.5, 0.3, 0.2])])
+def test_output_bias_gives_the_prior(classes, frequencies):
+    model = UNet(dataclasses.replace(TINY, classes=classes))
+    model.set_output_bias(frequencies)
+    model.output.weight.assign(tf.zeros_like(model.output.weight))
+    mean = tf.reduce_mean(probabilities(model(images_of(2, 8, 8, 1), training=False)), [0, 1, 2])
+    np.testing.assert_allclose(mean, frequencies[-classes:], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("classes", "frequencies"), [(1, [1.0, 0.0]), (3, [1.0, 0.0, 0.0])])
+def test_output_bias_of_an_absent_class_is_finite(classes, frequencies):
+    model = UNet(dataclasses.replace(TINY, classes=classes))
+    model.set_output_bias(frequencies)
+    assert np.abs(model.output.bias.numpy()).max() < 7
+
+
+# The whole network against the float64 oracle.
+
+NETWORKS = {
+    "default": TINY,
+    "depth_1": dataclasses.replace(TINY, depth=1),
+    "rgba_to_3_classes": dataclasses.replace(TINY, in_channels=4, classes=3, depth=2),
+    "no_batch_normalization": dataclasses.replace(TINY, batch_normalization=False),
+    "kernel_5_one_convolution": dataclasses.replace(TINY, kernel_size=5, convolutions_per_block=1),
+    "valid": dataclasses.replace(TINY, padding="valid", convolutions_per_block=1),
+    "paper_like": dataclasses.replace(PAPER, depth=2, base_channels=2, dropout_rate=0.0),
+}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_equals_reference(name, training):
+    config = NETWORKS[name]
+    model = shaken(UNet(config, seed=3))
+    if config.padding == "same":
+        height, width = 7, 10
+    else:
+        height, width = smallest_valid_size(config), smallest_valid_size(config, 6)
+    images = images_of(2, height, width, config.in_channels)
+    before, moments = values_of(model), {}
+    expected = numpy_reference.unet(config, before, images.numpy(), training=training, moments=moments)
+    function = compiled(lambda x: model(x, training=training), config.in_channels)
+    logits = function(images)
+    assert logits.dtype == tf.float32 and logits.shape == expected.shape
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * max(1.0, np.abs(expected).max()))
+    after = values_of(model)
+    for scope, (mean, variance) in moments.items():
+        for kind, batch in (("mean", mean), ("variance", variance)):
+            moving = before[f"{scope}/moving_{kind}"]
+            expected = 0.9 * moving + 0.1 * batch if training else moving
+            np.testing.assert_allclose(after[f"{scope}/moving_{kind}"], expected, rtol=1e-5, atol=1e-6)

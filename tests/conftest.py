@@ -39,3 +39,12 @@ def tiny_run(phantoms, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "tiny"
     assert main(["--run", str(run), "--data", str(phantoms), "--ema-decay", "0.5", *TINY]) == 0
     return run
+
+
+def sentence(caught, *words):
+    """Asserts that the error is one sentence with all of `words`."""
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    for word in words:
+        assert str(word) in message
+    return message

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+from conftest import sentence
 from PIL import Image
 
 from unet_lowlevel.config import DataConfig
@@ -209,15 +210,6 @@ BAD_IMAGES = [
     ("int.tif", tiff(np.full((4, 4), -(2**24) - 1, np.int32)), "int32 values that float32 would change"),
     ("complex.tif", tiff(np.ones((4, 4), np.complex64)), "complex64"),
 ]  # fmt: skip
-
-
-def sentence(caught, *words):
-    """Asserts that the error is one sentence with all of `words`."""
-    message = str(caught.value)
-    assert "\n" not in message and message.endswith(".")
-    for word in words:
-        assert str(word) in message
-    return message
 
 
 @pytest.mark.parametrize(("name", "write", "words"), BAD_IMAGES, ids=[row[0] for row in BAD_IMAGES])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import sentence
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, samples
@@ -11,15 +12,6 @@ RANDOM = np.random.default_rng(0)
 GRAY = RANDOM.integers(0, 256, (20, 30), dtype=np.uint8)
 RGB = RANDOM.integers(0, 256, (20, 30, 3), dtype=np.uint8)
 BINARY = RANDOM.integers(0, 2, (20, 30), dtype=np.uint8)
-
-
-def sentence(caught, *words):
-    """Asserts that the error is one sentence with all of `words`."""
-    message = str(caught.value)
-    assert "\n" not in message and message.endswith(".")
-    for word in words:
-        assert str(word) in message
-    return message
 
 
 def write_pairs(folder, *pairs):

@@ -44,25 +44,31 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.summary:
         return print_summary(resolved_config(arguments))
     if arguments.resume:
-        config, run, stored = resumed(arguments)
+        config, run, stored, parts = resumed(arguments)
     else:
-        config, run, stored = resolved_config(arguments), Path(arguments.run or run_folder.next_free("lowlevel")), None
+        config, run = resolved_config(arguments), Path(arguments.run or run_folder.next_free("lowlevel"))
         run_folder.check_new(run)
-    config = with_default_data(config)
+        config = with_default_data(config)
     pairs = find_pairs(config.data)
-    stems = [pair.stem for pair in pairs]
-    training, validation = split(stems, config.data, config.training.seed)
+    if not arguments.resume:
+        training, validation = split([pair.stem for pair in pairs], config.data, config.training.seed)
+        parts = {"training": training, "validation": validation}
     samples = read_samples(pairs, config.model.classes, progress("reading"))
     config = fit_to_data(config, samples)
     digest = fingerprint(samples)
-    if stored and digest != stored["data_fingerprint"]:
+    if arguments.resume and digest != stored.get("data_fingerprint"):
         raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
-    run_training(config, run, samples, training, validation, digest, resume=arguments.resume)
+    try:
+        run_training(config, run, samples, parts, digest, resume=arguments.resume)
+    except KeyboardInterrupt:
+        resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(run)} --resume"
+        print(f"finished epochs are kept; go on with:  {resume}", file=sys.stderr)
+        raise
     return 0
 
 
-def resumed(arguments: argparse.Namespace) -> tuple[Config, Path, dict]:
-    """Settings, folder and stored facts of the run to go on with; only --epochs may change."""
+def resumed(arguments: argparse.Namespace) -> tuple[Config, Path, dict, dict]:
+    """Settings, folder, stored facts and split of the run to go on with; only --epochs may change."""
     if not arguments.run:
         raise UserError("--resume needs --run DIR: name the run folder to go on with.")
     given = given_settings(arguments)
@@ -71,8 +77,8 @@ def resumed(arguments: argparse.Namespace) -> tuple[Config, Path, dict]:
     if other:
         raise UserError(f"{other[0]} does not go with --resume, which takes the run's settings: leave it out.")
     run = Path(arguments.run)
-    config, stored, _ = run_folder.read(run)
-    return settings.apply(config, given), run, stored
+    config, stored, parts = run_folder.read(run)
+    return settings.apply(config, given), run, stored, parts
 
 
 def with_default_data(config: Config) -> Config:
@@ -100,20 +106,20 @@ def fit_to_data(config: Config, samples: list) -> Config:
 
 
 def run_training(
-    config: Config, run: Path, samples: list, training: list[str], validation: list[str], digest: str, *, resume: bool
+    config: Config, run: Path, samples: list, stems: dict[str, list[str]], digest: str, *, resume: bool
 ) -> None:
     """Trains and says what was reached."""
     from unet_lowlevel.data.pipeline import normalized, one_batch
     from unet_lowlevel.training.trainer import Trainer
 
     by_stem = {sample.stem: sample for sample in normalized(samples, config)}
-    parts = [by_stem[stem] for stem in training], [by_stem[stem] for stem in validation]
+    parts = [[by_stem[stem] for stem in stems[part]] for part in ("training", "validation")]
     if config.training.overfit_one_batch:
         config, batch = one_batch(config, parts[0])
-        parts = batch, batch
+        parts = [batch, batch]
     trainer = Trainer(config, run, *parts)
     if not resume:
-        run_folder.create(run, config, training, validation, digest)
+        run_folder.create(run, config, stems["training"], stems["validation"], digest)
     steps = trainer.batches.steps_per_epoch
     print(
         f"training on {len(parts[0])} images, validating on {len(parts[1])}: {config.training.epochs} epochs of "

@@ -78,8 +78,7 @@ class TrainStep(tf.Module):
             with tf.name_scope("loss"):
                 labels = fit_labels(labels, logits)
                 loss = self.loss(labels, logits)
-        with tf.name_scope("gradient"):
-            gradients = tape.gradient(loss, self.weights)
+        gradients = tape.gradient(loss, self.weights)
         with tf.name_scope("optimizer"):
             gradient_norm = global_norm(gradients)
             clip_norm = self.config.optimizer.clip_norm

@@ -168,7 +168,8 @@ def _decode_tiff(file) -> tuple[int, np.ndarray]:
                 raise ValueError("imagecodecs")
             array = page.asarray()
         except (ValueError, KeyError) as error:
-            if "imagecodecs" not in str(error):  # the optional package with LZW, JPEG and fax decompression
+            # The optional package imagecodecs has LZW, JPEG and fax decompression; older versions do not name it.
+            if "imagecodecs" not in str(error) and "not supported" not in str(error):
                 raise
             file.seek(0)
             array = _decode_pillow(file, ("TIFF",))[1]

@@ -71,11 +71,18 @@ def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     return tf.transpose(counts, [0, 1, 3, 2, 4])
 
 
+def probability_counts(
+    labels: tf.Tensor, probabilities: tf.Tensor, threshold: float = 0.5
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`confusion_counts` of the decided classes and `threshold_counts`, from probabilities [N, H, W, K]."""
+    predictions = predicted_labels(probabilities, threshold)
+    confusion = confusion_counts(labels, predictions, max(probabilities.shape[-1], 2))
+    return confusion, threshold_counts(labels, probabilities)
+
+
 def counts(labels: tf.Tensor, logits: tf.Tensor, threshold: float = 0.5) -> tuple[tf.Tensor, tf.Tensor]:
-    """`confusion_counts` of the decided classes and `threshold_counts`, from logits [N, H, W, K]."""
-    p = probabilities(logits)
-    confusion = confusion_counts(labels, predicted_labels(p, threshold), max(logits.shape[-1], 2))
-    return confusion, threshold_counts(labels, p)
+    """`probability_counts` from logits [N, H, W, K]."""
+    return probability_counts(labels, probabilities(logits), threshold)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

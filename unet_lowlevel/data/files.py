@@ -221,14 +221,19 @@ def read_mask(path: str | Path, classes: int) -> np.ndarray:
     )
 
 
+def refuse_existing(path: Path) -> None:
+    """Raises a `UserError` when there is something at `path`: nothing is ever overwritten."""
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists already and is not overwritten: move it away or name another folder.")
+
+
 def write_image(path: str | Path, array: np.ndarray) -> None:
     """Writes [H,W] or [H,W,1] uint8 or uint16, or [H,W,3] uint8, as PNG: whole or not at all, never over a file."""
     path = Path(path)
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if path.suffix.lower() != ".png" or (array.ndim, array.dtype) not in ((2, np.uint8), (2, np.uint16), (3, np.uint8)):
         raise ValueError(f"no PNG of {array.dtype} {array.shape} as {path.name}")
-    if os.path.lexists(path):
-        raise UserError(f"{path} exists already and is not overwritten: move it away or name another folder.")
+    refuse_existing(path)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         Image.fromarray(array).save(temporary, format="PNG")

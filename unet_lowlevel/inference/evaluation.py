@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel import metrics
-from unet_lowlevel.data.files import Pair, write_image
+from unet_lowlevel.data.files import Pair, refuse_existing, write_image
 from unet_lowlevel.data.samples import read_samples
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference.predictor import Predictor
@@ -67,8 +67,7 @@ def evaluate(
     """
     names = ["metrics.json", "per_image.csv", *(["pictures.png"] if pictures else [])]
     for name in names:
-        if (output / name).exists():
-            raise UserError(f"{output / name} exists already: choose another --output, or move the file away.")
+        refuse_existing(output / name)
     samples = read_samples(pairs, predictor.config.model.classes)
     for pair, sample in zip(pairs, samples, strict=True):
         predictor.check_channels(sample.image, pair.image)
@@ -76,9 +75,9 @@ def evaluate(
     for sample in progress(samples):
         probabilities = tf.constant(predictor.probabilities(sample.image)[np.newaxis])
         labels = tf.constant(sample.label[np.newaxis].astype(np.int32))
-        predicted = metrics.predicted_labels(probabilities, predictor.config.training.threshold)
-        confusions.append(metrics.confusion_counts(labels, predicted, max(predictor.config.model.classes, 2))[0])
-        thresholds.append(metrics.threshold_counts(labels, probabilities)[0])
+        counts = metrics.probability_counts(labels, probabilities, predictor.config.training.threshold)
+        confusions.append(counts[0][0])
+        thresholds.append(counts[1][0])
     confusions, thresholds = np.stack(confusions), np.stack(thresholds)
     per_image = metrics.scores(confusions, thresholds)
     pooled = metrics.scores(confusions.sum(0), thresholds.sum(0))

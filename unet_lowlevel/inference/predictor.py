@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel import metrics, run_folder
-from unet_lowlevel.data.files import list_images, read_image, write_image
+from unet_lowlevel.data.files import list_images, read_image, refuse_existing, write_image
 from unet_lowlevel.data.samples import normalize
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.losses import probabilities
@@ -121,8 +121,7 @@ def predict_files(
     for path in images:
         predictor.check_channels(read_image(path), path)
         for name in names[path].values():
-            if (output / name).exists():
-                raise UserError(f"{output / name} exists already: choose another --output, or move the file away.")
+            refuse_existing(output / name)
             if name in written:
                 raise UserError(f"{name} would be written for two images of --images: predict them apart.")
             written.add(name)

@@ -64,7 +64,6 @@ class Conv2D(tf.Module):
         """
         super().__init__(name)
         self.padding = padding
-        self.kernel_size = kernel_size
         with self.name_scope:
             self.weight = weight_variable(
                 [kernel_size, kernel_size, in_channels, out_channels], kernel_size**2 * in_channels, seed

@@ -135,10 +135,11 @@ class EvaluationStep(tf.Module):
             `metrics.counts` gives them.
         """
         logits = self.model.whole(images)
-        confusion, thresholds = metrics.counts(labels, logits, self.config.training.threshold)
+        p = probabilities(logits)
+        confusion, thresholds = metrics.probability_counts(labels, p, self.config.training.threshold)
         return {
             "loss": self.loss(labels, logits),
-            "probabilities": probabilities(logits),
+            "probabilities": p,
             "confusion": confusion,
             "thresholds": thresholds,
         }

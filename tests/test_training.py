@@ -21,9 +21,9 @@ from unet_lowlevel.cli.train import main
 from unet_lowlevel.config import resolve
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.training import trainer as trainer_module
-from unet_lowlevel.training.checkpoints import restore_best
-from unet_lowlevel.training.trainer import HISTORY, Tally, Trainer, read_history
+from unet_lowlevel.training.checkpoints import Checkpoints, restore_best
+from unet_lowlevel.training.journal import HISTORY, read_history
+from unet_lowlevel.training.trainer import Tally, Trainer
 from unet_lowlevel.unet import UNet
 
 TIMES = ("seconds", "images_per_second")
@@ -103,7 +103,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(phantoms, tmp_path, monkeyp
     flags += ["--warmup-steps", "4", "--clip-norm", "1", "--weight-decay", "0.01"]
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     assert main(["--run", str(whole), *flags]) == 0
-    original = trainer_module.Checkpoints.save
+    original = Checkpoints.save
 
     def save(self, epoch):
         if epoch == 2 and moment == "before the checkpoint":
@@ -112,7 +112,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(phantoms, tmp_path, monkeyp
         if epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer_module.Checkpoints, "save", save)
+    monkeypatch.setattr(Checkpoints, "save", save)
     assert main(["--run", str(torn), *flags]) == 130
     monkeypatch.undo()
     assert main(["--run", str(torn), "--resume"]) == 0

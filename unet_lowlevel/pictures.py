@@ -54,6 +54,11 @@ def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.n
     return picture
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """Which `count` of `total` things to show: evenly spread, the first and the last among them."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
 def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """image | truth | prediction | errors, side by side with a white line between; [H, 4 W + 6, 3]."""
     panels = [to_rgb(image), colour_labels(truth), colour_labels(prediction), errors(image, truth, prediction)]

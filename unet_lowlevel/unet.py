@@ -23,6 +23,13 @@ from unet_lowlevel.ops.pooling import max_pool2d
 from unet_lowlevel.ops.transposed_convolution import Conv2DTranspose
 
 
+def place_of_dropout(config: ModelConfig, at_contracting_end: bool) -> tuple[int, float]:
+    """After which convolution of a block dropout acts, counted from 1, and at which rate."""
+    if config.dropout_position == "block":
+        return 1, config.dropout_rate
+    return config.convolutions_per_block, config.dropout_rate * at_contracting_end
+
+
 class ConvBlock(tf.Module):
     """Convolution, batch normalization, activation; a few times over; dropout after the first or the last."""
 
@@ -50,12 +57,7 @@ class ConvBlock(tf.Module):
         super().__init__(name)
         self.activation = ACTIVATIONS[config.activation]
         self.stream = stream
-        self.dropout_rate = config.dropout_rate
-        if config.dropout_position == "block":
-            self.dropout_after = 0
-        else:
-            self.dropout_after = config.convolutions_per_block - 1
-            self.dropout_rate *= at_contracting_end
+        self.dropout_after, self.dropout_rate = place_of_dropout(config, at_contracting_end)
         self.convolutions, self.normalizations = [], []
         with self.name_scope:
             for i in range(1, config.convolutions_per_block + 1):
@@ -76,10 +78,10 @@ class ConvBlock(tf.Module):
     @tf.Module.with_name_scope
     def __call__(self, features: tf.Tensor, *, training: bool, seed: tf.Tensor | None = None) -> tf.Tensor:
         """[N, H, W, in_channels] -> [N, H', W', out_channels]; see `UNet.__call__` for the arguments."""
-        for i, convolution in enumerate(self.convolutions):
+        for i, convolution in enumerate(self.convolutions, start=1):
             features = convolution(features)
             if self.normalizations:
-                features = self.normalizations[i](features, training=training)
+                features = self.normalizations[i - 1](features, training=training)
             features = self.activation(features)
             if training and self.dropout_rate and i == self.dropout_after:
                 block_seed = tf.random.experimental.stateless_fold_in(seed, self.stream)
@@ -169,6 +171,11 @@ class UNet(tf.Module):
         if config.in_channels < 1:
             raise ValueError(f"in_channels is {config.in_channels}, but a network needs at least 1")
         self.config = config
+        self.create_layers(seed)
+
+    def create_layers(self, seed: int) -> None:
+        """Creates everything with variables in it."""
+        config = self.config
         deepest = config.base_channels * 2 ** (config.depth - 1)
         before = config.in_channels if config.depth == 1 else deepest // 2
         self.encoder = Encoder(config, seed=seed)
@@ -177,6 +184,10 @@ class UNet(tf.Module):
         )
         self.decoder = Decoder(config, seed=seed)
         self.output = Conv2D(config.base_channels, config.classes, 1, seed=seed, name="output")
+
+    def named_variables(self) -> dict[str, tf.Variable]:
+        """{"encoder/level_1/conv_1/weight": variable, ...}: all that prediction needs, moving statistics included."""
+        return {variable.name.removesuffix(":0"): variable for variable in self.variables}
 
     def __call__(self, images: tf.Tensor, *, training: bool, seed: tf.Tensor | None = None) -> tf.Tensor:
         """Runs the network.
@@ -199,13 +210,17 @@ class UNet(tf.Module):
             for side in images.shape[1:3]:
                 if side is not None:
                     check_valid_size(self.config, side)
-        features, skips = self.encoder(padded, training=training, seed=seed)
-        features = self.bottleneck(features, training=training, seed=seed)
-        features = self.decoder(features, skips, training=training, seed=seed)
-        logits = self.output(features)
+        logits = self.forward(padded, training=training, seed=seed)
         if padded is not images:
             logits = center_crop(logits, tf.shape(images)[1], tf.shape(images)[2])
         return logits
+
+    def forward(self, images: tf.Tensor, *, training: bool, seed: tf.Tensor | None) -> tf.Tensor:
+        """The network itself, for images whose sides suit it: all that lies between padding and cropping."""
+        features, skips = self.encoder(images, training=training, seed=seed)
+        features = self.bottleneck(features, training=training, seed=seed)
+        features = self.decoder(features, skips, training=training, seed=seed)
+        return self.output(features)
 
     def whole(self, images: tf.Tensor) -> tf.Tensor:
         """Logits of every pixel of the images, for prediction: [N, H, W, in_channels] -> [N, H, W, classes].

@@ -128,7 +128,7 @@ def run_training(
     )
     best = trainer.fit(resume=resume)
     if config.training.overfit_one_batch:
-        print(overfitting_verdict(trainer.history[-1]["train_dice"]))
+        print(overfitting_verdict(trainer.journal.history[-1]["train_dice"]))
     scripts = Path(sys.argv[0]).parent
     images = config.data.images or Path(config.data.data) / "images"
     print(

@@ -14,7 +14,7 @@ from unet_lowlevel.data.files import Pair, refuse_existing, write_image
 from unet_lowlevel.data.samples import read_samples
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference.predictor import Predictor
-from unet_lowlevel.pictures import comparison, sheet
+from unet_lowlevel.pictures import comparison, evenly, sheet
 from unet_lowlevel.run_folder import write_text
 
 
@@ -99,7 +99,7 @@ def evaluate(
     write_text(output / "per_image.csv", table.getvalue())
     if pictures:
         ranked = np.argsort(per_image["dice"], kind="stable")
-        chosen = ranked[np.linspace(0, len(samples) - 1, min(pictures, len(samples))).round().astype(int)]
+        chosen = ranked[evenly(len(samples), pictures)]
         write_image(output / "pictures.png", sheet([compare(predictor, samples[i]) for i in chosen]))
     write_text(output / "metrics.json", json.dumps(result, indent=1) + "\n")
     return result

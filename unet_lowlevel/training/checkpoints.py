@@ -5,6 +5,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.unet import UNet
 
 
 class Progress(tf.Module):
@@ -20,13 +21,23 @@ class Progress(tf.Module):
 class Checkpoints:
     """The newest states in RUN/checkpoints and the best weights in RUN/best.
 
+    The best weights are kept by name, so that every implementation of the network can read them.
     TensorFlow writes each checkpoint under a temporary name and makes it known when it is complete.
     """
 
-    def __init__(self, run: Path, keep: int, *, model: tf.Module, train_step: tf.Module, progress: Progress):
-        state = tf.train.Checkpoint(model=model, train_step=train_step, progress=progress)
+    def __init__(self, run: Path, keep: int, *, model: UNet, memory: tf.Module, progress: Progress):
+        """Prepares both folders.
+
+        Args:
+            run: the run folder.
+            keep: how many of the newest states.
+            model: the network.
+            memory: what training remembers beside it: the `TrainStep`.
+            progress: see there.
+        """
+        state = tf.train.Checkpoint(model=model, memory=memory, progress=progress)
         self.newest = tf.train.CheckpointManager(state, str(run / "checkpoints"), max_to_keep=keep)
-        self.best = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(run / "best"), max_to_keep=1)
+        self.best = tf.train.CheckpointManager(by_name(model), str(run / "best"), max_to_keep=1)
 
     def save(self, epoch: int) -> None:
         self.newest.save(checkpoint_number=epoch)
@@ -43,13 +54,17 @@ class Checkpoints:
         restore(self.newest.checkpoint, Path(self.newest.directory))
 
 
-def restore_best(model: tf.Module, run: Path) -> None:
+def by_name(model: UNet) -> tf.train.Checkpoint:
+    return tf.train.Checkpoint(variables=model.named_variables())
+
+
+def restore_best(model: UNet, run: Path) -> None:
     """Restores the best weights of a run into `model`.
 
     Raises:
         UserError: when there are none or they do not fit.
     """
-    restore(tf.train.Checkpoint(model=model), run / "best")
+    restore(by_name(model), run / "best")
 
 
 def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:

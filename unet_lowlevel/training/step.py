@@ -37,11 +37,12 @@ class TrainStep(tf.Module):
         self.model = model
         self.config = config
         self.loss = make_loss(config.loss)
-        self.weights = model.trainable_variables
+        trained = {name: variable for name, variable in model.named_variables().items() if variable.trainable}
+        self.names, self.weights = list(trained), list(trained.values())
         self.optimizer = make_optimizer(config.optimizer, self.weights)
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         decay = config.optimizer.ema_decay
-        self.average = MovingAverage(model.variables, decay) if decay else None
+        self.average = MovingAverage(list(model.named_variables().values()), decay) if decay else None
         self.total_steps = total_steps
         # One signature, the number of images left open: the smaller last batch of an epoch is not
         # another graph.

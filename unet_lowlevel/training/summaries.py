@@ -25,16 +25,15 @@ class Summaries:
                 tf.summary.scalar(tag, value)
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
-        """Validation pictures, uint8 [H, W, 3] by tag."""
+        """Comparisons of validation images, uint8 [H, W, 3] by stem."""
         with self.writers["validation"].as_default(step=step):
-            for tag, picture in pictures.items():
-                tf.summary.image(tag, picture[np.newaxis])
+            for stem, picture in pictures.items():
+                tf.summary.image(f"image_truth_prediction_errors/{stem}", picture[np.newaxis])
 
-    def histograms(self, step: int, weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
+    def histograms(self, step: int, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
         """The distribution of each weight and of its last gradient, under the weight's name."""
         with self.writers["train"].as_default(step=step):
-            for weight, gradient in zip(weights, gradients, strict=True):
-                name = weight.name.split(":")[0]
+            for name, weight, gradient in zip(names, weights, gradients, strict=True):
                 tf.summary.histogram(f"weights/{name}", weight)
                 tf.summary.histogram(f"gradients/{name}", gradient)
 

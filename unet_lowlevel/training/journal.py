@@ -1,0 +1,147 @@
+"""The journal of a training: what each epoch leaves behind in the run folder."""
+
+import csv
+import io
+from pathlib import Path
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from unet_lowlevel.config import Config
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.training.checkpoints import Checkpoints, Progress
+from unet_lowlevel.training.summaries import Summaries
+from unet_lowlevel.unet import UNet
+
+HISTORY = (
+    "epoch",
+    "step",
+    "seconds",
+    "train_loss",
+    "validation_loss",
+    "validation_dice",
+    "validation_iou",
+    "validation_mean_iou",
+    "images_per_second",
+    "train_dice",
+    "train_iou",
+    "train_mean_iou",
+    "learning_rate",
+    "gradient_norm",
+    "weight_norm",
+)
+
+
+class Journal:
+    """Checkpoints, the best weights, history.csv and TensorBoard of one training, which may be a resumed one."""
+
+    def __init__(self, config: Config, run: Path, model: UNet, memory: tf.Module, *, resume: bool):
+        """Opens the journal.
+
+        Args:
+            config: complete.
+            run: the run folder; it exists.
+            model: the network.
+            memory: what training remembers beside it; see `Checkpoints`.
+            resume: go back to the newest checkpoint of the run, if it has one.
+
+        Raises:
+            UserError: when the checkpoint cannot be restored.
+        """
+        self.config, self.run = config, run
+        self.progress = Progress()
+        self.checkpoints = Checkpoints(
+            run, config.training.checkpoints_to_keep, model=model, memory=memory, progress=self.progress
+        )
+        self.history: list[dict] = []
+        if resume and self.checkpoints.newest.latest_checkpoint:
+            self.checkpoints.restore()
+            self.history = read_history(run / "history.csv", int(self.progress.epoch))
+        self.summaries = Summaries(run)
+        if not self.history:
+            self.summaries.configuration(config)
+
+    def out_of_patience(self) -> bool:
+        """Whether validation has not got better for --patience epochs."""
+        patience = self.config.training.patience
+        return bool(patience) and len(self.history) - int(self.progress.best_epoch) >= patience and bool(self.history)
+
+    def verdict_on_patience(self) -> str:
+        """What a log says when `out_of_patience` ends a training."""
+        return (
+            f"stopped: validation mean IoU was not better than {float(self.progress.best_mean_iou):.4f} for "
+            f"{self.config.training.patience} epochs"
+        )
+
+    def what_is_kept(self) -> str:
+        """What remains of a training that fails."""
+        return f"the checkpoints in {self.run} are as they were" if self.history else "no epoch was finished yet"
+
+    def keep_if_best(self, epoch: int, mean_iou: float) -> None:
+        """Saves the weights as they are in best/ when their validation mean IoU is the best so far."""
+        if mean_iou > float(self.progress.best_mean_iou):
+            self.progress.best_mean_iou.assign(mean_iou)
+            self.progress.best_epoch.assign(epoch)
+            self.checkpoints.save_best(epoch)
+
+    def end_epoch(self, row: dict, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
+        """Adds an epoch to TensorBoard and history.csv, saves the state, and says how the epoch went.
+
+        Args:
+            row: of `HISTORY`.
+            names, weights, gradients: of the trained variables, after the last step.
+        """
+        step = row["step"]
+        for part in ("train", "validation"):
+            scores = {f"epoch/{name}": row[f"{part}_{name}"] for name in ("loss", "dice", "iou", "mean_iou")}
+            self.summaries.scalars(part, step, scores)
+        more = ("learning_rate", "gradient_norm", "weight_norm", "images_per_second")
+        self.summaries.scalars("train", step, {f"training/{name}": row[name] for name in more})
+        self.summaries.histograms(step, names, weights, gradients)
+        self.summaries.flush()
+        self.history.append(row)
+        write_history(self.run / "history.csv", self.history)
+        self.progress.epoch.assign(row["epoch"])
+        self.checkpoints.save(row["epoch"])
+
+    def best(self) -> dict:
+        """The row of the best epoch."""
+        return self.history[int(self.progress.best_epoch) - 1]
+
+    def close(self) -> None:
+        self.summaries.close()
+
+
+def epoch_line(row: dict, epochs: int) -> str:
+    """What a log says of an epoch."""
+    left = (epochs - row["epoch"]) * row["seconds"]
+    return (
+        f"epoch {row['epoch']}/{epochs}: train loss {row['train_loss']:.4f}, validation loss "
+        f"{row['validation_loss']:.4f}, Dice {row['validation_dice']:.4f}, IoU {row['validation_iou']:.4f}, mean IoU "
+        f"{row['validation_mean_iou']:.4f}; {row['images_per_second']:.1f} images/s, "
+        f"{tqdm.format_interval(left)} left"
+    )
+
+
+def write_history(path: Path, rows: list[dict]) -> None:
+    """Writes history.csv whole, in the order of `HISTORY`; numbers read back exactly as they were."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_history(path: Path, epochs: int) -> list[dict]:
+    """The first `epochs` rows of history.csv; later ones belong to an epoch that will run again."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: float(row[name]) for name in HISTORY} for row in csv.DictReader(file)][:epochs]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): restore the file, or train anew in another folder."
+        ) from None
+    if len(rows) < epochs:
+        raise UserError(f"{path} has {len(rows)} epochs, but the checkpoint has {epochs}: restore the file.")
+    return [row | {"epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]

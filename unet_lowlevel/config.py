@@ -378,11 +378,13 @@ def load_json(path: str | Path):
         raise UserError(f"{path} is not readable as JSON ({error}): mend or replace it.") from None
 
 
-def resolve(preset: str = "default", file: str | None = None, flags: dict | None = None) -> Config:
-    """The configuration of a command: defaults < preset < file < flags, checked."""
+def resolve(
+    preset: str = "default", file: str | None = None, flags: dict | None = None, defaults: dict | None = None
+) -> Config:
+    """The configuration of a command: defaults (its own over the general ones) < preset < file < flags, checked."""
     if preset not in PRESETS:
         raise UserError(f"--preset is {preset!r}, but needs one of {', '.join(PRESETS)}.")
-    config = apply(Config(), PRESETS[preset])
+    config = apply(apply(Config(), defaults or {}), PRESETS[preset])
     if file:
         config = from_json(load_json(file), str(file), config)
     return check(apply(config, flags or {}))

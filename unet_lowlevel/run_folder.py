@@ -46,8 +46,15 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def create(folder: Path, config: Config, training: list[str], validation: list[str], fingerprint: str) -> None:
-    """Makes the folder with config.json and split.json."""
+def create(
+    folder: Path,
+    config: Config,
+    training: list[str],
+    validation: list[str],
+    fingerprint: str,
+    implementation: str = "lowlevel",
+) -> None:
+    """Makes the folder with config.json and split.json; `implementation` is who trains: lowlevel, highlevel, keras."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -56,7 +63,7 @@ def create(folder: Path, config: Config, training: list[str], validation: list[s
     versions = {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
     split = {"training": training, "validation": validation}
     write_text(folder / "split.json", json.dumps(split, indent=1) + "\n")
-    run = {"versions": versions, "data_fingerprint": fingerprint}
+    run = {"implementation": implementation, "versions": versions, "data_fingerprint": fingerprint}
     # Last, because it is what makes the folder a run.
     write_text(folder / "config.json", json.dumps(to_json(config) | {"run": run}, indent=1) + "\n")
 

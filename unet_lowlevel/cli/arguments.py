@@ -41,9 +41,14 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
-def add_settings(parser: Parser, *names: str) -> None:
-    """Adds --preset, --config and a flag for every setting, or without presets only for the settings named."""
+def add_settings(parser: Parser, *names: str, defaults: dict | None = None) -> None:
+    """Adds --preset, --config and a flag for every setting, or without presets only for the settings named.
+
+    `defaults` are those of this command, over the general ones.
+    """
+    defaults = defaults or {}
     if not names:
+        parser.set_defaults(defaults=defaults)
         presets = ", ".join(PRESETS)
         parser.add_argument("--preset", default="default", metavar="NAME", help=f"settings to start from: {presets}")
         parser.add_argument("--config", metavar="FILE", help="JSON file of settings, such as a run's config.json")
@@ -51,17 +56,17 @@ def add_settings(parser: Parser, *names: str) -> None:
         chosen = [item for item in dataclasses.fields(kind) if not names or item.name in names]
         group = parser.add_argument_group(section, kind.__doc__.splitlines()[0]) if chosen else None
         for item in chosen:
-            add_flag(group, item)
+            add_flag(group, item, defaults.get(item.name, item.default))
 
 
-def add_flag(group, item: dataclasses.Field) -> None:
+def add_flag(group, item: dataclasses.Field, default) -> None:
     """The flag of one setting; its default shows in the help, but only given flags reach the namespace."""
     options = {"dest": item.name, "default": argparse.SUPPRESS}
     if item.type is bool:
-        text = f"{item.metadata['help']} (default: {'on' if item.default else 'off'})"
+        text = f"{item.metadata['help']} (default: {'on' if default else 'off'})"
         group.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, help=text, **options)
         return
-    default = ",".join(map(str, item.default)) if is_list(item) else item.default
+    default = ",".join(map(str, default)) if is_list(item) else default
     text = item.metadata["help"].replace("%", "%%") + (f" (default: {default})" if default != "" else "")
     choices = item.metadata["choices"]
     metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X", str: "TEXT"}.get(item.type, "X,X")
@@ -93,7 +98,7 @@ def given_settings(arguments: argparse.Namespace) -> dict:
 
 def resolved_config(arguments: argparse.Namespace) -> Config:
     """The configuration of a command with `add_settings`."""
-    return resolve(arguments.preset, arguments.config, given_settings(arguments))
+    return resolve(arguments.preset, arguments.config, given_settings(arguments), arguments.defaults)
 
 
 def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str] | None) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from unet_lowlevel import config as settings
@@ -24,29 +25,48 @@ from unet_lowlevel.data.samples import fingerprint, read_samples
 from unet_lowlevel.data.splits import split
 from unet_lowlevel.errors import UserError
 
+OnStep = Callable[[int, float], None]
 PHANTOMS = Path("data/phantoms")
 # Enough patients for a fair split, small enough that the first training takes two minutes.
 PHANTOM_SETTINGS = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = Parser("Trains the low-level U-Net. Without flags: on generated thorax slices, in a few minutes.")
-    parser.add_argument("--run", metavar="DIR", help="run folder to write; none: the next free runs/lowlevel-N")
+# What `train_NAME.py` trains, and where it differs from the other defaults.
+NETWORKS = {
+    "lowlevel": "the low-level U-Net",
+    "highlevel": "the same U-Net from tf.keras.layers, with the low-level training step",
+    "keras": "the same U-Net as a Keras model, with compile and fit",
+}
+DEFAULTS = {"keras": {"patience": 10}}
+
+
+def main(argv: list[str] | None = None, implementation: str = "lowlevel", on_step: OnStep | None = None) -> int:
+    """The command; returns its exit code.
+
+    Args:
+        argv: flags, or None for those of the process.
+        implementation: one of `NETWORKS`.
+        on_step: see `Trainer.fit`.
+    """
+    network = NETWORKS[implementation]
+    parser = Parser(f"Trains {network}. Without flags: on generated thorax slices, in a few minutes.")
+    parser.add_argument(
+        "--run", metavar="DIR", help=f"run folder to write; none: the next free runs/{implementation}-N"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with --run from its newest checkpoint")
     parser.add_argument("--summary", action="store_true", help="print the network layer by layer and stop")
-    add_settings(parser)
-    return run_command(train, parser, argv)
+    add_settings(parser, defaults=DEFAULTS.get(implementation))
+    return run_command(lambda arguments: train(arguments, implementation, on_step), parser, argv)
 
 
-def train(arguments: argparse.Namespace) -> int:
+def train(arguments: argparse.Namespace, implementation: str, on_step: OnStep | None) -> int:
     """Trains, or prints the summary of the network."""
     if arguments.summary:
         return print_summary(resolved_config(arguments))
     if arguments.resume:
-        config, run, stored, parts = resumed(arguments)
+        config, run, stored, parts = resumed(arguments, implementation)
     else:
-        config, run = resolved_config(arguments), Path(arguments.run or run_folder.next_free("lowlevel"))
+        config, run = resolved_config(arguments), Path(arguments.run or run_folder.next_free(implementation))
         run_folder.check_new(run)
         config = with_default_data(config)
     pairs = find_pairs(config.data)
@@ -59,7 +79,9 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.resume and digest != stored.get("data_fingerprint"):
         raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
     try:
-        run_training(config, run, samples, parts, digest, resume=arguments.resume)
+        run_training(
+            config, run, samples, parts, digest, implementation=implementation, resume=arguments.resume, on_step=on_step
+        )
     except KeyboardInterrupt:
         resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(run)} --resume"
         print(f"finished epochs are kept; go on with:  {resume}", file=sys.stderr)
@@ -67,7 +89,7 @@ def train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def resumed(arguments: argparse.Namespace) -> tuple[Config, Path, dict, dict]:
+def resumed(arguments: argparse.Namespace, implementation: str) -> tuple[Config, Path, dict, dict]:
     """Settings, folder, stored facts and split of the run to go on with; only --epochs may change."""
     if not arguments.run:
         raise UserError("--resume needs --run DIR: name the run folder to go on with.")
@@ -78,6 +100,8 @@ def resumed(arguments: argparse.Namespace) -> tuple[Config, Path, dict, dict]:
         raise UserError(f"{other[0]} does not go with --resume, which takes the run's settings: leave it out.")
     run = Path(arguments.run)
     config, stored, parts = run_folder.read(run)
+    if stored.get("implementation") != implementation:
+        raise UserError(f"--run {run} was not made by train_{implementation}.py: go on with the script that made it.")
     return settings.apply(config, given), run, stored, parts
 
 
@@ -106,27 +130,35 @@ def fit_to_data(config: Config, samples: list) -> Config:
 
 
 def run_training(
-    config: Config, run: Path, samples: list, stems: dict[str, list[str]], digest: str, *, resume: bool
+    config: Config,
+    run: Path,
+    samples: list,
+    stems: dict[str, list[str]],
+    digest: str,
+    *,
+    implementation: str,
+    resume: bool,
+    on_step: OnStep | None,
 ) -> None:
     """Trains and says what was reached."""
     from unet_lowlevel.data.pipeline import normalized, one_batch
-    from unet_lowlevel.training.trainer import Trainer
+    from unet_lowlevel.reference.trainers import make_trainer
 
     by_stem = {sample.stem: sample for sample in normalized(samples, config)}
     parts = [[by_stem[stem] for stem in stems[part]] for part in ("training", "validation")]
     if config.training.overfit_one_batch:
         config, batch = one_batch(config, parts[0])
         parts = [batch, batch]
-    trainer = Trainer(config, run, *parts)
+    trainer = make_trainer(implementation, config, run, *parts)
     if not resume:
-        run_folder.create(run, config, stems["training"], stems["validation"], digest)
+        run_folder.create(run, config, stems["training"], stems["validation"], digest, implementation)
     steps = trainer.batches.steps_per_epoch
     print(
         f"training on {len(parts[0])} images, validating on {len(parts[1])}: {config.training.epochs} epochs of "
         f"{steps} steps into {show_path(run)}",
         flush=True,
     )
-    best = trainer.fit(resume=resume)
+    best = trainer.fit(resume=resume, on_step=on_step)
     if config.training.overfit_one_batch:
         print(overfitting_verdict(trainer.journal.history[-1]["train_dice"]))
     scripts = Path(sys.argv[0]).parent

@@ -75,18 +75,18 @@ class TrainingBatches:
         """
         training = config.training
         self.samples = samples
-        images_per_epoch = training.steps_per_epoch * training.batch_size or len(samples)
-        self.steps_per_epoch = -(-images_per_epoch // training.batch_size)
+        self.images_per_epoch = training.steps_per_epoch * training.batch_size or len(samples)
+        self.steps_per_epoch = -(-self.images_per_epoch // training.batch_size)
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         crop, margin = (training.crop_size,) * 2, valid_margin(config.model)
         channels = samples[0].image.shape[-1]
 
         def order(_):
             seed = fold_in([training.seed, 1], self.epoch)
-            passes = -(-images_per_epoch // len(samples))
+            passes = -(-self.images_per_epoch // len(samples))
             everything = tf.range(len(samples), dtype=tf.int64)
             shuffled = [tf.random.experimental.stateless_shuffle(everything, fold_in(seed, i)) for i in range(passes)]
-            return tf.data.Dataset.from_tensor_slices(tf.concat(shuffled, 0)[:images_per_epoch]).enumerate()
+            return tf.data.Dataset.from_tensor_slices(tf.concat(shuffled, 0)[: self.images_per_epoch]).enumerate()
 
         def load(index):
             # The arrays lie in memory; TensorFlow only learns where.

@@ -19,14 +19,18 @@ from unet_lowlevel.unet import UNet
 class Predictor:
     """The best network of a run, ready to segment images; all settings come from the run folder."""
 
-    def __init__(self, run: Path):
+    def __init__(self, run: Path, network: type[UNet] = UNet):
         """Restores the network.
+
+        Args:
+            run: the run folder, whichever implementation was trained.
+            network: the implementation that predicts.
 
         Raises:
             UserError: when `run` is no run folder or holds no weights that fit.
         """
         self.config, _, self.split = run_folder.read(run)
-        self.model = UNet(self.config.model, seed=self.config.training.seed)
+        self.model = network(self.config.model, seed=self.config.training.seed)
         restore_best(self.model, run)
         self.compiled = tf.function(
             lambda images: probabilities(self.model.whole(images)),

@@ -78,12 +78,14 @@ class Journal:
         """What remains of a training that fails."""
         return f"the checkpoints in {self.run} are as they were" if self.history else "no epoch was finished yet"
 
-    def keep_if_best(self, epoch: int, mean_iou: float) -> None:
-        """Saves the weights as they are in best/ when their validation mean IoU is the best so far."""
-        if mean_iou > float(self.progress.best_mean_iou):
+    def keep_if_best(self, epoch: int, mean_iou: float) -> bool:
+        """Saves the weights as they are in best/ when their validation mean IoU is the best so far; tells if so."""
+        better = mean_iou > float(self.progress.best_mean_iou)
+        if better:
             self.progress.best_mean_iou.assign(mean_iou)
             self.progress.best_epoch.assign(epoch)
             self.checkpoints.save_best(epoch)
+        return better
 
     def end_epoch(self, row: dict, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
         """Adds an epoch to TensorBoard and history.csv, saves the state, and says how the epoch went.
@@ -133,8 +135,8 @@ def write_history(path: Path, rows: list[dict]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_history(path: Path, epochs: int) -> list[dict]:
-    """The first `epochs` rows of history.csv; later ones belong to an epoch that will run again."""
+def read_history(path: Path, epochs: int | None = None) -> list[dict]:
+    """The first `epochs` rows of history.csv; a resumed training runs later ones again. None: all rows."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [{name: float(row[name]) for name in HISTORY} for row in csv.DictReader(file)][:epochs]
@@ -142,6 +144,6 @@ def read_history(path: Path, epochs: int) -> list[dict]:
         raise UserError(
             f"{path} cannot be read ({error}): restore the file, or train anew in another folder."
         ) from None
-    if len(rows) < epochs:
+    if epochs is not None and len(rows) < epochs:
         raise UserError(f"{path} has {len(rows)} epochs, but the checkpoint has {epochs}: restore the file.")
     return [row | {"epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]

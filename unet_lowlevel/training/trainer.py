@@ -42,11 +42,6 @@ class Tally:
         pooled = metrics.scores(self.confusion, self.thresholds)
         return {"loss": self.loss / self.images} | {name: float(pooled[name]) for name in ("dice", "iou", "mean_iou")}
 
-    def only_class(self) -> int | None:
-        """The class of every prediction, if it is the same one although the truth has others."""
-        predicted, true = self.confusion.sum(0), self.confusion.sum(1)
-        return int(predicted.argmax()) if np.count_nonzero(predicted) == 1 < np.count_nonzero(true) else None
-
 
 class Trainer:
     """Trains a network on samples and writes the run folder."""
@@ -165,15 +160,22 @@ class Trainer:
             if i in chosen:
                 predicted = metrics.predicted_labels(result["probabilities"], self.config.training.threshold)
                 pictures[sample.stem] = comparison(sample.image, sample.label, predicted[0].numpy())
-        only_class = tally.only_class()
-        if only_class is not None:
-            say(
-                f"warning: all validation pixels are predicted as class {only_class} in epoch {epoch}; if it stays so, "
-                "try --overfit-one-batch, then look at masks and --learning-rate",
-                bar,
-            )
+        warning = warning_of_one_class(tally.confusion, epoch)
+        if warning:
+            say(warning, bar)
         self.journal.summaries.pictures(int(self.train_step.step), pictures)
         return {f"validation_{name}": value for name, value in tally.scores().items()}
+
+
+def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:
+    """What to say when every prediction is of one class although the truth has others; None when all is well."""
+    predicted, true = confusion.sum(0), confusion.sum(1)
+    if np.count_nonzero(predicted) > 1 or np.count_nonzero(true) < 2:
+        return None
+    return (
+        f"warning: all validation pixels are predicted as class {predicted.argmax()} in epoch {epoch}; if it stays "
+        "so, try --overfit-one-batch, then look at masks and --learning-rate"
+    )
 
 
 def say(text: str, bar: type[tqdm] | tqdm = tqdm) -> None:

@@ -1,0 +1,159 @@
+"""The three implementations of the network, trained side by side and compared."""
+
+import argparse
+import contextlib
+import io
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from unet_lowlevel.cli.arguments import Parser, add_settings, resolved_config, run_command, show_path, start_tensorflow
+from unet_lowlevel.cli.train import NETWORKS, with_default_data
+from unet_lowlevel.cli.train import main as train
+from unet_lowlevel.config import to_json
+from unet_lowlevel.errors import UserError
+
+# Short, so that a look at all three takes a few minutes.
+DEFAULTS = {"epochs": 5}
+# Steps before the next one's turn: a machine that slows down for a while then slows down all three.
+TURN = 8
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser(
+        "Trains the same network three ways, low-level, high-level and Keras: from the same weights, on the same "
+        "batches, in turn, each in a process of its own. Without flags: on generated thorax slices, in a few minutes."
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        required=True,
+        help="new folder for the three run folders, comparison.json and comparison.md",
+    )
+    add_settings(parser, defaults=DEFAULTS)
+    return run_command(compare, parser, argv)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    output = Path(arguments.output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"--output {output} is not empty: choose another name.")
+    config = resolved_config(arguments)
+    if config.optimizer.ema_decay or config.training.patience:
+        name = "--ema-decay" if config.optimizer.ema_decay else "--patience"
+        raise UserError(f"{name} is given, but all three have to take the same steps: leave it out, or set it to 0.")
+    config = with_default_data(config)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "config.json"
+        settings.write_text(json.dumps(to_json(config)), encoding="utf-8")
+        notes = train_in_turns(output, settings)
+    start_tensorflow()
+    from unet_lowlevel.reference import comparison
+
+    batch_size = config.training.batch_size
+    results = {name: comparison.result_of(output / name, noted, batch_size) for name, noted in notes.items()}
+    comparison.add_differences(results)
+    table = comparison.table(results)
+    (output / "comparison.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (output / "comparison.md").write_text(table, encoding="utf-8")
+    print(
+        f"\n{table}\nwrote comparison.json and comparison.md to {show_path(output)}\n"
+        f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(output)}"
+    )
+
+
+def train_in_turns(output: Path, settings: Path) -> dict[str, dict]:
+    """Trains all three into OUTPUT/<implementation>, one at a time, `TURN` steps each.
+
+    Args:
+        output: folder of the run folders.
+        settings: JSON file of all settings.
+
+    Returns:
+        {implementation: notes of `one_training`, with seconds_to_first_step}.
+
+    Raises:
+        UserError: what the training that failed has said.
+    """
+    spawning = multiprocessing.get_context("spawn")
+    processes, parents, notes = [], {}, {}
+    try:
+        for name in NETWORKS:
+            # --patience is given, because train_keras.py has a default of its own.
+            flags = ["--run", str(output / name), "--config", str(settings), "--patience", "0"]
+            parents[name], child = spawning.Pipe()
+            processes.append(spawning.Process(target=one_training, args=(name, flags, child)))
+            start = time.perf_counter()
+            processes[-1].start()
+            child.close()
+            received(parents[name], name)
+            notes[name] = {"seconds_to_first_step": time.perf_counter() - start}
+            print(f"{name}: first step after {notes[name]['seconds_to_first_step']:.1f} s", flush=True)
+        while True:
+            messages = {}
+            for name, parent in parents.items():
+                parent.send("your turn")
+                messages[name] = received(parent, name)
+            if "losses" in messages["lowlevel"]:
+                return {name: notes[name] | messages[name] for name in notes}
+            step = messages["lowlevel"]["step"]
+            if step % (10 * TURN) == 0:
+                losses = ", ".join(f"{message['loss']:.4f} {name}" for name, message in messages.items())
+                print(f"step {step}: loss {losses}", flush=True)
+    finally:
+        for parent in parents.values():
+            parent.close()
+        for process in processes:
+            process.join()
+
+
+def received(parent: Connection, name: str) -> dict:
+    """The next message of a training, or a `UserError` when it has failed."""
+    try:
+        message = parent.recv()
+    except EOFError:
+        message = {"error": "it ended before its time, perhaps for want of memory: try a smaller --batch-size."}
+    if "error" in message:
+        raise UserError(f"The {name} training has failed: {message['error'].removeprefix('error: ').strip()}")
+    return message
+
+
+def one_training(implementation: str, flags: list[str], child: Connection) -> None:
+    """Trains as `train_IMPLEMENTATION.py FLAGS` does, and waits for its turn after the first and each `TURN`th step.
+
+    Sends {step, loss} before it waits; at the end its notes {losses, step_seconds, peak_bytes}, or
+    {error} with what it has printed.
+    """
+    losses: list[float] = []
+    step_seconds: list[float] = []
+    start = time.perf_counter()
+
+    def on_step(step: int, loss: float) -> None:
+        nonlocal start
+        step_seconds.append(time.perf_counter() - start)
+        losses.append(loss)
+        if step == 1 or step % TURN == 0:
+            child.send({"step": step, "loss": loss})
+            child.recv()
+        start = time.perf_counter()
+
+    printed = io.StringIO()
+    # The end of the file: another training has failed, and this one need not go on.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed), contextlib.suppress(EOFError):
+        code = train(flags, implementation, on_step)
+        failed = {"error": printed.getvalue()}
+        notes = {"losses": losses, "step_seconds": step_seconds, "peak_bytes": peak_bytes()}
+        child.send(failed if code else notes)
+
+
+def peak_bytes() -> int:
+    """Resident memory of this process at its highest."""
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,112 @@
+"""Three implementations side by side: what each training has shown, as JSON and as a table."""
+
+import ast
+import io
+import statistics
+import tokenize
+from pathlib import Path
+
+from unet_lowlevel.training.journal import read_history
+
+PACKAGE = Path(__file__).parents[1]
+
+# What one writes in each style. What all three share is not counted: losses, metrics, data, the run folder, and the
+# frame of padding and cropping, which stands in unet.py and is counted there.
+PARTS = {
+    "lowlevel": {
+        "model": [*sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("ops/[a-z]*.py")), "unet.py"],
+        "training": ["optimizers.py", "training/step.py", "training/trainer.py"],
+    },
+    "highlevel": {
+        "model": ["reference/layers_unet.py"],
+        "training": ["optimizers.py", "training/step.py", "training/trainer.py"],
+    },
+    "keras": {"model": ["reference/keras_unet.py"], "training": ["reference/keras_trainer.py"]},
+}
+STYLES = {
+    "lowlevel": "low-level: own ops, own step",
+    "highlevel": "high-level: `tf.keras.layers`, own step",
+    "keras": "Keras: functional model, `fit`",
+}
+FIRST_STEPS = 20
+
+
+def code_lines(source: str) -> int:
+    """Lines of Python that hold code: no blank lines, comments or docstrings."""
+    passed_over = (
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    )
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in passed_over:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return len(lines)
+
+
+def lines_of(implementation: str, part: str) -> int:
+    """Lines of code of the "model" or of the "training" of an implementation."""
+    return sum(code_lines((PACKAGE / name).read_text(encoding="utf-8")) for name in PARTS[implementation][part])
+
+
+def result_of(run: Path, notes: dict, batch_size: int) -> dict:
+    """The figures of one training.
+
+    Args:
+        run: its run folder.
+        notes: losses, the mean loss of its epoch up to each step; step_seconds; seconds_to_first_step, from the
+            start of the process to the end of the step; peak_bytes, resident memory of the process at its highest.
+        batch_size: images of a step.
+    """
+    rows = read_history(run / "history.csv")
+    best = max(rows, key=lambda row: row["validation_mean_iou"])
+    return notes | {
+        "steps": len(notes["losses"]),
+        # The median passes over steps that had to wait for the compilation or for a validation.
+        "images_per_second": batch_size / statistics.median(notes["step_seconds"]),
+        **{name: best[f"validation_{name}"] for name in ("dice", "iou", "mean_iou")},
+        "lines": {part: lines_of(run.name, part) for part in ("model", "training")},
+    }
+
+
+def add_differences(results: dict[str, dict]) -> None:
+    """Adds to each result how it stands to the low-level one: losses and seconds of the same steps."""
+    reference = results["lowlevel"]
+    for result in results.values():
+        differences = [abs(a - b) for a, b in zip(result["losses"], reference["losses"], strict=True)]
+        result["largest_difference_of_first_steps"] = max(differences[:FIRST_STEPS])
+        result["largest_difference"] = max(differences)
+        ratios = [a / b for a, b in zip(reference["step_seconds"], result["step_seconds"], strict=True)]
+        result["relative_speed"] = statistics.median(ratios)
+
+
+def table(results: dict[str, dict]) -> str:
+    """The results as a Markdown table, a column for each implementation."""
+    names = list(results)
+    steps = results[names[0]]["steps"]
+    rows = {
+        f"train loss after {steps} steps": lambda r: f"{r['losses'][-1]:.4f}",
+        f"largest difference of it, first {FIRST_STEPS} steps": lambda r: (
+            f"{r['largest_difference_of_first_steps']:.1e}"
+        ),
+        "largest difference of it, all steps": lambda r: f"{r['largest_difference']:.1e}",
+        "seconds to the first step": lambda r: f"{r['seconds_to_first_step']:.1f}",
+        "images per second": lambda r: f"{r['images_per_second']:.1f}",
+        "speed, low-level = 1": lambda r: f"{r['relative_speed']:.2f}",
+        "peak memory, MiB": lambda r: f"{r['peak_bytes'] / 2**20:.0f}",
+        "validation Dice": lambda r: f"{r['dice']:.4f}",
+        "validation IoU": lambda r: f"{r['iou']:.4f}",
+        "validation mean IoU": lambda r: f"{r['mean_iou']:.4f}",
+        "lines of code, model": lambda r: str(r["lines"]["model"]),
+        "lines of code, training": lambda r: str(r["lines"]["training"]),
+    }
+    lines = [["", *(STYLES[name] for name in names)], ["---"] * (len(names) + 1)]
+    lines += [[title, *(show(results[name]) for name in names)] for title, show in rows.items()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -1,0 +1,251 @@
+"""Training by Keras' `compile` and `fit`: the loop of `training/trainer.py`, and the step of `step.py`, as callbacks.
+
+The run folder comes out the same. What `fit` does not do by itself stands here: a loss from integer labels,
+scores from counts, gradients for TensorBoard, an exact resumption.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from pathlib import Path
+
+import tensorflow as tf
+
+from unet_lowlevel import metrics
+from unet_lowlevel.config import Config, OptimizerConfig
+from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.losses import make_loss, probabilities
+from unet_lowlevel.optimizers import global_norm, learning_rate_at
+from unet_lowlevel.pictures import comparison, evenly
+from unet_lowlevel.reference.keras_unet import KerasUNet
+from unet_lowlevel.reference.weights import write_keras
+from unet_lowlevel.training.journal import Journal, epoch_line
+from unet_lowlevel.training.step import fit_labels
+from unet_lowlevel.training.trainer import OnStep, say, warning_of_one_class
+
+
+class FittedUNet(tf.keras.Model):
+    """What `fit` trains: the functional network between the padding and cropping that let it take any size."""
+
+    def __init__(self, unet: KerasUNet):
+        super().__init__()
+        self.unet = unet
+        self.network = unet.network
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Images [N, H, W, C] -> logits; of the middle for training in valid mode, else of every pixel."""
+        return self.unet(images, training=True) if training else self.unet.whole(images)
+
+
+class Scores(tf.keras.metrics.Metric):
+    """dice, iou and mean_iou of all images since the last reset, from counts of pixels; see `metrics.scores`."""
+
+    def __init__(self, classes: int, threshold: float):
+        super().__init__(name="scores")
+        self.threshold = threshold
+        at_least_two = max(classes, 2)
+        self.confusion = self.add_weight(shape=[at_least_two] * 2, initializer="zeros", dtype="int64")
+        self.thresholds = self.add_weight(
+            shape=[at_least_two - 1, len(metrics.THRESHOLDS), 2, 2], initializer="zeros", dtype="int64"
+        )
+
+    def update_state(self, labels, logits, sample_weight=None) -> None:
+        """Adds labels [N, H, W, 1] and logits [N, H', W', K]."""
+        confusion, thresholds = metrics.counts(fit_labels(labels[..., 0], logits), logits, self.threshold)
+        self.confusion.assign_add(tf.reduce_sum(confusion, 0))
+        self.thresholds.assign_add(tf.reduce_sum(thresholds, 0))
+
+    def result(self) -> dict[str, tf.Tensor]:
+        names = ("dice", "iou", "mean_iou")
+
+        def scores(confusion, thresholds):
+            values = metrics.scores(confusion, thresholds)
+            return [values[name] for name in names]
+
+        return dict(
+            zip(names, tf.numpy_function(scores, [self.confusion, self.thresholds], [tf.float64] * 3), strict=True)
+        )
+
+
+class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """`learning_rate_at` as Keras asks for it."""
+
+    def __init__(self, config: OptimizerConfig, total_steps: int):
+        self.config, self.total_steps = config, total_steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        return learning_rate_at(step, self.config, self.total_steps)
+
+
+class KeepsGradients:
+    """What a Keras optimizer lacks for TensorBoard: `gradients`, those of the last step."""
+
+    def build(self, variables) -> None:
+        super().build(variables)
+        self.gradients = [self.add_variable_from_reference(variable, "gradient") for variable in variables]
+
+    def apply(self, grads, trainable_variables=None) -> None:
+        for kept, gradient in zip(self.gradients, grads, strict=True):
+            kept.assign(gradient)
+        super().apply(grads, trainable_variables)
+
+
+class Adam(KeepsGradients, tf.keras.optimizers.Adam):
+    """Keras' Adam."""
+
+
+class SGD(KeepsGradients, tf.keras.optimizers.SGD):
+    """Keras' SGD."""
+
+
+def make_optimizer(config: OptimizerConfig, total_steps: int, model: tf.keras.Model) -> tf.keras.optimizers.Optimizer:
+    """The Keras optimizer that does what `optimizers.make_optimizer` and the step do, built for the model.
+
+    Raises:
+        UserError: when averaged weights are asked for.
+    """
+    if config.ema_decay:
+        raise UserError(
+            f"--ema-decay is {config.ema_decay}, but Keras' averages leave out batch normalization's statistics: leave "
+            "the flag out, or train with train_lowlevel.py or train_highlevel.py."
+        )
+    rate, clip, decay = Schedule(config, total_steps), config.clip_norm or None, config.weight_decay or None
+    if config.optimizer == "adam":
+        optimizer = Adam(rate, global_clipnorm=clip, weight_decay=decay)
+    else:
+        optimizer = SGD(rate, config.momentum, config.nesterov, global_clipnorm=clip, weight_decay=decay)
+    optimizer.exclude_from_weight_decay([variable for variable in model.trainable_variables if len(variable.shape) < 2])
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+class KerasTrainer:
+    """Trains a `KerasUNet` on samples by `fit` and writes the run folder; what `Trainer` is to the other networks."""
+
+    def __init__(self, config: Config, run: Path, training: list[Sample], validation: list[Sample]):
+        """Builds the network and compiles it; writes nothing yet. For the arguments see `Trainer`.
+
+        Raises:
+            UserError: for settings that Keras lacks.
+        """
+        self.config, self.run, self.validation = config, run, validation
+        self.unet = KerasUNet(config.model, seed=config.training.seed)
+        if config.training.output_bias_prior:
+            self.unet.set_output_bias(class_frequencies(training, config.model.classes))
+        self.batches = TrainingBatches(training, config)
+        self.total_steps = config.training.epochs * self.batches.steps_per_epoch
+        self.model = FittedUNet(self.unet)
+        self.scores = Scores(config.model.classes, config.training.threshold)
+        loss = make_loss(config.loss)
+        self.model.compile(
+            make_optimizer(config.optimizer, self.total_steps, self.model),
+            # Keras turns labels into float32.
+            loss=lambda labels, logits: loss(fit_labels(tf.cast(labels[..., 0], tf.int32), logits), logits),
+            metrics=[self.scores],
+            jit_compile=False,  # the same compilation for all implementations
+        )
+
+    def fit(self, *, resume: bool = False, on_step: OnStep | None = None) -> dict:
+        """As `Trainer.fit`."""
+        self.journal = Journal(self.config, self.run, self.unet, self.model.optimizer, resume=resume)
+        channels = self.config.model.in_channels
+        if not self.journal.history:
+            self.journal.summaries.graph(
+                tf.function(self.model, [tf.TensorSpec([None, None, None, channels])], autograph=False)
+            )
+        with contextlib.closing(self.journal):
+            if self.journal.out_of_patience():
+                say(self.journal.verdict_on_patience())
+            else:
+                batches = self.batches.dataset.map(lambda images, labels, index: (images, labels[..., tf.newaxis]))
+                self.model.fit(
+                    batches.apply(tf.data.experimental.assert_cardinality(self.batches.steps_per_epoch)),
+                    validation_data=whole_images(self.validation, channels),
+                    initial_epoch=len(self.journal.history),
+                    epochs=self.config.training.epochs,
+                    callbacks=[WritesRunFolder(self, on_step)],
+                    verbose=1 if sys.stderr.isatty() else 0,
+                    shuffle=False,  # the batches are shuffled already
+                )
+        return self.journal.best()
+
+
+def whole_images(samples: list[Sample], channels: int) -> tf.data.Dataset:
+    """Images float32 [1, H, W, C] and labels int32 [1, H, W, 1], one by one."""
+    images = tf.data.Dataset.from_generator(
+        lambda: ((sample.image[None], sample.label[None, ..., None]) for sample in samples),
+        output_signature=(
+            tf.TensorSpec([1, None, None, channels], tf.float32),
+            tf.TensorSpec([1, None, None, 1], tf.int32),
+        ),
+    )
+    return images.apply(tf.data.experimental.assert_cardinality(len(samples))).prefetch(2)
+
+
+class WritesRunFolder(tf.keras.callbacks.Callback):
+    """Ties `fit` to the journal: the epoch's batches, best-only checkpoint, history, curves, early stopping."""
+
+    def __init__(self, trainer: KerasTrainer, on_step: OnStep | None):
+        super().__init__()
+        self.trainer, self.journal, self.on_step = trainer, trainer.journal, on_step
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Keras counts from 0. The dataset is iterated anew after this.
+        self.trainer.batches.epoch.assign(epoch + 1)
+        self.start, self.images = time.perf_counter(), 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        if not math.isfinite(logs["loss"]):
+            raise UserError(
+                f"The loss is {logs['loss']} at step {step}: look at the images, or lower --learning-rate or set "
+                f"--clip-norm 1; {self.journal.what_is_kept()}."
+            )
+        if self.on_step:
+            self.on_step(step, logs["loss"])
+
+    def on_test_begin(self, logs=None):
+        self.training_seconds = time.perf_counter() - self.start
+
+    def on_epoch_end(self, epoch, logs=None):
+        config, optimizer = self.trainer.config, self.model.optimizer
+        step = int(optimizer.iterations)
+        names = {id(variable): name for name, variable in self.trainer.unet.named_variables().items()}
+        weights = [variable.value for variable in self.model.trainable_variables]
+        gradients = [gradient.value for gradient in optimizer.gradients]
+        row = {
+            "epoch": epoch + 1,
+            "step": step,
+            "images_per_second": self.trainer.batches.images_per_epoch / self.training_seconds,
+            **{f"train_{name}": logs[name] for name in ("loss", "dice", "iou", "mean_iou")},
+            **{f"validation_{name}": logs[f"val_{name}"] for name in ("loss", "dice", "iou", "mean_iou")},
+            "learning_rate": float(learning_rate_at(step - 1, config.optimizer, self.trainer.total_steps)),
+            "gradient_norm": float(global_norm(gradients)),
+            "weight_norm": float(global_norm(weights)),
+        }
+        # The metric still holds the counts of the validation.
+        warning = warning_of_one_class(self.trainer.scores.confusion.numpy(), epoch + 1)
+        if warning:
+            say(warning)
+        self.journal.summaries.pictures(step, self.pictures())
+        if self.journal.keep_if_best(epoch + 1, row["validation_mean_iou"]):
+            write_keras(self.trainer.unet.network, self.trainer.run / "best.keras")
+        row["seconds"] = time.perf_counter() - self.start
+        self.journal.end_epoch(row, [names[id(weight)] for weight in weights], weights, gradients)
+        say(epoch_line(row, config.training.epochs))
+        if self.journal.out_of_patience():
+            say(self.journal.verdict_on_patience())
+            self.model.stop_training = True
+
+    def pictures(self) -> dict:
+        """Validation pictures by stem."""
+        samples, training = self.trainer.validation, self.trainer.config.training
+        pictures = {}
+        for sample in (samples[i] for i in evenly(len(samples), training.pictures)):
+            p = probabilities(self.trainer.unet.whole(tf.constant(sample.image[None])))
+            predicted = metrics.predicted_labels(p, training.threshold)[0].numpy()
+            pictures[sample.stem] = comparison(sample.image, sample.label, predicted)
+        return pictures

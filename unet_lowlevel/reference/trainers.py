@@ -1,0 +1,21 @@
+"""Who trains: the low-level network, the one of Keras layers, or Keras itself."""
+
+from pathlib import Path
+
+from unet_lowlevel.config import Config
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.training.trainer import Trainer
+
+
+def make_trainer(implementation: str, config: Config, run: Path, training: list[Sample], validation: list[Sample]):
+    """A `Trainer` or a `KerasTrainer`, for implementation lowlevel, highlevel or keras; see `Trainer`."""
+    # Keras takes a while to import: only those wait who use it.
+    if implementation == "keras":
+        from unet_lowlevel.reference.keras_trainer import KerasTrainer
+
+        return KerasTrainer(config, run, training, validation)
+    if implementation == "highlevel":
+        from unet_lowlevel.reference.layers_unet import LayersUNet
+
+        return Trainer(config, run, training, validation, LayersUNet)
+    return Trainer(config, run, training, validation)

@@ -1,0 +1,109 @@
+"""Weights from one implementation to another: by name, bit for bit, and complete or not at all."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.unet import UNet, smallest_valid_size
+
+
+def layer_variables(layer: tf.keras.layers.Layer, scope: str) -> dict[str, tf.Variable]:
+    """The variables of a Keras layer under the names that the low-level network gives them.
+
+    The layers' filters lie in memory as ours do, [height, width, in, out] and for the transposed
+    convolution [height, width, out, in]; only their name differs, "kernel" for "weight".
+
+    Args:
+        layer: a convolution, a transposed convolution or a batch normalization.
+        scope: of the name, such as "encoder/level_1/conv_1".
+
+    Returns:
+        {"encoder/level_1/conv_1/weight": variable, ...}
+    """
+    spelled = {"kernel": "weight"}
+    return {f"{scope}/{spelled.get(variable.name, variable.name)}": variable.value for variable in layer.weights}
+
+
+def model_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
+    """The variables of a Keras model whose layers are named after our scopes, "." for "/"; see `layer_variables`."""
+    found = {}
+    for layer in model.layers:
+        found |= layer_variables(layer, layer.name.replace(".", "/"))
+    return found
+
+
+def transfer(source: Mapping[str, tf.Variable], target: Mapping[str, tf.Variable], origin: str) -> None:
+    """Copies every variable of `source` to that of the same name in `target`.
+
+    Args:
+        source, target: {name: variable}, as `UNet.named_variables` gives them.
+        origin: what the source is, for the message; a file's name for example.
+
+    Raises:
+        UserError: for a missing, an extra or a misshapen variable; then nothing was copied.
+    """
+    remedy = "use weights of the same network, with the same depth, channels and normalization"
+    missing, extra = [name for name in target if name not in source], [name for name in source if name not in target]
+    if missing:
+        raise UserError(f"{origin} lacks {listed(missing)}: {remedy}.")
+    if extra:
+        raise UserError(f"{origin} has {listed(extra)}, which the network lacks: {remedy}.")
+    for name, variable in target.items():
+        if source[name].shape != variable.shape:
+            shapes = ["x".join(map(str, shape)) for shape in (source[name].shape, variable.shape)]
+            raise UserError(f"{origin} has {name} of shape {shapes[0]}, but the network needs {shapes[1]}: {remedy}.")
+    for name, variable in target.items():
+        variable.assign(source[name])
+
+
+def write_keras(network: tf.keras.Model, path: Path) -> None:
+    """Writes a model as a .keras file, whole or not at all, over what is there."""
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    network.save(temporary)
+    os.replace(temporary, path)
+
+
+def read_keras(path: Path) -> tf.keras.Model:
+    """The model in a .keras file, as Keras reads it; code in the file is not run.
+
+    Raises:
+        UserError: when there is no such file, or Keras cannot read it.
+    """
+    if path.suffix != ".keras":
+        raise UserError(f"{path} is no .keras file: name a model that Keras saved as NAME.keras.")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: name a .keras file.")
+    try:
+        return tf.keras.models.load_model(path, compile=False)
+    except Exception as error:  # a damaged file raises whatever the reader stumbled on
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        raise UserError(f"{path} cannot be read as a Keras model ({reason}): save it anew from Keras.") from error
+
+
+def load_keras(path: Path, unet: UNet) -> None:
+    """Takes the weights of a .keras file into a network of ours, once it has shown that both compute the same.
+
+    Raises:
+        UserError: when the file cannot be read or holds another network; then nothing has changed.
+    """
+    model, variables = read_keras(path), unet.named_variables()
+    before = {name: variable.numpy() for name, variable in variables.items()}
+    transfer(model_variables(model), variables, str(path))
+    # Equal weights may still be joined in another way, by another activation for example.
+    multiple = 2 ** (unet.config.depth - 1)
+    side = smallest_valid_size(unet.config) if unet.config.padding == "valid" else multiple
+    shape = [known or side for known in model.input_shape[1:3]]
+    probe = tf.random.stateless_normal([1, *shape, unet.config.in_channels], [0, 0])
+    theirs, ours = model(probe, training=False), unet(probe, training=False)
+    scale = float(tf.reduce_max(tf.abs(ours)))
+    if theirs.shape != ours.shape or not np.allclose(theirs, ours, rtol=0, atol=1e-3 * scale):
+        for name, variable in variables.items():
+            variable.assign(before[name])
+        raise UserError(
+            f"{path} has the weights of this network but computes something else with them: give it the run's "
+            "activation and padding, and logits as output."
+        )

@@ -1,14 +1,16 @@
 """A user's mistake: one sentence that names it, exit code 2, nothing changed on disk."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from unet_lowlevel.cli import evaluate, make_phantoms, predict, train
+from unet_lowlevel.cli import compare, evaluate, export_keras, make_phantoms, predict, train
 
+predict_by_keras = SimpleNamespace(__name__="predict_keras", main=lambda argv: predict.main(argv, by_keras=True))
 GRAY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
@@ -122,6 +124,32 @@ PREDICTION = [
     ("missing flag", None, "--run run --images data/images", ["--output"]),
 ]
 
+PREDICTION_BY_KERAS = [
+    ("no model", None, "--run run --images data/images --output out --model no.keras", ["no.keras does not exist"]),
+    ("no Keras file", None, "--run run --images data/images --output out --model run", ["run is no .keras file"]),
+    (
+        "broken model",
+        lambda p: (p / "m.keras").write_bytes(b"x" * 100),
+        "--run run --images data/images --output out --model m.keras",
+        ["m.keras cannot be read as a Keras model"],
+    ),
+]
+
+EXPORT = [
+    ("no such run", None, "--run nowhere --output m.keras", ["--run nowhere does not exist"]),
+    ("no Keras name", None, "--run run --output model.h5", ["--output is model.h5", ".keras"]),
+    ("exists", lambda p: (p / "m.keras").touch(), "--run run --output m.keras", ["m.keras exists already"]),
+    ("below a file", lambda p: (p / "file").touch(), "--run run --output file/m.keras", ["--output file/m.keras"]),
+]
+
+COMPARISON = [
+    ("folder in use", None, "--output data", ["--output data is not empty", "another name"]),
+    ("a file", lambda p: (p / "out").touch(), "--output out", ["--output out is a file"]),
+    ("patience", None, "--output out --patience 3", ["--patience", "the same steps"]),
+    ("averages", None, "--output out --ema-decay 0.9", ["--ema-decay is 0.9", "Keras"]),
+    ("bad data", None, "--output out --data nowhere", ["lowlevel training", "--data nowhere is not a folder"]),
+]
+
 EVALUATION = [
     ("no such run", None, "--run nowhere --output out", ["--run nowhere does not exist"]),
     (
@@ -145,11 +173,21 @@ CASES = [
     for command, cases in (
         (train, TRAINING),
         (predict, PREDICTION),
+        (predict_by_keras, PREDICTION_BY_KERAS),
+        (export_keras, EXPORT),
+        (compare, COMPARISON),
         (evaluate, EVALUATION),
         (make_phantoms, PHANTOMS),
     )
     for case in cases
 ]
+
+
+def test_keras_cannot_average_weights(place, capsys):
+    before = on_disk(place)
+    assert train.main(["--data", "data", "--ema-decay", "0.9"], "keras") == 2
+    assert "--ema-decay is 0.9" in capsys.readouterr().err
+    assert on_disk(place) == before
 
 
 @pytest.mark.parametrize(

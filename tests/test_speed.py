@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_keras_parity import keras_unet
 
 from unet_lowlevel.config import resolve
 from unet_lowlevel.losses import soft_dice
+from unet_lowlevel.reference.keras_unet import functional_unet
 from unet_lowlevel.training.step import TrainStep
 from unet_lowlevel.unet import UNet
 
@@ -26,7 +26,7 @@ def test_the_step_is_faster_than_keras_fit():
     images = tf.random.stateless_normal([4, 256, 256, 1], [0, 0])
     labels = tf.cast(images[..., 0] > 0.5, tf.int32)
     step = TrainStep(UNet(config.model), config, (256, 256), total_steps=1000)
-    keras = keras_unet(config.model, 256)
+    keras = functional_unet(config.model)
 
     def loss(truth, logits):
         return soft_dice(truth[..., 0], logits)

@@ -96,13 +96,8 @@ def test_the_same_command_twice_gives_the_same_bits(tiny_run, phantoms, tmp_path
     assert_same_training(tiny_run, again)
 
 
-@pytest.mark.parametrize("moment", ["before the checkpoint", "after the checkpoint"])
-def test_an_interrupted_training_goes_on_bit_for_bit(phantoms, tmp_path, monkeypatch, moment):
-    """Interrupted in epoch 2 of 3, with dropout, momentum, schedule, warm-up and average all at work."""
-    flags = ["--data", str(phantoms), *TINY, "--epochs", "3", "--dropout-rate", "0.3", "--ema-decay", "0.9"]
-    flags += ["--warmup-steps", "4", "--clip-norm", "1", "--weight-decay", "0.01"]
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
-    assert main(["--run", str(whole), *flags]) == 0
+def interrupt_in_epoch_two(monkeypatch, moment):
+    """Lets a training meet Ctrl-C "before the checkpoint" of its second epoch, or after it."""
     original = Checkpoints.save
 
     def save(self, epoch):
@@ -113,6 +108,16 @@ def test_an_interrupted_training_goes_on_bit_for_bit(phantoms, tmp_path, monkeyp
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoints, "save", save)
+
+
+@pytest.mark.parametrize("moment", ["before the checkpoint", "after the checkpoint"])
+def test_an_interrupted_training_goes_on_bit_for_bit(phantoms, tmp_path, monkeypatch, moment):
+    """Interrupted in epoch 2 of 3, with dropout, momentum, schedule, warm-up and average all at work."""
+    flags = ["--data", str(phantoms), *TINY, "--epochs", "3", "--dropout-rate", "0.3", "--ema-decay", "0.9"]
+    flags += ["--warmup-steps", "4", "--clip-norm", "1", "--weight-decay", "0.01"]
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert main(["--run", str(whole), *flags]) == 0
+    interrupt_in_epoch_two(monkeypatch, moment)
     assert main(["--run", str(torn), *flags]) == 130
     monkeypatch.undo()
     assert main(["--run", str(torn), "--resume"]) == 0

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         "--output",
         metavar="DIR",
         required=True,
-        help="new folder for the three run folders, comparison.json and comparison.md",
+        help="new folder for the three run folders, comparison.json, comparison.md and steps.csv",
     )
     add_settings(parser, defaults=DEFAULTS)
     return run_command(compare, parser, argv)
@@ -41,12 +41,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file, but needs a new folder: choose another name.")
+    if output.exists() and any(output.iterdir()):
         raise UserError(f"--output {output} is not empty: choose another name.")
     config = resolved_config(arguments)
-    if config.optimizer.ema_decay or config.training.patience:
-        name = "--ema-decay" if config.optimizer.ema_decay else "--patience"
-        raise UserError(f"{name} is given, but all three have to take the same steps: leave it out, or set it to 0.")
+    if config.training.patience:
+        raise UserError(
+            f"--patience is {config.training.patience}, but all three have to take the same steps: set it to 0."
+        )
+    if config.optimizer.ema_decay:
+        raise UserError(f"--ema-decay is {config.optimizer.ema_decay}, but Keras has no such averages: set it to 0.")
     config = with_default_data(config)
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "config.json"
@@ -55,14 +60,13 @@ def compare(arguments: argparse.Namespace) -> None:
     start_tensorflow()
     from unet_lowlevel.reference import comparison
 
-    batch_size = config.training.batch_size
-    results = {name: comparison.result_of(output / name, noted, batch_size) for name, noted in notes.items()}
-    comparison.add_differences(results)
+    results = comparison.compare({name: output / name for name in notes}, notes, config.training.batch_size)
     table = comparison.table(results)
     (output / "comparison.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (output / "comparison.md").write_text(table, encoding="utf-8")
+    (output / "steps.csv").write_text(comparison.steps_csv(notes), encoding="utf-8")
     print(
-        f"\n{table}\nwrote comparison.json and comparison.md to {show_path(output)}\n"
+        f"\n{table}\nwrote comparison.json, comparison.md and steps.csv to {show_path(output)}\n"
         f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(output)}"
     )
 

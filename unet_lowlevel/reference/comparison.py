@@ -56,35 +56,49 @@ def lines_of(implementation: str, part: str) -> int:
     return sum(code_lines((PACKAGE / name).read_text(encoding="utf-8")) for name in PARTS[implementation][part])
 
 
-def result_of(run: Path, notes: dict, batch_size: int) -> dict:
-    """The figures of one training.
+def compare(runs: dict[str, Path], notes: dict[str, dict], batch_size: int) -> dict[str, dict]:
+    """The figures of all trainings.
 
     Args:
-        run: its run folder.
-        notes: losses, the mean loss of its epoch up to each step; step_seconds; seconds_to_first_step, from the
-            start of the process to the end of the step; peak_bytes, resident memory of the process at its highest.
+        runs: {implementation: run folder}.
+        notes: {implementation: {losses, the mean loss of its epoch up to each step; step_seconds;
+            seconds_to_first_step, from the start of the process to the end of the step; peak_bytes, resident
+            memory of the process at its highest}}.
         batch_size: images of a step.
+
+    Returns:
+        {implementation: {name: figure}}; differences and speed are those of the same steps.
     """
-    rows = read_history(run / "history.csv")
-    best = max(rows, key=lambda row: row["validation_mean_iou"])
-    return notes | {
-        "steps": len(notes["losses"]),
-        # The median passes over steps that had to wait for the compilation or for a validation.
-        "images_per_second": batch_size / statistics.median(notes["step_seconds"]),
-        **{name: best[f"validation_{name}"] for name in ("dice", "iou", "mean_iou")},
-        "lines": {part: lines_of(run.name, part) for part in ("model", "training")},
-    }
+    reference, results = notes["lowlevel"], {}
+    for name, run in runs.items():
+        noted = notes[name]
+        differences = [abs(a - b) for a, b in zip(noted["losses"], reference["losses"], strict=True)]
+        ratios = [a / b for a, b in zip(reference["step_seconds"], noted["step_seconds"], strict=True)]
+        best = max(read_history(run / "history.csv"), key=lambda row: row["validation_mean_iou"])
+        results[name] = {
+            "steps": len(noted["losses"]),
+            "train_loss": noted["losses"][-1],
+            "largest_difference_of_first_steps": max(differences[:FIRST_STEPS]),
+            "largest_difference": max(differences),
+            "seconds_to_first_step": noted["seconds_to_first_step"],
+            # Medians pass over steps that had to wait for the compilation or for a validation.
+            "images_per_second": batch_size / statistics.median(noted["step_seconds"]),
+            "relative_speed": statistics.median(ratios),
+            "peak_bytes": noted["peak_bytes"],
+            **{score: best[f"validation_{score}"] for score in ("dice", "iou", "mean_iou")},
+            "model_lines": lines_of(name, "model"),
+            "training_lines": lines_of(name, "training"),
+        }
+    return results
 
 
-def add_differences(results: dict[str, dict]) -> None:
-    """Adds to each result how it stands to the low-level one: losses and seconds of the same steps."""
-    reference = results["lowlevel"]
-    for result in results.values():
-        differences = [abs(a - b) for a, b in zip(result["losses"], reference["losses"], strict=True)]
-        result["largest_difference_of_first_steps"] = max(differences[:FIRST_STEPS])
-        result["largest_difference"] = max(differences)
-        ratios = [a / b for a, b in zip(reference["step_seconds"], result["step_seconds"], strict=True)]
-        result["relative_speed"] = statistics.median(ratios)
+def steps_csv(notes: dict[str, dict]) -> str:
+    """Loss and seconds of every step of each implementation."""
+    names = list(notes)
+    header = ["step", *(f"{name}_{what}" for name in names for what in ("loss", "seconds"))]
+    columns = [column for name in names for column in (notes[name]["losses"], notes[name]["step_seconds"])]
+    rows = [[str(i), *(f"{value:.7g}" for value in row)] for i, row in enumerate(zip(*columns, strict=True), start=1)]
+    return "\n".join(",".join(row) for row in [header, *rows]) + "\n"
 
 
 def table(results: dict[str, dict]) -> str:
@@ -92,7 +106,7 @@ def table(results: dict[str, dict]) -> str:
     names = list(results)
     steps = results[names[0]]["steps"]
     rows = {
-        f"train loss after {steps} steps": lambda r: f"{r['losses'][-1]:.4f}",
+        f"train loss after {steps} steps": lambda r: f"{r['train_loss']:.4f}",
         f"largest difference of it, first {FIRST_STEPS} steps": lambda r: (
             f"{r['largest_difference_of_first_steps']:.1e}"
         ),
@@ -104,8 +118,8 @@ def table(results: dict[str, dict]) -> str:
         "validation Dice": lambda r: f"{r['dice']:.4f}",
         "validation IoU": lambda r: f"{r['iou']:.4f}",
         "validation mean IoU": lambda r: f"{r['mean_iou']:.4f}",
-        "lines of code, model": lambda r: str(r["lines"]["model"]),
-        "lines of code, training": lambda r: str(r["lines"]["training"]),
+        "lines of code, model": lambda r: str(r["model_lines"]),
+        "lines of code, training": lambda r: str(r["training_lines"]),
     }
     lines = [["", *(STYLES[name] for name in names)], ["---"] * (len(names) + 1)]
     lines += [[title, *(show(results[name]) for name in names)] for title, show in rows.items()]

@@ -4,8 +4,6 @@ What a layer hides, against `unet.py`: creating its variables and their names, c
 input, the state of dropout's random numbers.
 """
 
-import zlib
-
 import tensorflow as tf
 
 from unet_lowlevel.config import ModelConfig
@@ -58,9 +56,10 @@ class LayersUNet(UNet):
         found: dict[str, tf.Variable] = {}
         self.dropout_states: list[tf.Variable] = []
 
-        def block(scope: str, in_channels: int, out_channels: int, *, at_contracting_end: bool = False):
-            stream = seed + zlib.crc32(scope.encode())
-            made = conv_block(config, in_channels, out_channels, seed=stream, at_contracting_end=at_contracting_end)
+        def block(scope: str, in_channels: int, out_channels: int, *, stream: int, at_contracting_end: bool = False):
+            made = conv_block(
+                config, in_channels, out_channels, seed=seed + stream, at_contracting_end=at_contracting_end
+            )
             for layer in made.layers:
                 found.update(layer_variables(layer, f"{scope}/{layer.name}"))
                 if isinstance(layer, layers.Dropout):
@@ -71,17 +70,19 @@ class LayersUNet(UNet):
         for level in range(1, config.depth):
             channels = config.base_channels * 2 ** (level - 1)
             deep = level == config.depth - 1
-            self.encoder.append(block(f"encoder/level_{level}", in_channels, channels, at_contracting_end=deep))
+            scope = f"encoder/level_{level}"
+            self.encoder.append(block(scope, in_channels, channels, stream=level, at_contracting_end=deep))
             in_channels = channels
         deepest = config.base_channels * 2 ** (config.depth - 1)
-        self.bottleneck = block("bottleneck", in_channels, deepest, at_contracting_end=True)
+        self.bottleneck = block("bottleneck", in_channels, deepest, stream=config.depth, at_contracting_end=True)
         for level in range(config.depth - 1, 0, -1):
             channels = config.base_channels * 2 ** (level - 1)
+            scope = f"decoder/level_{level}"
             up = layers.Conv2DTranspose(channels, 2, strides=2)
             up.build([None, None, None, 2 * channels])
-            found |= layer_variables(up, f"decoder/level_{level}/up")
+            found |= layer_variables(up, f"{scope}/up")
             self.ups.append(up)
-            self.decoder.append(block(f"decoder/level_{level}", 2 * channels, channels))
+            self.decoder.append(block(scope, 2 * channels, channels, stream=config.depth + level))
         self.output = layers.Conv2D(config.classes, 1)
         self.output.build([None, None, None, config.base_channels])
         found |= layer_variables(self.output, "output")

@@ -1,0 +1,67 @@
+"""The comparison of the three implementations, and that the README's tables are what it has printed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_training import history
+
+from unet_lowlevel.cli.compare import main
+from unet_lowlevel.reference import comparison
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_compare_trains_all_three_and_writes_what_it_prints(phantoms, tmp_path, capfd):
+    output = tmp_path / "three"
+    flags = ["--base-channels", "2", "--depth", "2", "--epochs", "2", "--batch-size", "2"]
+    assert main(["--output", str(output), "--data", str(phantoms), *flags]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    names = {path.name for path in output.iterdir()}
+    assert names == {"lowlevel", "highlevel", "keras", "comparison.json", "comparison.md", "steps.csv"}
+    results = json.loads((output / "comparison.json").read_text())
+    table = (output / "comparison.md").read_text()
+    assert table in printed.out and table == comparison.table(results)
+    assert "keras: first step after" in printed.out
+    for name, result in results.items():
+        rows = history(output / name)
+        assert result["steps"] == int(rows[-1]["step"]) == 10
+        assert result["train_loss"] == pytest.approx(float(rows[-1]["train_loss"]))
+        assert result["mean_iou"] == max(float(row["validation_mean_iou"]) for row in rows)
+        assert result["largest_difference_of_first_steps"] <= result["largest_difference"] < 1e-4
+        assert result["images_per_second"] > 0 and result["relative_speed"] > 0
+        assert 1 < result["seconds_to_first_step"] < 120 and result["peak_bytes"] > 100 * 2**20
+    assert results["lowlevel"]["largest_difference"] == 0 and results["lowlevel"]["relative_speed"] == 1
+
+
+def test_lines_of_code():
+    source = '"""Module.\n\nMore."""\n\nimport os  # comment\n# comment\n\n\ndef f(x):\n    """Doc."""\n'
+    assert comparison.code_lines(source) == 2
+    assert comparison.code_lines(source + "    return (\n        x\n\n    )\n") == 5
+    assert comparison.code_lines('x = """a\nb"""\n') == 2
+    for parts in comparison.PARTS.values():
+        for part in parts.values():
+            assert all((comparison.PACKAGE / name).is_file() for name in part)
+    assert comparison.lines_of("keras", "model") < comparison.lines_of("lowlevel", "model")
+
+
+def test_differences_and_speed_are_of_the_same_steps(tiny_run):
+    more = {"seconds_to_first_step": 3.0, "peak_bytes": 10}
+    notes = {
+        "lowlevel": {"losses": [1.0, 0.5, 0.25], "step_seconds": [5.0, 1.0, 2.0], **more},
+        "keras": {"losses": [1.0, 0.5, 0.5], "step_seconds": [9.0, 2.0, 4.0], **more},
+    }
+    results = comparison.compare(dict.fromkeys(notes, tiny_run), notes, batch_size=8)
+    low, other = results.values()
+    assert (low["largest_difference"], low["relative_speed"], low["images_per_second"]) == (0, 1, 4)
+    assert (other["largest_difference"], other["relative_speed"], other["images_per_second"]) == (0.25, 0.5, 2)
+    rows = comparison.steps_csv(notes).splitlines()
+    assert rows[0] == "step,lowlevel_loss,lowlevel_seconds,keras_loss,keras_seconds"
+    assert rows[3] == "3,0.25,2,0.5,4" and len(rows) == 4
+
+
+@pytest.mark.parametrize("name", ["phantoms", "dsb2018"])
+def test_tables_of_the_readme_are_produced_not_typed(name):
+    results = json.loads((ROOT / "data" / "measured" / f"three_ways_{name}.json").read_text(encoding="utf-8"))
+    assert comparison.table(results) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,228 @@
+"""The three trainings write one kind of run folder, resume exactly, and predict alike."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY, sentence
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_training import assert_same_training, history, interrupt_in_epoch_two, samples, tiny_config
+
+from unet_lowlevel import run_folder
+from unet_lowlevel.cli import evaluate, export_keras, predict, train
+from unet_lowlevel.data.files import read_image
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.reference.keras_trainer import KerasTrainer
+from unet_lowlevel.reference.keras_unet import KerasUNet
+from unet_lowlevel.reference.weights import load_keras, read_keras
+from unet_lowlevel.training.checkpoints import restore_best
+from unet_lowlevel.unet import UNet
+
+IMPLEMENTATIONS = ("lowlevel", "highlevel", "keras")
+
+
+@pytest.fixture(scope="module")
+def runs(phantoms, tmp_path_factory):
+    """{implementation: run folder} of the same short training."""
+    folder = tmp_path_factory.mktemp("three")
+    for name in IMPLEMENTATIONS:
+        assert train.main(["--run", str(folder / name), "--data", str(phantoms), *TINY], name) == 0
+    return {name: folder / name for name in IMPLEMENTATIONS}
+
+
+def tags(run):
+    found = {}
+    for part in ("train", "validation"):
+        events = EventAccumulator(str(run / part))
+        events.Reload()
+        found[part] = set(events.Tags()["tensors"]), events.Tags()["graph"]
+    return found
+
+
+def test_run_folders_are_alike(runs):
+    files = {name: {path.name for path in run.iterdir()} for name, run in runs.items()}
+    assert files["highlevel"] == files["lowlevel"] and files["keras"] == files["lowlevel"] | {"best.keras"}
+    for name, run in runs.items():
+        content = json.loads((run / "config.json").read_text())
+        assert content["run"]["implementation"] == name
+        assert content["training"]["patience"] == (10 if name == "keras" else 0)
+        assert (run / "split.json").read_bytes() == (runs["lowlevel"] / "split.json").read_bytes()
+
+
+def test_tensorboard_tags_are_the_same(runs):
+    expected = tags(runs["lowlevel"])
+    assert len(expected["train"][0]) > 20
+    assert tags(runs["highlevel"]) == expected and tags(runs["keras"]) == expected
+
+
+def test_histories_are_the_same_up_to_rounding(runs):
+    for other in ("highlevel", "keras"):
+        for row, expected in zip(history(runs[other]), history(runs["lowlevel"]), strict=True):
+            assert list(row) == list(expected)
+            for name, value in row.items():
+                assert float(value) == pytest.approx(float(expected[name]), rel=1e-4, abs=1e-5), name
+
+
+def test_every_setting_trains_alike(phantoms, tmp_path):
+    """Warm-up, schedule, clipping, decay, Nesterov's momentum, class weights, valid padding, an odd rest of images."""
+    flags = ["--data", str(phantoms), *TINY, "--classes", "2", "--padding", "valid", "--optimizer", "sgd", "--nesterov"]
+    flags += ["--learning-rate", "0.01", "--warmup-steps", "4", "--clip-norm", "0.5", "--weight-decay", "0.1"]
+    flags += ["--loss", "focal", "--class-weights", "1,2", "--schedule", "polynomial", "--dropout-position", "block"]
+    rows = {}
+    for name in IMPLEMENTATIONS:
+        assert train.main(["--run", str(tmp_path / name), *flags], name) == 0
+        rows[name] = history(tmp_path / name)
+    for other in ("highlevel", "keras"):
+        for row, expected in zip(rows[other], rows["lowlevel"], strict=True):
+            for name, value in row.items():
+                assert float(value) == pytest.approx(float(expected[name]), rel=1e-4, abs=1e-5), name
+
+
+@pytest.mark.parametrize("name", ["highlevel", "keras"])
+def test_evaluate_and_predict_take_any_run(runs, name, phantoms, tmp_path):
+    best = max(history(runs[name]), key=lambda row: float(row["validation_mean_iou"]))
+    assert evaluate.main(["--run", str(runs[name]), "--output", str(tmp_path / "scores")]) == 0
+    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    for score in ("dice", "iou", "mean_iou"):
+        assert result[score] == pytest.approx(float(best[f"validation_{score}"]), abs=1e-3)
+    flags = ["--run", str(runs[name]), "--images", str(phantoms / "images"), "--probabilities", "--output"]
+    for folder, by_keras in (("ours", False), ("theirs", True)):
+        assert predict.main([*flags, str(tmp_path / folder)], by_keras=by_keras) == 0
+    written = sorted((tmp_path / "ours").glob("*_probability.png"))
+    assert len(written) == 12
+    for path in written:
+        ours, theirs = (read_image(tmp_path / folder / path.name).astype(int) for folder in ("ours", "theirs"))
+        assert np.abs(ours - theirs).max() <= 1
+
+
+def test_best_keras_holds_the_best_weights(runs):
+    config, _, _ = run_folder.read(runs["keras"])
+    best, model = UNet(config.model, seed=8), UNet(config.model, seed=9)
+    restore_best(best, runs["keras"])
+    load_keras(runs["keras"] / "best.keras", model)
+    for name, variable in model.named_variables().items():
+        np.testing.assert_array_equal(variable, best.named_variables()[name], err_msg=name)
+
+
+def test_export_and_predict_with_the_file(runs, phantoms, tmp_path, capsys):
+    path = tmp_path / "new" / "model.keras"
+    assert export_keras.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 0
+    assert read_keras(path).input_shape == (None, None, None, 1)
+    flags = ["--images", str(phantoms / "images"), "--output"]
+    assert predict.main(["--run", str(runs["lowlevel"]), *flags, str(tmp_path / "a")]) == 0
+    # The weights are the file's, whatever the run's are.
+    other = tmp_path / "other"
+    shutil.copytree(runs["highlevel"], other)
+    config, _, _ = run_folder.read(other)
+    model = UNet(config.model, seed=77)
+    tf.train.CheckpointManager(
+        tf.train.Checkpoint(variables=model.named_variables()), str(other / "best"), max_to_keep=1
+    ).save()
+    arguments = ["--run", str(other), *flags]
+    assert predict.main([*arguments, str(tmp_path / "b"), "--model", str(path)], by_keras=True) == 0
+    assert predict.main([*arguments, str(tmp_path / "c")], by_keras=True) == 0
+    same = [(tmp_path / "a" / p.name).read_bytes() == p.read_bytes() for p in sorted((tmp_path / "b").iterdir())]
+    assert len(same) == 12 and sum(same) >= 11  # a probability may round to the other side of the threshold
+    assert any((tmp_path / "a" / p.name).read_bytes() != p.read_bytes() for p in (tmp_path / "c").iterdir())
+    capsys.readouterr()
+    assert export_keras.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moment", ["before the checkpoint", "after the checkpoint"])
+@pytest.mark.parametrize("name", ["highlevel", "keras"])
+def test_an_interrupted_training_goes_on_bit_for_bit(name, moment, phantoms, tmp_path, monkeypatch):
+    """Dropout's hidden random numbers included."""
+    flags = ["--data", str(phantoms), *TINY, "--epochs", "3", "--dropout-rate", "0.3", "--clip-norm", "1"]
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert train.main(["--run", str(whole), *flags], name) == 0
+    interrupt_in_epoch_two(monkeypatch, moment)
+    assert train.main(["--run", str(torn), *flags], name) == 130
+    monkeypatch.undo()
+    assert train.main(["--run", str(torn), "--resume"], name) == 0
+    assert_same_training(whole, torn)
+
+
+@pytest.mark.parametrize("name", ["highlevel", "keras"])
+def test_the_same_command_twice_gives_the_same_bits(name, runs, phantoms, tmp_path):
+    assert train.main(["--run", str(tmp_path / "again"), "--data", str(phantoms), *TINY], name) == 0
+    assert_same_training(runs[name], tmp_path / "again")
+
+
+def test_a_run_goes_on_with_the_script_that_made_it(runs, capsys):
+    for made_by in IMPLEMENTATIONS:
+        for other in IMPLEMENTATIONS:
+            if other != made_by:
+                assert train.main(["--run", str(runs[made_by]), "--resume", "--epochs", "3"], other) == 2
+                assert f"was not made by train_{other}.py" in capsys.readouterr().err
+
+
+def test_early_stopping(tmp_path, capsys):
+    """At learning rate 0 and without batch statistics nothing ever gets better than in the first epoch."""
+    config = tiny_config(epochs=9, learning_rate=0.0, patience=2, batch_normalization=False)
+    best = KerasTrainer(config, tmp_path, samples(), samples()).fit()
+    assert best["epoch"] == 1 and len(history(tmp_path)) == 3
+    assert "stopped: validation mean IoU was not better" in capsys.readouterr().out
+    assert KerasTrainer(config, tmp_path, samples(), samples()).fit(resume=True)["epoch"] == 1
+    assert len(history(tmp_path)) == 3
+
+
+def test_patience_of_ten_unless_told_otherwise():
+    for flags, patience in (([], 10), (["--patience", "0"], 0), (["--preset", "original"], 10)):
+        assert patience_of("keras", flags) == patience
+    assert patience_of("lowlevel", []) == 0
+
+
+def patience_of(name, flags):
+    from unet_lowlevel.cli.arguments import Parser, add_settings, resolved_config
+
+    parser = Parser("A test.")
+    add_settings(parser, defaults=train.DEFAULTS.get(name))
+    return resolved_config(parser.parse_args(flags)).training.patience
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
+    bad = samples()
+    bad[2].image[3, 3] = np.inf
+    trainer = KerasTrainer(tiny_config(batch_normalization=False, augment=False), tmp_path, bad, samples())
+    with pytest.raises(UserError) as caught:
+        trainer.fit()
+    sentence(caught, "loss is nan at step", "--learning-rate", "no epoch was finished yet")
+
+
+def test_predictions_of_one_class_are_warned_of(tmp_path, capsys):
+    trainer = KerasTrainer(tiny_config(epochs=1, learning_rate=0.0), tmp_path, samples(), samples())
+    trainer.unet.output.bias.assign([-50.0])
+    trainer.fit()
+    assert "warning: all validation pixels are predicted as class 0" in capsys.readouterr().out
+
+
+def test_averaged_weights_are_refused(tmp_path):
+    with pytest.raises(UserError) as caught:
+        KerasTrainer(tiny_config(ema_decay=0.9), tmp_path, samples(), samples())
+    sentence(caught, "--ema-decay is 0.9", "train_lowlevel.py")
+
+
+def test_steps_are_told_while_they_happen(tmp_path):
+    """Numbers and mean losses, to the same figures as history.csv."""
+    told = []
+    KerasTrainer(tiny_config(epochs=2), tmp_path, samples(5), samples()).fit(on_step=lambda *step: told.append(step))
+    assert [step for step, _ in told] == [1, 2, 3, 4, 5, 6]
+    with (tmp_path / "history.csv").open() as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert [told[2][1], told[5][1]] == losses
+
+
+def test_one_trace_and_whole_images_of_any_size(tmp_path):
+    """A smaller last batch, crops that need padding, and validation images of two sizes."""
+    config = tiny_config(epochs=2, depth=3, crop_size=14)
+    trainer = KerasTrainer(config, tmp_path, samples(5), samples(2, size=16) + samples(1, size=23))
+    forward, calls = trainer.unet.forward, []
+    trainer.unet.forward = lambda images, **how: (calls.append(how["training"]), forward(images, **how))[1]
+    trainer.fit()
+    assert calls.count(True) == 1
+    assert int(tf.reduce_sum(trainer.scores.confusion)) == 2 * 16**2 + 23**2
+    assert isinstance(trainer.unet, KerasUNet)

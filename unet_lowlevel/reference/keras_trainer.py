@@ -167,10 +167,14 @@ class KerasTrainer:
                     initial_epoch=len(self.journal.history),
                     epochs=self.config.training.epochs,
                     callbacks=[WritesRunFolder(self, on_step)],
-                    verbose=1 if sys.stderr.isatty() else 0,
+                    verbose=1 if on_terminal() else 0,
                     shuffle=False,  # the batches are shuffled already
                 )
         return self.journal.best()
+
+
+def on_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def whole_images(samples: list[Sample], channels: int) -> tf.data.Dataset:
@@ -235,7 +239,8 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
             write_keras(self.trainer.unet.network, self.trainer.run / "best.keras")
         row["seconds"] = time.perf_counter() - self.start
         self.journal.end_epoch(row, [names[id(weight)] for weight in weights], weights, gradients)
-        say(epoch_line(row, config.training.epochs))
+        if not on_terminal():  # where Keras shows the same beside its bar
+            say(epoch_line(row, config.training.epochs))
         if self.journal.out_of_patience():
             say(self.journal.verdict_on_patience())
             self.model.stop_training = True

@@ -75,6 +75,9 @@ def probability_counts(
     labels: tf.Tensor, probabilities: tf.Tensor, threshold: float = 0.5
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """`confusion_counts` of the decided classes and `threshold_counts`, from probabilities [N, H, W, K]."""
+    if probabilities.shape[-1] == 1 and threshold in THRESHOLDS:
+        table = threshold_counts(labels, probabilities)
+        return table[:, 0, THRESHOLDS.index(threshold)], table  # counted already
     predictions = predicted_labels(probabilities, threshold)
     confusion = confusion_counts(labels, predictions, max(probabilities.shape[-1], 2))
     return confusion, threshold_counts(labels, probabilities)

@@ -12,6 +12,9 @@ import tensorflow as tf
 
 from unet_lowlevel.config import OptimizerConfig
 
+# Of Adam, as in the paper; epsilon as in Keras.
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
+
 
 def learning_rate_at(step: tf.Tensor, config: OptimizerConfig, total_steps: int) -> tf.Tensor:
     """The learning rate of a step.
@@ -51,7 +54,8 @@ def learning_rate_at(step: tf.Tensor, config: OptimizerConfig, total_steps: int)
 
 def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """sqrt(sum of the squares of all values of all tensors), float32 scalar."""
-    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tensor)) for tensor in tensors]))
+    # tf.nn.l2_loss(t) is sum(t^2) / 2 in one pass over the memory.
+    return tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(tensor) for tensor in tensors]))
 
 
 def clip_by_global_norm(gradients: Sequence[tf.Tensor], norm: tf.Tensor, limit: float) -> list[tf.Tensor]:
@@ -60,7 +64,7 @@ def clip_by_global_norm(gradients: Sequence[tf.Tensor], norm: tf.Tensor, limit: 
     return [gradient * scale for gradient in gradients]
 
 
-def adam_update(weight, gradient, first, second, step, learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+def adam_update(weight, gradient, first, second, step, learning_rate, beta_1=BETA_1, beta_2=BETA_2, epsilon=EPSILON):
     """One step of Adam.
 
     first'  = beta_1 first + (1 - beta_1) gradient
@@ -105,12 +109,13 @@ def sgd_update(weight, gradient, velocity, learning_rate, momentum: float, neste
     return weight + (momentum * velocity - learning_rate * gradient if nesterov else velocity), velocity
 
 
-def decayed(weight: tf.Variable, learning_rate, weight_decay: float):
-    """weight - learning_rate weight_decay weight; only of filters: biases, gamma and beta stay as they are.
+def decay(weight: tf.Variable, learning_rate, weight_decay: float) -> None:
+    """weight' = weight - learning_rate weight_decay weight; only of filters: biases, gamma and beta stay as they are.
 
     Reference: Loshchilov & Hutter 2019, algorithm 2 ("decoupled").
     """
-    return weight - learning_rate * weight_decay * weight if weight_decay and weight.shape.rank > 1 else weight
+    if weight_decay and weight.shape.rank > 1:
+        weight.assign_sub(learning_rate * weight_decay * weight)
 
 
 class Adam(tf.Module):
@@ -123,14 +128,26 @@ class Adam(tf.Module):
         self.second = slots(weights)
 
     def apply(self, weights: Sequence[tf.Variable], gradients: Sequence[tf.Tensor], step, learning_rate) -> None:
-        """Moves the weights by one step; `step` is an integer tensor, 0 for the first."""
+        """Moves the weights by one step; `step` is an integer tensor, 0 for the first.
+
+        The same as `adam_update` on every weight, each in a single operation that changes weight and slots in place.
+        """
         step = tf.cast(step, tf.float32) + 1.0
+        beta_1_power, beta_2_power = tf.pow(BETA_1, step), tf.pow(BETA_2, step)
         for weight, gradient, first, second in zip(weights, gradients, self.first, self.second, strict=True):
-            start = decayed(weight, learning_rate, self.weight_decay)
-            new_weight, new_first, new_second = adam_update(start, gradient, first, second, step, learning_rate)
-            first.assign(new_first)
-            second.assign(new_second)
-            weight.assign(new_weight)
+            decay(weight, learning_rate, self.weight_decay)
+            tf.raw_ops.ResourceApplyAdam(
+                var=weight.handle,
+                m=first.handle,
+                v=second.handle,
+                beta1_power=beta_1_power,
+                beta2_power=beta_2_power,
+                lr=learning_rate,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                epsilon=EPSILON,
+                grad=gradient,
+            )
 
 
 class SGD(tf.Module):
@@ -144,14 +161,20 @@ class SGD(tf.Module):
         self.velocity = slots(weights)
 
     def apply(self, weights: Sequence[tf.Variable], gradients: Sequence[tf.Tensor], step, learning_rate) -> None:
-        """Moves the weights by one step; `step` is not used, it is there to fit `Adam.apply`."""
+        """Moves the weights by one step; `step` is not used, it is there to fit `Adam.apply`.
+
+        The same as `sgd_update` on every weight, each in a single operation that changes weight and slot in place.
+        """
         for weight, gradient, velocity in zip(weights, gradients, self.velocity, strict=True):
-            start = decayed(weight, learning_rate, self.weight_decay)
-            new_weight, new_velocity = sgd_update(
-                start, gradient, velocity, learning_rate, self.momentum, self.nesterov
+            decay(weight, learning_rate, self.weight_decay)
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=weight.handle,
+                accum=velocity.handle,
+                lr=learning_rate,
+                grad=gradient,
+                momentum=self.momentum,
+                use_nesterov=self.nesterov,
             )
-            velocity.assign(new_velocity)
-            weight.assign(new_weight)
 
 
 def slots(weights: Sequence[tf.Variable]) -> list[tf.Variable]:

@@ -67,7 +67,7 @@ class TrainStep(tf.Module):
             labels: int32 [N, H, W].
 
         Returns:
-            loss (scalar), learning_rate, gradient_norm, weight_norm; counts of the batch as
+            loss (scalar), learning_rate, gradient_norm; counts of the batch as
             `metrics.counts` gives them per image: confusion, thresholds; gradients, one for each weight.
         """
         step = self.step.value()
@@ -89,14 +89,12 @@ class TrainStep(tf.Module):
             self.step.assign_add(1)
             if self.average:
                 self.average.update(step)
-            weight_norm = global_norm(self.weights)
         with tf.name_scope("metrics"):
             confusion, thresholds = metrics.counts(labels, logits, self.config.training.threshold)
         return {
             "loss": loss,
             "learning_rate": learning_rate,
             "gradient_norm": gradient_norm,
-            "weight_norm": weight_norm,
             "confusion": confusion,
             "thresholds": thresholds,
             "gradients": gradients,

@@ -16,6 +16,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.optimizers import global_norm
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.training.journal import Journal, epoch_line
 from unet_lowlevel.training.step import EvaluationStep, TrainStep
@@ -133,7 +134,8 @@ class Trainer:
             "step": int(self.train_step.step),
             "images_per_second": tally.images / seconds,
             **{f"train_{name}": scores[name] for name in scores},
-            **{name: float(result[name]) for name in ("learning_rate", "gradient_norm", "weight_norm")},
+            **{name: float(result[name]) for name in ("learning_rate", "gradient_norm")},
+            "weight_norm": float(global_norm(self.train_step.weights)),
         }
         return row, result["gradients"]
 

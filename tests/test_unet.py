@@ -294,7 +294,8 @@ def test_dropout_acts_in_training_only_and_is_a_function_of_the_seed(position):
     model, plain = UNet(config), UNet(dataclasses.replace(config, dropout_rate=0.0))
     images = images_of(1, 16, 16, 1)
     np.testing.assert_array_equal(model(images, training=False), plain(images, training=False))
-    np.testing.assert_array_equal(plain(images, training=True), plain(images, training=False))
+    # Up to rounding: training sums the convolution of the joined features by parts.
+    np.testing.assert_allclose(plain(images, training=True), plain(images, training=False), rtol=0, atol=1e-6)
     first = model(images, training=True, seed=tf.constant([1, 2]))
     np.testing.assert_array_equal(model(images, training=True, seed=tf.constant([1, 2])), first)
     for other in ([1, 3], [2, 2]):

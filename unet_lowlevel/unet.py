@@ -17,7 +17,7 @@ from unet_lowlevel.errors import UserError
 from unet_lowlevel.ops.activations import ACTIVATIONS
 from unet_lowlevel.ops.batch_normalization import BatchNormalization
 from unet_lowlevel.ops.convolution import Conv2D
-from unet_lowlevel.ops.cropping import center_crop, crop_and_concat, mirror_crop, pad_to_multiple
+from unet_lowlevel.ops.cropping import center_crop, crop_and_concat, crop_like, mirror_crop, pad_to_multiple
 from unet_lowlevel.ops.dropout import dropout
 from unet_lowlevel.ops.pooling import max_pool2d
 from unet_lowlevel.ops.transposed_convolution import Conv2DTranspose
@@ -76,8 +76,10 @@ class ConvBlock(tf.Module):
                 in_channels = out_channels
 
     @tf.Module.with_name_scope
-    def __call__(self, features: tf.Tensor, *, training: bool, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """[N, H, W, in_channels] -> [N, H', W', out_channels]; see `UNet.__call__` for the arguments."""
+    def __call__(
+        self, features: tf.Tensor | Sequence[tf.Tensor], *, training: bool, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """[N, H, W, in_channels], whole or in parts -> [N, H', W', out_channels]; see `UNet.__call__`."""
         for i, convolution in enumerate(self.convolutions, start=1):
             features = convolution(features)
             if self.normalizations:
@@ -147,8 +149,10 @@ class Decoder(tf.Module):
         """Features of the bottleneck and the skips, level 1 first -> features of level 1."""
         for up, block, skip in zip(self.ups, self.levels, reversed(skips), strict=True):
             with block.name_scope:
-                features = crop_and_concat(skip, up(features))
-            features = block(features, training=training, seed=seed)
+                features = up(features)
+                # Training saves the joined features and their gradient: the block's first convolution takes the parts.
+                joined = [crop_like(skip, features), features] if training else crop_and_concat(skip, features)
+            features = block(joined, training=training, seed=seed)
         return features
 
 

@@ -1,5 +1,7 @@
 """Convolution."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from unet_lowlevel.ops.initializers import bias_variable, weight_variable
@@ -38,6 +40,29 @@ def conv2d(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | None = None, 
     return outputs if bias is None else tf.nn.bias_add(outputs, bias)
 
 
+def conv2d_of_parts(
+    parts: Sequence[tf.Tensor], weight: tf.Tensor, bias: tf.Tensor | None = None, padding: str = "same"
+) -> tf.Tensor:
+    """conv2d(tf.concat(parts, -1), weight, bias, padding), without joining the parts in memory.
+
+    A convolution sums over the input channels, so that each part can be convolved with its share of the filter:
+
+    output = conv2d(parts[0], weight[:, :, :C0], bias) + conv2d(parts[1], weight[:, :, C0 : C0 + C1]) + ...
+
+    Args:
+        parts: float [N, H, W, C0], [N, H, W, C1], ...
+        weight, bias, padding: see `conv2d`; in_channels = C0 + C1 + ...
+
+    Returns:
+        see `conv2d`.
+    """
+    shares = tf.split(weight, [part.shape[-1] for part in parts], axis=2)
+    outputs = conv2d(parts[0], shares[0], bias, padding)
+    for part, share in zip(parts[1:], shares[1:], strict=True):
+        outputs += conv2d(part, share, None, padding)
+    return outputs
+
+
 class Conv2D(tf.Module):
     """A convolution that owns `weight` [k, k, in_channels, out_channels] and `bias` [out_channels]."""
 
@@ -71,6 +96,8 @@ class Conv2D(tf.Module):
             self.bias = bias_variable(out_channels) if use_bias else None
 
     @tf.Module.with_name_scope
-    def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """[N, H, W, in_channels] -> [N, H', W', out_channels]; see `conv2d`."""
-        return conv2d(images, self.weight, self.bias, self.padding)
+    def __call__(self, images: tf.Tensor | Sequence[tf.Tensor]) -> tf.Tensor:
+        """[N, H, W, in_channels], whole or in parts of the channels -> [N, H', W', out_channels]; see `conv2d`."""
+        if isinstance(images, tf.Tensor):
+            return conv2d(images, self.weight, self.bias, self.padding)
+        return conv2d_of_parts(images, self.weight, self.bias, self.padding)

@@ -10,6 +10,13 @@ def center_crop(images: tf.Tensor, height, width) -> tf.Tensor:
     return images[:, top : top + height, left : left + width]
 
 
+def crop_like(skip: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """The middle of `skip` [N, H', W', S] in the size of `images` [N, H, W, C]."""
+    if skip.shape[1:3] == images.shape[1:3] and skip.shape[1:3].is_fully_defined():
+        return skip
+    return center_crop(skip, tf.shape(images)[1], tf.shape(images)[2])
+
+
 def crop_and_concat(skip: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     """Joins the contracting path's features to the expanding path's, cropped to the same size.
 
@@ -24,9 +31,7 @@ def crop_and_concat(skip: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
 
     Reference: Ronneberger et al. 2015, figure 1 ("copy and crop").
     """
-    if skip.shape[1:3] != images.shape[1:3] or not skip.shape[1:3].is_fully_defined():
-        skip = center_crop(skip, tf.shape(images)[1], tf.shape(images)[2])
-    return tf.concat([skip, images], axis=-1)
+    return tf.concat([crop_like(skip, images), images], axis=-1)
 
 
 def mirror_indices(start, size, length) -> tf.Tensor:

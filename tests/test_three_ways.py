@@ -12,7 +12,6 @@ import tensorflow as tf
 from op_checks import normal
 
 from unet_lowlevel.config import Config, ModelConfig, OptimizerConfig, resolve
-from unet_lowlevel.losses import probabilities
 from unet_lowlevel.reference.keras_trainer import FittedUNet, make_optimizer
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.layers_unet import LayersUNet
@@ -77,11 +76,10 @@ def test_outputs(case, other):
     logits = ours(images, training=False)
     assert logits.shape == theirs(images, training=False).shape
     np.testing.assert_allclose(theirs(images, training=False), logits, rtol=0, atol=1e-5)
-    # While training, batch statistics and sums in another order round: each network alone lies 1.6e-5 from its like in
-    # float64, at logits of up to 8. So the probabilities are held to 1e-5, the logits to 2e-5 (of the largest).
+    # While training, batch statistics and sums in another order round: each network alone lies 2e-5 (default) to 7e-5
+    # (original) from its like in float64, at logits of up to 8 and 34. So they are held to 1e-5 of the largest.
     logits, others = ours(images, training=True), theirs(images, training=True)
-    np.testing.assert_allclose(probabilities(others), probabilities(logits), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(others, logits, rtol=0, atol=2e-5 * max(1.0, np.max(np.abs(logits))))
+    np.testing.assert_allclose(others, logits, rtol=0, atol=1e-5 * np.max(np.abs(logits)))
 
 
 def test_every_gradient_and_the_statistics_of_one_step(case):

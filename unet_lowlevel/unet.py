@@ -214,7 +214,8 @@ class UNet(tf.Module):
             for side in images.shape[1:3]:
                 if side is not None:
                     check_valid_size(self.config, side)
-        logits = self.forward(padded, training=training, seed=seed)
+        computed = self.forward(tf.cast(padded, self.config.precision), training=training, seed=seed)
+        logits = tf.cast(computed, tf.float32)
         if padded is not images:
             logits = center_crop(logits, tf.shape(images)[1], tf.shape(images)[2])
         return logits

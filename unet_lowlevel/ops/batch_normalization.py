@@ -42,7 +42,7 @@ def normalize(images, mean, variance, gamma, beta, epsilon: float = EPSILON) -> 
     Reference: Ioffe & Szegedy 2015, algorithm 1.
     """
     scale = gamma * tf.math.rsqrt(variance + epsilon)
-    return images * scale + (beta - mean * scale)
+    return images * tf.cast(scale, images.dtype) + tf.cast(beta - mean * scale, images.dtype)
 
 
 def batch_norm(images, gamma, beta, epsilon: float = EPSILON) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -16,7 +16,7 @@ def conv2d(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | None = None, 
     As everywhere in deep learning this is a correlation: the filter is not flipped.
 
     Args:
-        images: float [N, H, W, in_channels].
+        images: float [N, H, W, in_channels]; their dtype is what is computed in.
         weight: float [height, width, in_channels, out_channels].
         bias: float [out_channels] or None.
         padding: "same" or "valid".
@@ -36,8 +36,8 @@ def conv2d(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | None = None, 
         for side, filter_side in zip(images.shape[1:3], weight.shape[:2], strict=True)
     ):
         raise ValueError(f"images {images.shape} are smaller than the filter {weight.shape}")
-    outputs = tf.nn.conv2d(images, weight, strides=1, padding=padding.upper())
-    return outputs if bias is None else tf.nn.bias_add(outputs, bias)
+    outputs = tf.nn.conv2d(images, tf.cast(weight, images.dtype), strides=1, padding=padding.upper())
+    return outputs if bias is None else tf.nn.bias_add(outputs, tf.cast(bias, images.dtype))
 
 
 def conv2d_of_parts(

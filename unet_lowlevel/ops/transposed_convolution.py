@@ -15,7 +15,7 @@ def conv2d_transpose(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | Non
     beyond H * stride is cut off, evenly at both sides.
 
     Args:
-        images: float [N, H, W, in_channels].
+        images: float [N, H, W, in_channels]; their dtype is what is computed in.
         weight: float [height, width, out_channels, in_channels]; mind the order.
         bias: float [out_channels] or None.
         stride: the factor.
@@ -32,11 +32,11 @@ def conv2d_transpose(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | Non
         raise ValueError(f"images {images.shape} do not fit a filter for [N, H, W, {weight.shape[3]}]")
     n, height, width = tf.unstack(tf.shape(images)[:3])
     shape = [n, height * stride, width * stride, weight.shape[2]]
-    outputs = tf.nn.conv2d_transpose(images, weight, shape, stride, padding="SAME")
+    outputs = tf.nn.conv2d_transpose(images, tf.cast(weight, images.dtype), shape, stride, padding="SAME")
     # The output's shape was computed inside the graph; what is known of it beforehand is said here.
     known = [None if side is None else side * stride for side in images.shape[1:3]]
     outputs.set_shape([images.shape[0], *known, weight.shape[2]])
-    return outputs if bias is None else tf.nn.bias_add(outputs, bias)
+    return outputs if bias is None else tf.nn.bias_add(outputs, tf.cast(bias, images.dtype))
 
 
 class Conv2DTranspose(tf.Module):

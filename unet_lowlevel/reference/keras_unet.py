@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.ops.batch_normalization import EPSILON, MOMENTUM
+from unet_lowlevel.reference.precision import computing_in
 from unet_lowlevel.reference.weights import model_variables, transfer
 from unet_lowlevel.unet import UNet, place_of_dropout
 
@@ -56,30 +57,35 @@ def functional_unet(config: ModelConfig, *, seed: int = 0) -> tf.keras.Model:
         config: with in_channels of at least 1.
         seed: of dropout.
     """
-    images = layers.Input([None, None, config.in_channels], name="images")
-    features, skips = images, []
-    for level in range(1, config.depth):
-        channels = config.base_channels * 2 ** (level - 1)
-        deep = level == config.depth - 1
+    with computing_in(config.precision):
+        images = layers.Input([None, None, config.in_channels], name="images")
+        features, skips = images, []
+        for level in range(1, config.depth):
+            channels = config.base_channels * 2 ** (level - 1)
+            deep = level == config.depth - 1
+            features = conv_block(
+                features, config, channels, f"encoder.level_{level}", seed=seed + level, at_contracting_end=deep
+            )
+            skips.append(features)
+            features = layers.MaxPooling2D(2)(features)
+        deepest = config.base_channels * 2 ** (config.depth - 1)
         features = conv_block(
-            features, config, channels, f"encoder.level_{level}", seed=seed + level, at_contracting_end=deep
+            features, config, deepest, "bottleneck", seed=seed + config.depth, at_contracting_end=True
         )
-        skips.append(features)
-        features = layers.MaxPooling2D(2)(features)
-    deepest = config.base_channels * 2 ** (config.depth - 1)
-    features = conv_block(features, config, deepest, "bottleneck", seed=seed + config.depth, at_contracting_end=True)
-    lost = config.convolutions_per_block * (config.kernel_size - 1) if config.padding == "valid" else 0
-    border = 0
-    for level in range(config.depth - 1, 0, -1):
-        channels = config.base_channels * 2 ** (level - 1)
-        features = layers.Conv2DTranspose(channels, 2, strides=2, name=f"decoder.level_{level}.up")(features)
-        # What the levels below have lost at each side, in pixels of this level: the deepest block, and
-        # for every level in between the blocks going down and going up.
-        border = 2 * border + (lost if level == config.depth - 1 else 2 * lost)
-        skip = layers.Cropping2D(border)(skips[level - 1]) if border else skips[level - 1]
-        features = layers.Concatenate()([skip, features])
-        features = conv_block(features, config, channels, f"decoder.level_{level}", seed=seed + config.depth + level)
-    return tf.keras.Model(images, layers.Conv2D(config.classes, 1, name="output")(features), name="unet")
+        lost = config.convolutions_per_block * (config.kernel_size - 1) if config.padding == "valid" else 0
+        border = 0
+        for level in range(config.depth - 1, 0, -1):
+            channels = config.base_channels * 2 ** (level - 1)
+            features = layers.Conv2DTranspose(channels, 2, strides=2, name=f"decoder.level_{level}.up")(features)
+            # What the levels below have lost at each side, in pixels of this level: the deepest block, and
+            # for every level in between the blocks going down and going up.
+            border = 2 * border + (lost if level == config.depth - 1 else 2 * lost)
+            skip = layers.Cropping2D(border)(skips[level - 1]) if border else skips[level - 1]
+            features = layers.Concatenate()([skip, features])
+            features = conv_block(
+                features, config, channels, f"decoder.level_{level}", seed=seed + config.depth + level
+            )
+        return tf.keras.Model(images, layers.Conv2D(config.classes, 1, name="output")(features), name="unet")
 
 
 class KerasUNet(UNet):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.ops.batch_normalization import EPSILON, MOMENTUM
 from unet_lowlevel.ops.cropping import crop_and_concat
+from unet_lowlevel.reference.precision import computing_in
 from unet_lowlevel.reference.weights import layer_variables, transfer
 from unet_lowlevel.unet import UNet, place_of_dropout
 
@@ -50,8 +51,13 @@ class LayersUNet(UNet):
     """`UNet` with layers from `tf.keras.layers`; equal seeds give the weights that `UNet` starts with."""
 
     def create_layers(self, seed: int) -> None:
+        with computing_in(self.config.precision):
+            self.create_keras_layers(seed)
+
+    def create_keras_layers(self, seed: int) -> None:
         config = self.config
         self.encoder, self.ups, self.decoder = [], [], []
+        self.pool = layers.MaxPooling2D(2)
         # tf.Module does not look into Keras layers for variables, so that they are gathered here.
         found: dict[str, tf.Variable] = {}
         self.dropout_states: list[tf.Variable] = []
@@ -98,7 +104,7 @@ class LayersUNet(UNet):
         features, skips = images, []
         for block in self.encoder:
             skips.append(block(features, training=training))
-            features = layers.MaxPooling2D(2)(skips[-1])
+            features = self.pool(skips[-1])
         features = self.bottleneck(features, training=training)
         for up, block, skip in zip(self.ups, self.decoder, reversed(skips), strict=True):
             features = block(crop_and_concat(skip, up(features)), training=training)

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.ops.activations import ACTIVATIONS
+from unet_lowlevel.ops.activations import ACTIVATIONS, TRAINING_ACTIVATIONS
 from unet_lowlevel.ops.batch_normalization import BatchNormalization
 from unet_lowlevel.ops.convolution import Conv2D
 from unet_lowlevel.ops.cropping import center_crop, crop_and_concat, crop_like, mirror_crop, pad_to_multiple
@@ -56,6 +56,7 @@ class ConvBlock(tf.Module):
         """
         super().__init__(name)
         self.activation = ACTIVATIONS[config.activation]
+        self.training_activation = TRAINING_ACTIVATIONS[config.activation]
         self.stream = stream
         self.dropout_after, self.dropout_rate = place_of_dropout(config, at_contracting_end)
         self.convolutions, self.normalizations = [], []
@@ -84,7 +85,7 @@ class ConvBlock(tf.Module):
             features = convolution(features)
             if self.normalizations:
                 features = self.normalizations[i - 1](features, training=training)
-            features = self.activation(features)
+            features = self.training_activation(features) if training else self.activation(features)
             if training and self.dropout_rate and i == self.dropout_after:
                 block_seed = tf.random.experimental.stateless_fold_in(seed, self.stream)
                 features = dropout(features, self.dropout_rate, block_seed)

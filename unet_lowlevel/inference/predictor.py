@@ -10,6 +10,7 @@ from unet_lowlevel import metrics, run_folder
 from unet_lowlevel.data.files import list_images, read_image, refuse_existing, write_image
 from unet_lowlevel.data.samples import normalize
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.folding import folded
 from unet_lowlevel.losses import probabilities
 from unet_lowlevel.pictures import overlay
 from unet_lowlevel.training.checkpoints import restore_best
@@ -19,19 +20,20 @@ from unet_lowlevel.unet import UNet
 class Predictor:
     """The best network of a run, ready to segment images; all settings come from the run folder."""
 
-    def __init__(self, run: Path, network: type[UNet] = UNet):
+    def __init__(self, run: Path, network: type[UNet] | None = None):
         """Restores the network.
 
         Args:
             run: the run folder, whichever implementation was trained.
-            network: the implementation that predicts.
+            network: the implementation that predicts; None: ours, folded and frozen.
 
         Raises:
             UserError: when `run` is no run folder or holds no weights that fit.
         """
         self.config, _, self.split = run_folder.read(run)
-        self.model = network(self.config.model, seed=self.config.training.seed)
-        restore_best(self.model, run)
+        model = (network or UNet)(self.config.model, seed=self.config.training.seed)
+        restore_best(model, run)
+        self.model = model if network else folded(model)
         self.compiled = tf.function(
             lambda images: probabilities(self.model.whole(images)),
             input_signature=[tf.TensorSpec([None, None, None, self.config.model.in_channels], tf.float32)],

@@ -5,7 +5,12 @@ import tensorflow as tf
 
 def elu(images: tf.Tensor) -> tf.Tensor:
     """output = x where x > 0, else exp(x) - 1. Reference: Clevert et al. 2016, equation 15 (alpha = 1)."""
-    return elu_through_float32(images) if images.dtype == tf.bfloat16 else tf.nn.elu(images)
+    return tf.nn.elu(images)
+
+
+def elu_for_training(images: tf.Tensor) -> tf.Tensor:
+    """`elu` in the form that is quickest when it stands alone, as it does while training."""
+    return elu_through_float32(images) if images.dtype == tf.bfloat16 else elu(images)
 
 
 @tf.custom_gradient
@@ -14,7 +19,7 @@ def elu_through_float32(images: tf.Tensor):
 
     Only forwards; the gradient, gradient where output > 0, else gradient (output + 1), is quick in bfloat16.
     """
-    outputs = tf.cast(tf.nn.elu(tf.cast(images, tf.float32)), images.dtype)
+    outputs = tf.cast(elu(tf.cast(images, tf.float32)), images.dtype)
     return outputs, lambda gradient: tf.raw_ops.EluGrad(gradients=gradient, outputs=outputs)
 
 
@@ -24,3 +29,4 @@ def relu(images: tf.Tensor) -> tf.Tensor:
 
 
 ACTIVATIONS = {"elu": elu, "relu": relu}
+TRAINING_ACTIVATIONS = ACTIVATIONS | {"elu": elu_for_training}

@@ -32,6 +32,7 @@ def test_logits_are_float32_and_close(network, training):
     model = network(config_of("bfloat16").model, seed=1)
     rounded = model(IMAGES, training=training)
     assert rounded.dtype == tf.float32
+    assert model.forward(tf.cast(IMAGES, tf.bfloat16), training=training, seed=None).dtype == tf.bfloat16
     assert all(variable.dtype == tf.float32 for variable in model.named_variables().values())
     error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
     # Not exact, which would mean that nothing was computed in bfloat16.

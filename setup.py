@@ -14,5 +14,8 @@ setup(
     packages=find_packages(include=["unet_lowlevel", "unet_lowlevel.*"]),
     python_requires=">=3.10,<3.14",
     install_requires=["tensorflow>=2.18", "numpy", "scikit-image", "tqdm", "tensorboard"],
-    extras_require={"test": ["pytest", "ruff"]},
+    extras_require={
+        "test": ["pytest", "ruff"],
+        "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],
+    },
 )

@@ -20,7 +20,8 @@ FLOORS = [
     ["run_folder"],
     ["training"],
     ["inference"],
-    ["summary", "reference"],
+    ["summary"],
+    ["reference"],
     ["cli"],
 ]
 

@@ -1,0 +1,178 @@
+"""The benchmark: who computes something else is not timed, figures are what they say, and the tables show a loss."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from conftest import sentence
+
+from unet_lowlevel.cli.benchmark import FIXED, main
+from unet_lowlevel.config import apply, resolve
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.ops import batch_normalization
+from unet_lowlevel.reference import benchmark, peers
+
+TINY = {"base_channels": 2, "depth": 2, "batch_size": 2, "crop_size": 32}
+PACKAGES = [
+    ("keras", "tensorflow"),
+    ("torch", "torch"),
+    ("torch_compile", "torch"),
+    ("onnxruntime", "onnxruntime"),
+    ("openvino", "openvino"),
+]
+
+
+def tiny_plan():
+    config = resolve(flags=FIXED | TINY)
+    return benchmark.Plan(config, tuple(peers.PEERS), ("float32",), picture_size=32, threads=1, rounds=1, steps=2)
+
+
+class WrongPlan(benchmark.Plan):
+    """A plan whose peers are given another activation than ours has, with the same weights."""
+
+    def task(self, precision, folder):
+        task = super().task(precision, folder)
+        return dataclasses.replace(task, config=apply(task.config, {"activation": "relu"}))
+
+
+def installed_keys(peer, package):
+    pytest.importorskip(package)
+    if peers.missing_packages(peer):
+        pytest.skip(f"{peer} lacks {peers.missing_packages(peer)}")
+    return [(peer, work, "float32") for work in peers.PEERS[peer].works if work in ("training", "inference")]
+
+
+def test_operations_of_a_step():
+    assert benchmark.step_operations(resolve(flags=FIXED | {"crop_size": 256})) == pytest.approx(72.3e9, rel=1e-3)
+    tiny = resolve(flags=FIXED | TINY)
+    # Levels of 32x32 and 16x16 pixels: multiply-adds of a pixel by hand.
+    convolutions = 1024 * (9 * (1 * 2 + 2 * 2 + 4 * 2 + 2 * 2) + 2) + 256 * (9 * (2 * 4 + 4 * 4) + 4 * 4 * 2)
+    assert benchmark.step_operations(tiny) == 3 * 2 * 2 * convolutions
+
+
+@pytest.mark.parametrize("peer, package", PACKAGES)
+def test_peers_compute_the_same(peer, package, tmp_path):
+    keys = installed_keys(peer, package)
+    if peer == "torch_compile":
+        keys = keys[1:]  # its training takes most of a minute to compile
+    measurement = benchmark.Measurement(tiny_plan(), tmp_path, lambda text: None)
+    notes = measurement.measure(keys)
+    assert measurement.left_out == [] and list(notes) == keys
+    for note in notes.values():
+        assert len(note["turns"]) == 1 and note["turns"][0] > 0
+
+
+@pytest.mark.parametrize("peer, package", [entry for entry in PACKAGES if entry[0] != "torch_compile"])
+def test_a_peer_with_another_activation_is_refused(peer, package, tmp_path):
+    keys = installed_keys(peer, package)
+    plan = WrongPlan(*(getattr(tiny_plan(), item.name) for item in dataclasses.fields(benchmark.Plan)))
+    measurement = benchmark.Measurement(plan, tmp_path, lambda text: None)
+    assert measurement.measure(keys) == {}
+    reasons = {entry["work"]: entry["reason"] for entry in measurement.left_out}
+    assert len(reasons) == len(keys)
+    assert "its output differs from ours by" in reasons["inference"]
+    assert "training" not in reasons or "its loss at step 1 is" in reasons["training"]
+
+
+def test_losses_that_are_refused():
+    expected = [0.7, 0.6, 0.5]
+    assert benchmark.losses_refusal([0.70001, 0.601, 0.501], expected, "float32") == ""
+    assert "step 1" in benchmark.losses_refusal([0.7002, 0.6, 0.5], expected, "float32")
+    assert "step 3" in benchmark.losses_refusal([0.7, 0.6, 0.6], expected, "float32")  # it has not learned
+    assert "nan" in benchmark.losses_refusal([math.nan, 0.6, 0.5], expected, "bfloat16")
+
+
+def test_constants_that_peers_repeat():
+    assert peers.EPSILON == batch_normalization.EPSILON
+    pytest.importorskip("torch")
+    from unet_lowlevel.reference import torch_unet
+
+    assert pytest.approx(1 - batch_normalization.MOMENTUM) == torch_unet.MOMENTUM
+
+
+def test_benchmark_measures_and_writes_what_it_prints(tmp_path, capfd):
+    output = tmp_path / "measured"
+    flags = ["--peers", "ours,keras", "--precision", "float32", "--rounds", "2", "--steps", "2", "--threads", "1"]
+    tiny = ["--base-channels", "2", "--depth", "2", "--batch-size", "2", "--size", "32", "--inference-size", "32"]
+    assert main(["--output", str(output), *flags, *tiny]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert {path.name for path in output.iterdir()} == {"benchmark.json", "benchmark.md"}
+    results = json.loads((output / "benchmark.json").read_text())
+    text = (output / "benchmark.md").read_text()
+    assert text in printed.out and text == benchmark.report(results)
+    for work in ("training", "inference"):
+        assert [row["peer"] for row in results[work]] == ["ours", "keras"]
+        assert results[work][0]["speed_of_ours"] == {"median": 1, "min": 1, "max": 1}
+    for row in results["training"]:
+        assert 2**20 < row["peak_bytes"] < 2**30 and 1 < row["seconds_to_first_step"] < 120
+        assert 0 < row["share_of_peak"] < 1 and row["images_per_second"]["min"] <= row["images_per_second"]["max"]
+    assert results["pipeline"]["share"]["median"] > 0 and results["left_out"] == []
+
+
+def figure(value):
+    return {"median": value, "min": value * 0.9, "max": value * 1.1}
+
+
+def fixed_results():
+    def row(peer, **figures):
+        return {"peer": peer, "precision": "float32", **figures}
+
+    training = {"share_of_peak": 0.5, "peak_bytes": 2**30, "seconds_to_first_step": 4.0}
+    return {
+        "settings": tiny_plan().described(),
+        "machine": {"processor": "some", "cores": 2, "versions": {"python": "3.11"}},
+        "gflop_of_a_step": 72.3,
+        "peak": [row("ours", gflops=figure(200.0)), row("torch", gflops=figure(180.0))],
+        "training": [
+            row("ours", images_per_second=figure(10.0), speed_of_ours=figure(1.0), **training),
+            row("torch", images_per_second=figure(8.0), speed_of_ours=figure(1.25), **training | {"peak_bytes": 2**29}),
+        ],
+        "inference": [
+            row("ours", milliseconds=figure(100.0), difference=0.0, speed_of_ours=figure(1.0)),
+            row("openvino", milliseconds=figure(80.0), difference=2e-6, speed_of_ours=figure(0.8)),
+        ],
+        "pipeline": {"constant": figure(10.0), "fed": figure(9.5), "share": figure(0.95)},
+        "left_out": [{"peer": "keras", "work": "all", "precision": "all", "reason": "not installed: tensorflow"}],
+    }
+
+
+def test_report():
+    lines = benchmark.report(fixed_results()).splitlines()
+    assert "| this project | float32 | 10.00 (9.00 to 11.00) | 50% |  |" in lines
+    assert "| PyTorch | float32 | 8.00 (7.20 to 8.80) | 50% | 1.25 (1.12 to 1.38) |" in lines
+    assert "| OpenVINO | float32 | 80.0 (72.0 to 88.0) | **0.80 (0.72 to 0.88): slower** | 2.0e-06 |" in lines
+    assert "| torch.mm | float32 | 180 (162 to 198) |" in lines
+    assert "| PyTorch | float32 | 512 | 4.0 |" in lines
+    assert "| 10.00 (9.00 to 11.00) | 9.50 (8.55 to 10.45) | 0.950 (0.855 to 1.045) |" in lines
+    assert "- Ours is slower to train than none of them." in lines
+    assert "- Ours is slower to predict than OpenVINO (float32)." in lines
+    assert "- Ours is larger in memory than PyTorch (float32)." in lines
+    assert "- Left out: Keras, all, all: not installed: tensorflow." in lines
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--peers", "torch,jax"], ["--peers", "jax"]),
+        (["--precision", "float16"], ["--precision", "float16"]),
+        (["--size", "100"], ["--size", "100", "multiple of 16"]),
+        (["--threads", "0"], ["--threads", "0"]),
+        (["--rounds", "0"], ["--rounds", "0"]),
+        (["--depth", "9"], ["--depth", "9"]),
+    ],
+)
+def test_a_mistake_is_one_sentence(flags, words, tmp_path, capsys):
+    assert main(["--output", str(tmp_path / "new"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and all(word in error for word in words)
+    assert not (tmp_path / "new").exists()
+
+
+def test_ours_must_not_fail(tmp_path):
+    measurement = benchmark.Measurement(tiny_plan(), tmp_path, lambda text: None)
+    (tmp_path / "weights.npz").unlink()
+    with pytest.raises(UserError) as caught:
+        measurement.measure([("ours", "inference", "float32")])
+    sentence(caught, "inference", "weights.npz")

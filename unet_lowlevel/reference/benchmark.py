@@ -1,0 +1,455 @@
+"""Ours beside others: who computes the same, how fast, with how much memory; as JSON and as tables.
+
+Every peer lives in a process of its own and they take turns, so that a machine that slows down for a while slows
+all of them down. The figure of a turn is the median of its steps; what is reported is the median of the turns, and
+the least and the greatest of them.
+"""
+
+import dataclasses
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from unet_lowlevel.config import Config, apply
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.reference.peers import MATRIX_SIZE, PEERS, PeerError, Task, Worker, missing_packages
+from unet_lowlevel.run_folder import installed_version
+from unet_lowlevel.summary import summarize
+from unet_lowlevel.training.step import TrainStep
+from unet_lowlevel.unet import UNet
+
+# Losses of the first steps, before anything is timed: the first shows the network and the loss, the others gradients
+# and optimizer.
+CHECKED_STEPS = 3
+LOGITS_TOLERANCE = 1e-3  # of float32, as a share of the largest logit
+LOSS_TOLERANCES = {"float32": (1e-4, 1e-2), "bfloat16": (2e-2, 5e-2)}  # relative: first loss, those after it
+PROBABILITY_TOLERANCE = 0.02  # of bfloat16, mean over the pixels
+PRODUCTS = {"ours": "tf.matmul", "torch": "torch.mm"}
+PRODUCTS_IN_A_TURN = 3
+MATRIX_GFLOP = 2 * MATRIX_SIZE**3 / 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        config: network, loss, optimizer, batch and crop size; of float32.
+        peers: names in `PEERS`, "ours" among them.
+        precisions: of `PRECISIONS`.
+        picture_size: side of the image of the inference, in pixels.
+        threads: that one operation may use.
+        rounds: how often everyone has its turn.
+        steps: training steps, or images, in a turn.
+    """
+
+    config: Config
+    peers: tuple[str, ...]
+    precisions: tuple[str, ...]
+    picture_size: int
+    threads: int
+    rounds: int
+    steps: int
+
+    def task(self, precision: str, folder: Path) -> Task:
+        return Task(apply(self.config, {"precision": precision}), precision, self.threads, folder)
+
+    def described(self) -> dict:
+        model, training = self.config.model, self.config.training
+        return {
+            "base_channels": model.base_channels,
+            "depth": model.depth,
+            "activation": model.activation.upper(),
+            "batch_size": training.batch_size,
+            "size": training.crop_size,
+            "picture_size": self.picture_size,
+            "threads": self.threads,
+            "rounds": self.rounds,
+            "steps": self.steps,
+        }
+
+
+def step_operations(config: Config) -> int:
+    """Floating-point operations of the convolutions of a training step: a multiply-add is two, and the gradients of
+    activations and weights cost as much as the forward pass each."""
+    size = config.training.crop_size
+    layers = summarize(config.model, size, size)
+    forward = sum(layer.multiply_adds for layer in layers if "batch_normalization" not in layer.name)
+    return 3 * 2 * forward * config.training.batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What our own network computes in float32: losses of the first steps, and logits [1, S, S, 1] of the picture."""
+
+    losses: list[float]
+    logits: np.ndarray
+
+    def refusal(self, precision: str, output) -> str:
+        """Why a peer with this output (list of losses, or logits) computes something else, or ''."""
+        if isinstance(output, list):
+            return losses_refusal(output, self.losses, precision)
+        if output.shape != self.logits.shape:
+            return f"its logits are {output.shape}, ours {self.logits.shape}"
+        difference = self.difference(precision, output)
+        limit = LOGITS_TOLERANCE if precision == "float32" else PROBABILITY_TOLERANCE
+        # Not the other way round, or nan would pass.
+        return "" if difference <= limit else f"its output differs from ours by {difference:.1e}, more than {limit}"
+
+    def difference(self, precision: str, logits: np.ndarray) -> float:
+        """In float32 the largest of the logits, as a share of the largest logit; in bfloat16 the mean of the
+        probabilities: single logits may be far off there."""
+        if precision == "float32":
+            return float(np.max(np.abs(logits - self.logits)) / np.max(np.abs(self.logits)))
+        return float(np.mean(np.abs(sigmoid(logits) - sigmoid(self.logits))))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * logits)
+
+
+def losses_refusal(losses: list[float], expected: list[float], precision: str) -> str:
+    for i, (theirs, ours) in enumerate(zip(losses, expected, strict=True)):
+        # Not the other way round, or a loss of nan would pass.
+        if not abs(theirs - ours) <= LOSS_TOLERANCES[precision][min(i, 1)] * abs(ours):
+            return f"its loss at step {i + 1} is {theirs:.6f}, ours {ours:.6f}"
+    return ""
+
+
+def write_inputs(plan: Plan, folder: Path) -> Expected:
+    """Writes what a `Task` reads; every variable is random, the moving statistics and the biases too."""
+    random = np.random.default_rng(0)
+    unet = UNet(plan.config.model)
+    for name, variable in unet.named_variables().items():
+        if name.endswith("moving_variance"):
+            variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        elif not name.endswith("weight"):
+            variable.assign_add(random.normal(0, 0.1, variable.shape).astype(np.float32))
+    size, count = plan.config.training.crop_size, plan.config.training.batch_size
+    images = random.normal(size=[count, size, size, 1]).astype(np.float32)
+    labels = (images[..., 0] > 0.5).astype(np.int32)
+    picture = random.normal(size=[1, plan.picture_size, plan.picture_size, 1]).astype(np.float32)
+    np.savez(folder / "weights.npz", **{name: variable.numpy() for name, variable in unet.named_variables().items()})
+    np.savez(folder / "batch.npz", images=images, labels=labels, picture=picture)
+    logits = unet.whole(tf.constant(picture)).numpy()
+    step = TrainStep(unet, plan.config, (size, size), total_steps=10**6)
+    return Expected([float(step(images, labels)["loss"]) for _ in range(CHECKED_STEPS)], logits)
+
+
+class Measurement:
+    """One run of the benchmark: the workers, their turns, and what has come of them."""
+
+    def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]):
+        self.plan, self.folder, self.say = plan, folder, say
+        self.left_out: list[dict] = []
+        self.expected = write_inputs(plan, folder)
+
+    def leave_out(self, name: str, work: str, precision: str, reason: str) -> None:
+        if name == "ours" and work != "matmul":
+            raise UserError(f"The {work} of this project has failed ({reason}): nothing can be compared with it.")
+        self.left_out.append({"peer": name, "work": work, "precision": precision, "reason": reason})
+        self.say(f"{PEERS[name].title}, {work}, {precision}: left out, {reason}")
+
+    def candidates(self, work: str) -> list[tuple[str, str, str]]:
+        """(peer, work, precision) of all that can do the work, our own first."""
+        refused = {(entry["peer"], entry["precision"]) for entry in self.left_out if entry["work"] == "inference"}
+        found = []
+        for precision in self.plan.precisions:
+            for name in self.plan.peers:
+                if work not in PEERS[name].works or missing_packages(name):
+                    continue
+                if work == "training" and (name, precision) in refused:
+                    self.leave_out(name, work, precision, "as for the inference")
+                elif precision not in PEERS[name].precisions:
+                    self.leave_out(name, work, precision, "it has no such convolutions")
+                else:
+                    found.append((name, work, precision))
+        return found
+
+    def measure(self, candidates: list[tuple[str, str, str]]) -> dict[tuple[str, str, str], dict]:
+        """Starts the candidates, checks them, gives them their turns.
+
+        Returns:
+            {(peer, work, precision): {difference, see `Expected`, of an inference; seconds_to_first_step, from the
+            start of the process; peak_bytes, above the process after its imports; turns, median seconds of a step in
+            each; outputs, of the pipeline's turns}}.
+        """
+        workers: dict[tuple[str, str, str], Worker] = {}
+        notes: dict[tuple[str, str, str], dict] = {}
+
+        def ask(key, times: int) -> dict:
+            workers[key].send(times)
+            return workers[key].receive()
+
+        def drop(key, reason: str) -> None:
+            workers.pop(key).close()
+            notes.pop(key, None)
+            self.leave_out(*key, reason)
+
+        try:
+            for key in candidates:
+                name, work, precision = key
+                workers[key] = Worker(name, work, self.plan.task(precision, self.folder))
+                try:
+                    first = ask(key, 1)
+                    seconds = time.perf_counter() - workers[key].started
+                    output = first["output"]
+                    if work == "training":
+                        output += ask(key, CHECKED_STEPS - 1)["output"]
+                    reason = self.expected.refusal(precision, output) if work in ("training", "inference") else ""
+                except PeerError as error:
+                    reason = str(error)
+                if reason:
+                    drop(key, reason)
+                    continue
+                difference = self.expected.difference(precision, output) if work == "inference" else None
+                notes[key] = {"difference": difference, "seconds_to_first_step": seconds, "turns": [], "outputs": []}
+                self.say(f"{PEERS[name].title}, {work}, {precision}: ready after {seconds:.1f} s")
+            for i in range(self.plan.rounds):
+                for key in list(workers):
+                    try:
+                        message = ask(key, PRODUCTS_IN_A_TURN if key[1] == "matmul" else self.plan.steps)
+                    except PeerError as error:
+                        drop(key, str(error))
+                        continue
+                    notes[key]["turns"].append(statistics.median(message["seconds"]))
+                    if key[1] == "pipeline":
+                        notes[key]["outputs"].append(message["output"])
+                    notes[key]["peak_bytes"] = message["peak_bytes"]
+                self.say(f"round {i + 1} of {self.plan.rounds}")
+        finally:
+            for worker in workers.values():
+                worker.close()
+        return notes
+
+
+def run(plan: Plan, say: Callable[[str], None]) -> dict:
+    """Measures everything.
+
+    Args:
+        plan: what.
+        say: is told how far the work is.
+
+    Returns:
+        what benchmark.json holds; `report` shows it.
+
+    Raises:
+        UserError: when our own network fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        measurement = Measurement(plan, Path(folder), say)
+        for name in plan.peers:
+            if lacking := missing_packages(name):
+                measurement.leave_out(name, "all", "all", f"not installed: {', '.join(lacking)}")
+        # First, since a peer that is refused here need not train.
+        inference = measurement.measure(measurement.candidates("inference"))
+        training = measurement.measure([*measurement.candidates("training"), *measurement.candidates("matmul")])
+        pipeline = measurement.measure([("ours", "pipeline", "float32")])["ours", "pipeline", "float32"]
+    peak = [
+        {"peer": name, "precision": precision, "gflops": spread(MATRIX_GFLOP / np.array(note["turns"]))}
+        for (name, work, precision), note in training.items()
+        if work == "matmul"
+    ]
+    return {
+        "settings": plan.described(),
+        "machine": machine(),
+        "gflop_of_a_step": step_operations(plan.config) / 1e9,
+        "peak": peak,
+        "training": training_rows(plan, training, highest(peak)),
+        "inference": [
+            {
+                "peer": name,
+                "precision": precision,
+                "milliseconds": spread(1e3 * np.array(note["turns"])),
+                "difference": note["difference"],
+                "speed_of_ours": speed_of_ours(inference, (name, work, precision)),
+            }
+            for (name, work, precision), note in inference.items()
+        ],
+        "pipeline": pipeline_figures(plan, pipeline),
+        "left_out": measurement.left_out,
+    }
+
+
+def spread(values) -> dict[str, float]:
+    return {"median": float(np.median(values)), "min": float(np.min(values)), "max": float(np.max(values))}
+
+
+def highest(peak: list[dict]) -> dict[str, float]:
+    """{precision: GFLOP/s of the best library}."""
+    best: dict[str, float] = {}
+    for row in peak:
+        best[row["precision"]] = max(row["gflops"]["median"], best.get(row["precision"], 0.0))
+    return best
+
+
+def speed_of_ours(notes: dict, key: tuple[str, str, str]) -> dict[str, float] | None:
+    """How many times as fast as this peer ours is, turn by turn in the same precision; None without ours."""
+    ours = notes.get(("ours", *key[1:]))
+    return spread(np.array(notes[key]["turns"]) / np.array(ours["turns"])) if ours else None
+
+
+def training_rows(plan: Plan, notes: dict, peak: dict[str, float]) -> list[dict]:
+    batch_size, gflop = plan.config.training.batch_size, step_operations(plan.config) / 1e9
+    rows = []
+    for key, note in notes.items():
+        name, work, precision = key
+        if work == "training":
+            share = gflop / statistics.median(note["turns"]) / peak[precision] if precision in peak else None
+            rows.append(
+                {
+                    "peer": name,
+                    "precision": precision,
+                    "images_per_second": spread(batch_size / np.array(note["turns"])),
+                    "share_of_peak": share,
+                    "speed_of_ours": speed_of_ours(notes, key),
+                    "peak_bytes": note["peak_bytes"],
+                    "seconds_to_first_step": note["seconds_to_first_step"],
+                }
+            )
+    return rows
+
+
+def pipeline_figures(plan: Plan, note: dict) -> dict[str, dict]:
+    constant, fed = np.array(note["turns"]), np.array([statistics.median(output) for output in note["outputs"]])
+    batch_size = plan.config.training.batch_size
+    return {"constant": spread(batch_size / constant), "fed": spread(batch_size / fed), "share": spread(constant / fed)}
+
+
+def machine() -> dict:
+    """Processor, cores, and the versions that were measured."""
+    processor = platform.processor()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        names = [line.split(":")[1].strip() for line in information.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    packages = ("tensorflow", "keras", "torch", "onnxruntime", "openvino", "numpy")
+    versions = {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
+    return {"processor": processor, "cores": os.cpu_count(), "versions": versions}
+
+
+def shown(figure: dict[str, float], digits: int) -> str:
+    return f"{figure['median']:.{digits}f} ({figure['min']:.{digits}f} to {figure['max']:.{digits}f})"
+
+
+def verdict(row: dict) -> str:
+    """The speed of ours beside a peer's, in bold where ours is the slower one."""
+    figure = row["speed_of_ours"]
+    if row["peer"] == "ours" or figure is None:
+        return ""
+    text = shown(figure, 2)
+    return text if figure["median"] >= 1 else f"**{text}: slower**"
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def report(results: dict) -> str:
+    """The results as Markdown: a table each, then where ours loses and who was left out."""
+    plan, versions = results["settings"], results["machine"]["versions"]
+    titles = {name: peer.title for name, peer in PEERS.items()}
+    tables = [
+        table(
+            f"Training, batch {plan['batch_size']} of {plan['size']}x{plan['size']}",
+            ["", "precision", "images per second", "share of the peak", "speed of ours, this peer = 1"],
+            [
+                [
+                    titles[row["peer"]],
+                    row["precision"],
+                    shown(row["images_per_second"], 2),
+                    f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else "",
+                    verdict(row),
+                ]
+                for row in results["training"]
+            ],
+        ),
+        table(
+            f"Inference, one image of {plan['picture_size']}x{plan['picture_size']}",
+            ["", "precision", "milliseconds", "speed of ours, this peer = 1", "difference of the output"],
+            [
+                [
+                    titles[row["peer"]],
+                    row["precision"],
+                    shown(row["milliseconds"], 1),
+                    verdict(row),
+                    f"{row['difference']:.1e}",
+                ]
+                for row in results["inference"]
+            ],
+        ),
+        table(
+            "Peak: the product of two large square matrices",
+            ["", "precision", "GFLOP/s"],
+            [[PRODUCTS[row["peer"]], row["precision"], shown(row["gflops"], 0)] for row in results["peak"]],
+        ),
+        table(
+            "Memory of training and start-up",
+            ["", "precision", "peak memory above the imports, MiB", "seconds from start to the end of the first step"],
+            [
+                [
+                    titles[row["peer"]],
+                    row["precision"],
+                    f"{row['peak_bytes'] / 2**20:.0f}",
+                    f"{row['seconds_to_first_step']:.1f}",
+                ]
+                for row in results["training"]
+            ],
+        ),
+        table(
+            "Input pipeline with every augmentation, float32",
+            ["constant batch, images per second", "fed, images per second", "share"],
+            [
+                [
+                    shown(results["pipeline"]["constant"], 2),
+                    shown(results["pipeline"]["fed"], 2),
+                    shown(results["pipeline"]["share"], 3),
+                ]
+            ],
+        ),
+    ]
+    head = (
+        f"Base {plan['base_channels']}, depth {plan['depth']}, batch normalization, {plan['activation']}, Dice, Adam: "
+        f"{results['gflop_of_a_step']:.1f} GFLOP in the convolutions of a training step. {plan['threads']} threads; "
+        f"{plan['rounds']} turns of {plan['steps']} each, median (least to greatest) of the turns.\n\n"
+        f"{results['machine']['processor']}, {results['machine']['cores']} cores; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ".\n"
+    )
+    return "\n".join([head, *tables, "\n".join([*losses_of_ours(results), *lines_of_left_out(results)]) + "\n"])
+
+
+def losses_of_ours(results: dict) -> list[str]:
+    """A line for each table in which somebody is better than ours in the same precision."""
+    lines = []
+    for work, what, figure, better in (
+        ("training", "slower to train", lambda row: row["images_per_second"]["median"], max),
+        ("inference", "slower to predict", lambda row: row["milliseconds"]["median"], min),
+        ("training", "larger in memory", lambda row: row["peak_bytes"], min),
+        ("training", "slower to start", lambda row: row["seconds_to_first_step"], min),
+    ):
+        ours = {row["precision"]: figure(row) for row in results[work] if row["peer"] == "ours"}
+        ahead = [
+            f"{PEERS[row['peer']].title} ({row['precision']})"
+            for row in results[work]
+            if row["precision"] in ours
+            and figure(row) != ours[row["precision"]]
+            and better(figure(row), ours[row["precision"]]) == figure(row)
+        ]
+        lines.append(f"- Ours is {what} than {', '.join(ahead) or 'none of them'}.")
+    return lines
+
+
+def lines_of_left_out(results: dict) -> list[str]:
+    return [
+        f"- Left out: {PEERS[entry['peer']].title}, {entry['work']}, {entry['precision']}: {entry['reason']}."
+        for entry in results["left_out"]
+    ]

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         "process of its own with as many threads. A peer that computes something else is not timed."
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="new folder for benchmark.json and benchmark.md")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: about two minutes")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: two to three minutes")
     parser.add_argument("--peers", metavar="A,B", help=f"some of {','.join(PEERS)} (default: all)")
     parser.add_argument(
         "--precision",

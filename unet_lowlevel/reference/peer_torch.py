@@ -5,6 +5,7 @@ import tempfile
 
 import numpy as np
 import torch
+import torch._inductor.config
 
 from unet_lowlevel.reference.peers import MATRIX_SIZE, Task, timed
 from unet_lowlevel.reference.torch_unet import TorchUNet, soft_dice
@@ -81,10 +82,11 @@ class Inference:
 
 
 class CompiledInference(Inference):
-    """The same compiled."""
+    """The same compiled, with the weights frozen into it: convolutions fold the normalization, and run faster."""
 
     def __init__(self, task: Task):
         super().__init__(task)
+        torch._inductor.config.freezing = True
         self.logits_of = compiled(self.network, task)
 
 

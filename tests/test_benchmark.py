@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 from conftest import sentence
@@ -176,3 +177,9 @@ def test_ours_must_not_fail(tmp_path):
     with pytest.raises(UserError) as caught:
         measurement.measure([("ours", "inference", "float32")])
     sentence(caught, "inference", "weights.npz")
+
+
+def test_tables_of_the_readme_are_produced_not_typed():
+    root = Path(__file__).parents[1]
+    results = json.loads((root / "data" / "measured" / "benchmark.json").read_text(encoding="utf-8"))
+    assert benchmark.report(results).strip() in (root / "README.md").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from unet_lowlevel.cli.train import NETWORKS, with_default_data
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.config import to_json
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.reference.peers import peak_bytes
 
 # Short, so that a look at all three takes a few minutes.
 DEFAULTS = {"epochs": 5}
@@ -153,11 +154,3 @@ def one_training(implementation: str, flags: list[str], child: Connection) -> No
         failed = {"error": printed.getvalue()}
         notes = {"losses": losses, "step_seconds": step_seconds, "peak_bytes": peak_bytes()}
         child.send(failed if code else notes)
-
-
-def peak_bytes() -> int:
-    """Resident memory of this process at its highest."""
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -50,6 +50,11 @@ class ModelConfig:
         "twice as fast on processors with instructions for it, and slower on others",
         choices=("float32", "bfloat16"),
     )
+    recompute: bool = setting(
+        False,
+        "compute the activations of each block again for the gradient instead of keeping them: larger crops or "
+        "batches fit into memory, a step takes about a third longer",
+    )
     dropout_rate: float = setting(0.0, "share of activations set to zero while training", minimum=0.0, below=1.0)
     dropout_position: str = setting(
         "block",

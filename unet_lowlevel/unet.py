@@ -8,6 +8,7 @@ Where it departs from the paper by default: "same" padding, so that the output h
 ELU; batch normalization; Adam. The preset `paper` sets all of these back.
 """
 
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -20,6 +21,7 @@ from unet_lowlevel.ops.convolution import Conv2D
 from unet_lowlevel.ops.cropping import center_crop, crop_and_concat, crop_like, mirror_crop, pad_to_multiple
 from unet_lowlevel.ops.dropout import dropout
 from unet_lowlevel.ops.pooling import max_pool2d
+from unet_lowlevel.ops.recomputation import kept, recomputed
 from unet_lowlevel.ops.transposed_convolution import Conv2DTranspose
 
 
@@ -78,13 +80,21 @@ class ConvBlock(tf.Module):
 
     @tf.Module.with_name_scope
     def __call__(
-        self, features: tf.Tensor | Sequence[tf.Tensor], *, training: bool, seed: tf.Tensor | None = None
+        self,
+        features: tf.Tensor | Sequence[tf.Tensor],
+        *,
+        training: bool,
+        seed: tf.Tensor | None = None,
+        again: bool = False,
     ) -> tf.Tensor:
-        """[N, H, W, in_channels], whole or in parts -> [N, H', W', out_channels]; see `UNet.__call__`."""
+        """[N, H, W, in_channels], whole or in parts -> [N, H', W', out_channels].
+
+        For `training` and `seed` see `UNet.__call__`, for `again` `recomputed`.
+        """
         for i, convolution in enumerate(self.convolutions, start=1):
             features = convolution(features)
             if self.normalizations:
-                features = self.normalizations[i - 1](features, training=training)
+                features = self.normalizations[i - 1](features, training=training, again=again)
             features = self.training_activation(features) if training else self.activation(features)
             if training and self.dropout_rate and i == self.dropout_after:
                 block_seed = tf.random.experimental.stateless_fold_in(seed, self.stream)
@@ -97,6 +107,7 @@ class Encoder(tf.Module):
 
     def __init__(self, config: ModelConfig, *, seed: int, name: str = "encoder"):
         super().__init__(name)
+        self.run = recomputed if config.recompute else kept
         self.levels = []
         in_channels = config.in_channels
         with self.name_scope:
@@ -119,7 +130,7 @@ class Encoder(tf.Module):
         """Returns the pooled features of the deepest level and the skips, level 1 first."""
         skips = []
         for block in self.levels:
-            skips.append(block(features, training=training, seed=seed))
+            skips.append(self.run(functools.partial(block, training=training, seed=seed), [features]))
             features = max_pool2d(skips[-1])
         return features, skips
 
@@ -129,6 +140,7 @@ class Decoder(tf.Module):
 
     def __init__(self, config: ModelConfig, *, seed: int, name: str = "decoder"):
         super().__init__(name)
+        self.run = recomputed if config.recompute else kept
         self.ups, self.levels = [], []
         with self.name_scope:
             for level in range(config.depth - 1, 0, -1):
@@ -149,12 +161,17 @@ class Decoder(tf.Module):
     def __call__(self, features, skips: Sequence[tf.Tensor], *, training: bool, seed=None) -> tf.Tensor:
         """Features of the bottleneck and the skips, level 1 first -> features of level 1."""
         for up, block, skip in zip(self.ups, self.levels, reversed(skips), strict=True):
-            with block.name_scope:
-                features = up(features)
-                # Training saves the joined features and their gradient: the block's first convolution takes the parts.
-                joined = [crop_like(skip, features), features] if training else crop_and_concat(skip, features)
-            features = block(joined, training=training, seed=seed)
+            level = functools.partial(self.level, up, block, training=training, seed=seed)
+            features = self.run(level, [features, skip])
         return features
+
+    def level(self, up, block, features, skip, *, training: bool, seed, again: bool = False) -> tf.Tensor:
+        """One level: features of the level below and the skip -> features; `again`: see `recomputed`."""
+        with block.name_scope:
+            features = up(features)
+            # Training saves the joined features and their gradient: the block's first convolution takes the parts.
+            joined = [crop_like(skip, features), features] if training else crop_and_concat(skip, features)
+        return block(joined, training=training, seed=seed, again=again)
 
 
 class UNet(tf.Module):
@@ -176,6 +193,7 @@ class UNet(tf.Module):
         if config.in_channels < 1:
             raise ValueError(f"in_channels is {config.in_channels}, but a network needs at least 1")
         self.config = config
+        self.run = recomputed if config.recompute else kept
         self.create_layers(seed)
 
     def create_layers(self, seed: int) -> None:
@@ -224,7 +242,7 @@ class UNet(tf.Module):
     def forward(self, images: tf.Tensor, *, training: bool, seed: tf.Tensor | None) -> tf.Tensor:
         """The network itself, for images whose sides suit it: all that lies between padding and cropping."""
         features, skips = self.encoder(images, training=training, seed=seed)
-        features = self.bottleneck(features, training=training, seed=seed)
+        features = self.run(functools.partial(self.bottleneck, training=training, seed=seed), [features])
         features = self.decoder(features, skips, training=training, seed=seed)
         return self.output(features)
 

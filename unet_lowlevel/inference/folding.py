@@ -35,7 +35,7 @@ def folded(model: UNet) -> UNet:
     activation in one operation.
     """
     trained = model.named_variables()
-    prediction = UNet(dataclasses.replace(model.config, batch_normalization=False))
+    prediction = UNet(dataclasses.replace(model.config, batch_normalization=False, recompute=False))
     for name, variable in prediction.named_variables().items():
         scope, _, kind = name.rpartition("/")
         normalization = scope.replace("/conv_", "/batch_normalization_")

@@ -79,16 +79,18 @@ class BatchNormalization(tf.Module):
             self.moving_variance = tf.Variable(tf.ones([channels]), trainable=False, name="moving_variance")
 
     @tf.Module.with_name_scope
-    def __call__(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, *, training: bool, again: bool = False) -> tf.Tensor:
         """Normalizes [N, H, W, channels].
 
-        training=True: with the batch's statistics, and moves the averages towards them:
+        training=True: with the batch's statistics, and moves the averages towards them, unless `again` says that
+            this batch has been seen before (see `recomputed`):
             moving = MOMENTUM * moving + (1 - MOMENTUM) * batch
         training=False: with the averages, so that an image's result does not depend on its neighbours.
         """
         if not training:
             return normalize(images, self.moving_mean, self.moving_variance, self.gamma, self.beta)
         outputs, mean, variance = batch_norm(images, self.gamma, self.beta)
-        self.moving_mean.assign_sub((1.0 - MOMENTUM) * (self.moving_mean - mean))
-        self.moving_variance.assign_sub((1.0 - MOMENTUM) * (self.moving_variance - variance))
+        if not again:
+            self.moving_mean.assign_sub((1.0 - MOMENTUM) * (self.moving_mean - mean))
+            self.moving_variance.assign_sub((1.0 - MOMENTUM) * (self.moving_variance - variance))
         return outputs

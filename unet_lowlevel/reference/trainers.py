@@ -4,11 +4,20 @@ from pathlib import Path
 
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.errors import UserError
 from unet_lowlevel.training.trainer import Trainer
 
 
 def make_trainer(implementation: str, config: Config, run: Path, training: list[Sample], validation: list[Sample]):
-    """A `Trainer` or a `KerasTrainer`, for implementation lowlevel, highlevel or keras; see `Trainer`."""
+    """A `Trainer` or a `KerasTrainer`, for implementation lowlevel, highlevel or keras; see `Trainer`.
+
+    Raises:
+        UserError: for a setting that this implementation lacks.
+    """
+    if config.model.recompute and implementation != "lowlevel":
+        raise UserError(
+            "--recompute is given, but only train_lowlevel.py can do so: train with it, or leave the flag out."
+        )
     # Keras takes a while to import: only those wait who use it.
     if implementation == "keras":
         from unet_lowlevel.reference.keras_trainer import KerasTrainer

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from unet_lowlevel.config import AugmentationConfig
-from unet_lowlevel.data.augmentation import augment, change_gray_values, flip_and_turn, random_crop
+from unet_lowlevel.data.augmentation import augment, change_gray_values, flip_and_turn, random_window
 
 OFF = AugmentationConfig(flips=False, quarter_turns=False, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0)
 
@@ -16,6 +16,12 @@ def numbered(height, width):
     """An image whose pixels are their own numbers, and the same as label."""
     label = np.arange(height * width, dtype=np.int32).reshape(height, width)
     return tf.constant(label[..., np.newaxis], tf.float32), tf.constant(label)
+
+
+def random_crop(image, label, crop, margin, seed):
+    """The pixels of a random window."""
+    rows, columns = random_window(tf.shape(label), crop, margin, seed)
+    return [tf.gather(tf.gather(pixels, rows, axis=0), columns, axis=1) for pixels in (image, label)]
 
 
 def dihedral_group(label):

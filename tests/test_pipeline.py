@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from unet_lowlevel.config import resolve
-from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, normalized, one_batch, resolve_crop_size
-from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, one_batch, resolve_crop_size
+from unet_lowlevel.data.samples import Normalization, Sample, with_normalization
+from unet_lowlevel.data.storage import on_disk
 from unet_lowlevel.errors import UserError
 
 
@@ -108,11 +109,44 @@ def test_class_frequencies_by_hand():
     np.testing.assert_allclose(class_frequencies([Sample("s", label * 0, label * 0)], 1), [1, 0])
 
 
-def test_normalized_keeps_labels():
-    sample = Sample("s", np.array([[[0], [2]]], np.uint8), np.array([[0, 1]], np.uint8))
-    (result,) = normalized([sample], config())
-    np.testing.assert_allclose(result.image.ravel(), [-1, 1])
-    assert result.label is sample.label
+class Watched:
+    """Pixels that tell which of them were asked for, and that cannot be read as a whole."""
+
+    def __init__(self, pixels):
+        self.pixels, self.shape, self.asked = pixels, pixels.shape, []
+
+    def __getitem__(self, place):
+        window = self.pixels[place]
+        self.asked.append(window.shape[:2])
+        return window
+
+
+def test_only_the_window_of_the_crop_is_read_and_normalized():
+    samples = numbered_samples(3, 50, 40)
+    watched = [Sample(s.stem, Watched(s.image), Watched(s.label), Normalization(1.0, 4.0)) for s in samples]
+    for images, labels, index in TrainingBatches(watched, config(batch_size=1)).of_epoch(1):
+        assert (images.numpy() == (index.numpy() - 1) / 4).all() and (labels.numpy() == index.numpy()).all()
+    for sample in watched:
+        assert sample.image.asked == sample.label.asked == [(8, 8)]
+
+
+@pytest.mark.parametrize("flags", [{}, {"padding": "valid", "crop_size": 20}, {"crop_size": 60, "augment": True}])
+def test_batches_from_files_are_those_from_memory(tmp_path, flags):
+    rng = np.random.default_rng(0)
+    settings, samples = config(**flags), []
+    for i, size in enumerate([(30, 25), (70, 80), (9, 64), (1, 3)]):
+        label = rng.integers(0, 2, size, dtype=np.uint8)
+        sample = Sample(f"s{i}", rng.integers(0, 65536, (*size, 2), dtype=np.uint16), label)
+        samples.append(with_normalization(sample, settings.data))
+    with on_disk(tmp_path / "run") as keep:
+        stored = [keep(sample) for sample in samples]
+        one, other = (TrainingBatches(kept, settings).of_epoch(2) for kept in (samples, stored))
+        for expected, batch in zip(one, other, strict=True):
+            for a, b in zip(expected, batch, strict=True):
+                np.testing.assert_array_equal(a, b)
+        for a, b in zip(one_batch(settings, samples)[1], one_batch(settings, stored)[1], strict=True):
+            np.testing.assert_array_equal(a.image, b.image)
+            np.testing.assert_array_equal(a.label, b.label)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

@@ -99,26 +99,37 @@ def test_standard_of_large_values_keeps_its_digits():
     np.testing.assert_allclose(normalized(image, "standard"), normalized(BINARY[..., None], "standard"), atol=1e-6)
 
 
-def sample(stem="a", image=GRAY[..., None], label=BINARY):
-    return samples.Sample(stem, image, label)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(333, 511, 1), (200, 301, 3), (90, 11, 1)])
+def test_statistics_in_strips_have_the_bits_of_those_at_once(monkeypatch, dtype, shape):
+    monkeypatch.setattr(samples, "STRIP", 1000)
+    image = (RANDOM.normal(size=shape) * 1000 + 30000).astype(dtype)
+    x = image.astype(np.float64)
+    assert samples.normalization(image, DataConfig()) == samples.Normalization(x.mean(), x.std())
+    np.testing.assert_array_equal(normalized(image, "standard"), ((x - x.mean()) / x.std()).astype(np.float32))
 
 
-def test_fingerprint_sees_everything_but_the_order():
-    one = samples.fingerprint([sample("a"), sample("b", RGB)])
-    assert len(one) == 64 and one == samples.fingerprint([sample("b", RGB.copy()), sample("a")])
-    turned = GRAY[..., None].swapaxes(0, 1)
-    others = [
-        [sample("a")],
-        [sample("a"), sample("c", RGB)],
-        [sample("b"), sample("a", RGB)],
-        [sample("a", GRAY[..., None].astype(np.float32)), sample("b", RGB)],
-        [sample("a", GRAY.reshape(30, 20, 1)), sample("b", RGB)],
-        [sample("a", turned), sample("b", RGB)],
-        [sample("a", GRAY[..., None] ^ (np.arange(30) == 7)[:, None]), sample("b", RGB)],
-        [sample("a", label=1 - BINARY), sample("b", RGB)],
-    ]
-    assert len({one, *map(samples.fingerprint, others)}) == len(others) + 1
-    assert samples.fingerprint([sample("a", turned)]) == samples.fingerprint([sample("a", turned.copy())])
+def test_a_window_is_normalized_as_the_whole_image_is():
+    sample = samples.with_normalization(samples.Sample("a", RGB, BINARY), DataConfig())
+    rows, columns = np.array([3, 2, 1, 0, 1]), np.array([29, 28, 29])
+    image, label = sample.window(rows, columns)
+    np.testing.assert_array_equal(image, sample.normalized()[rows][:, columns])
+    np.testing.assert_array_equal(label, BINARY[rows][:, columns])
+    assert image.dtype == np.float32 and label.dtype == np.uint8 and sample.image is RGB
+
+
+def test_without_a_normalization_pixels_stay_as_they_are():
+    image = np.array([[[1e-30], [np.float32(0.1)], [-3e38]]], np.float32)
+    result = samples.Sample("a", image, BINARY[:1, :3]).normalized()
+    assert result.dtype == np.float32 and result is not image
+    np.testing.assert_array_equal(result, image)
+
+
+def test_class_counts_in_strips(monkeypatch):
+    monkeypatch.setattr(samples, "STRIP", 7)
+    label = np.array([[0, 0, 5], [1, 5, 0], [0, 0, 0], [0, 0, 1]], np.uint8)
+    assert samples.Sample("a", label, label).class_counts.tolist() == [8, 2, 0, 0, 0, 2]
+    assert samples.Sample("a", label, label * 0).class_counts.tolist() == [12]
 
 
 @pytest.mark.parametrize(("name", "count"), [("isbi2012_em", 30), ("lung_ct_mini", 26), ("dsb2018", 664)])

@@ -17,8 +17,9 @@ from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unet_lowlevel import run_folder
-from unet_lowlevel.cli.train import main
+from unet_lowlevel.cli.train import NETWORKS, main
 from unet_lowlevel.config import resolve
+from unet_lowlevel.data import storage
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.training.checkpoints import Checkpoints, restore_best
@@ -124,21 +125,55 @@ def test_an_interrupted_training_goes_on_bit_for_bit(phantoms, tmp_path, monkeyp
     assert_same_training(whole, torn)
 
 
-def test_a_killed_process_goes_on_bit_for_bit(phantoms, tmp_path):
-    """SIGKILL as soon as the first epoch is on disk: no handler can tidy up."""
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_killed_process_goes_on_bit_for_bit(phantoms, tmp_path, stream):
+    """SIGKILL as soon as the first epoch is on disk: no handler can tidy up, and decoded/ is not to be trusted."""
     flags = ["--data", str(phantoms), *TINY, "--epochs", "6", "--steps-per-epoch", "20"]
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     program = "import sys; from unet_lowlevel.cli.train import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen([sys.executable, "-c", program, "--run", str(torn), *flags])
+    process = subprocess.Popen([sys.executable, "-c", program, "--run", str(torn), *flags, *stream])
     deadline = time.monotonic() + 120
     while not (torn / "checkpoints" / "checkpoint").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert (torn / "decoded").exists() == bool(stream)
+    for file in torn.glob("decoded/*"):
+        file.write_bytes(b"torn")
     assert main(["--run", str(whole), *flags]) == 0
     assert main(["--run", str(torn), "--resume"]) == 0
+    assert not (torn / "decoded").exists()
     assert_same_training(whole, torn)
+
+
+@pytest.mark.parametrize("implementation", NETWORKS)
+def test_from_files_the_training_is_the_same_bit_for_bit(phantoms, tmp_path, implementation):
+    """Also when only its second half comes from files, for a machine with less memory."""
+    flags = ["--data", str(phantoms), *TINY, "--schedule", "constant"]
+    runs = memory, files, both = [tmp_path / name for name in ("memory", "files", "both")]
+    assert main(["--run", str(memory), *flags], implementation) == 0
+    assert main(["--run", str(files), *flags, "--stream"], implementation) == 0
+    assert main(["--run", str(both), *flags, "--epochs", "1"], implementation) == 0
+    assert main(["--run", str(both), "--resume", "--epochs", "2", "--stream"], implementation) == 0
+    for run in runs[1:]:
+        assert_same_training(memory, run)
+        assert {path.name for path in run.iterdir()} == {path.name for path in memory.iterdir()}
+
+
+def test_bad_data_leaves_no_run_folder(phantoms, tmp_path, capsys):
+    run = tmp_path / "runs" / "one"
+    assert main(["--run", str(run), "--data", str(phantoms), *TINY, "--stream", "--in-channels", "3"]) == 2
+    assert "--in-channels is 3" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_while_reading_there_is_nothing_to_go_on_with(phantoms, tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "with_normalization", interrupt)
+    assert main(["--run", str(tmp_path / "run"), "--data", str(phantoms), *TINY, "--stream"]) == 130
+    assert "--resume" not in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
 def test_resume_without_a_checkpoint_starts_anew(tiny_run, phantoms, tmp_path):
@@ -255,7 +290,7 @@ def test_overfitting_one_batch(phantoms, tmp_path, capsys):
     flags += ["--learning-rate", "0.01", "--overfit-one-batch"]
     assert main(["--run", str(tmp_path / "run"), *flags]) == 0
     assert "one batch was learned by heart" in capsys.readouterr().out
-    assert main(["--run", str(tmp_path / "lazy"), *flags, "--learning-rate", "0"]) == 0
+    assert main(["--run", str(tmp_path / "lazy"), *flags, "--learning-rate", "0", "--stream"]) == 0
     assert "one batch was not learned by heart" in capsys.readouterr().out
 
 

@@ -132,6 +132,11 @@ class DataConfig:
     )
     images: str = setting("", "folder of images, when they do not lie in DATA/images")
     masks: str = setting("", "folder of masks, when they do not lie in DATA/masks")
+    stream: bool = setting(
+        False,
+        "keep the decoded images in RUN/decoded while training, and read from there what a step needs: for data larger "
+        "than memory",
+    )
     normalization: str = setting(
         "standard",
         "standard: each image to zero mean and unit variance; minmax: each image to 0..1; range: the fixed range "

@@ -1,6 +1,7 @@
 """Training from the command line."""
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -21,8 +22,8 @@ from unet_lowlevel.cli.arguments import (
 from unet_lowlevel.config import Config
 from unet_lowlevel.data import phantom
 from unet_lowlevel.data.files import find_pairs
-from unet_lowlevel.data.samples import fingerprint, read_samples
 from unet_lowlevel.data.splits import split
+from unet_lowlevel.data.storage import gather, on_disk
 from unet_lowlevel.errors import UserError
 
 OnStep = Callable[[int, float], None]
@@ -73,28 +74,28 @@ def train(arguments: argparse.Namespace, implementation: str, on_step: OnStep | 
     if not arguments.resume:
         training, validation = split([pair.stem for pair in pairs], config.data, config.training.seed)
         parts = {"training": training, "validation": validation}
-    samples = read_samples(pairs, config.model.classes, progress("reading"))
-    config = fit_to_data(config, samples)
-    digest = fingerprint(samples)
-    if arguments.resume and digest != stored.get("data_fingerprint"):
-        raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
     try:
-        run_training(
-            config, run, samples, parts, digest, implementation=implementation, resume=arguments.resume, on_step=on_step
-        )
+        with on_disk(run) if config.data.stream else contextlib.nullcontext(lambda sample: sample) as keep:
+            samples, digest = gather(pairs, config, keep, progress("reading"))
+            if arguments.resume and digest != stored.get("data_fingerprint"):
+                raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
+            config = fit_to_data(config, samples)
+            options = {"implementation": implementation, "resume": arguments.resume, "on_step": on_step}
+            run_training(config, run, samples, parts, digest, **options)
     except KeyboardInterrupt:
-        resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(run)} --resume"
-        print(f"finished epochs are kept; go on with:  {resume}", file=sys.stderr)
+        if run_folder.is_run(run):
+            resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(run)} --resume"
+            print(f"finished epochs are kept; go on with:  {resume}", file=sys.stderr)
         raise
     return 0
 
 
 def resumed(arguments: argparse.Namespace, implementation: str) -> tuple[Config, Path, dict, dict]:
-    """Settings, folder, stored facts and split of the run to go on with; only --epochs may change."""
+    """Settings, folder, stored facts and split of the run to go on with; --epochs and --stream may change."""
     if not arguments.run:
         raise UserError("--resume needs --run DIR: name the run folder to go on with.")
     given = given_settings(arguments)
-    other = [settings.flag(name) for name in given if name != "epochs"]
+    other = [settings.flag(name) for name in given if name not in ("epochs", "stream")]
     other += ["--preset"] * (arguments.preset != "default") + ["--config"] * bool(arguments.config)
     if other:
         raise UserError(f"{other[0]} does not go with --resume, which takes the run's settings: leave it out.")
@@ -141,10 +142,10 @@ def run_training(
     on_step: OnStep | None,
 ) -> None:
     """Trains and says what was reached."""
-    from unet_lowlevel.data.pipeline import normalized, one_batch
+    from unet_lowlevel.data.pipeline import one_batch
     from unet_lowlevel.reference.trainers import make_trainer
 
-    by_stem = {sample.stem: sample for sample in normalized(samples, config)}
+    by_stem = {sample.stem: sample for sample in samples}
     parts = [[by_stem[stem] for stem in stems[part]] for part in ("training", "validation")]
     if config.training.overfit_one_batch:
         config, batch = one_batch(config, parts[0])

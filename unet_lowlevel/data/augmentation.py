@@ -7,38 +7,34 @@ operations: the same seed gives the same picture in whatever order images are pr
 import tensorflow as tf
 
 from unet_lowlevel.config import AugmentationConfig
-from unet_lowlevel.ops.cropping import mirror_crop
+from unet_lowlevel.ops.cropping import mirror_indices
 
 fold_in = tf.random.experimental.stateless_fold_in
 
 
-def random_crop(image, label, crop: tuple[int, int], margin: int, seed) -> tuple[tf.Tensor, tf.Tensor]:
+def random_window(size, crop: tuple[int, int], margin: int, seed) -> tuple[tf.Tensor, tf.Tensor]:
     """A window at a random place; an image that is too small is mirrored around its middle.
 
+    The place depends on the image's size alone, so that of the image no more than the window has to be read.
+
     Args:
-        image: float32 [H, W, C].
-        label: int32 [H, W].
+        size: int32 [2], height and width of the image.
         crop: height and width of the window.
         margin: pixels that a valid network takes from each axis. Half of it may lie outside of the image
             on each side, mirrored, so that the network's output still reaches the image's border.
         seed: int32 [2].
 
     Returns:
-        image [*crop, C], label [*crop].
+        rows int32 [crop[0]] and columns int32 [crop[1]] of the image that make the window.
     """
     half = margin // 2
-    size = tf.shape(image)[:2]
     last = size + (margin - half) - tf.constant(crop)
     uniform = tf.random.stateless_uniform([2], seed)
     room = tf.maximum(last + half + 1, 1)
     inside = -half + tf.minimum(tf.cast(uniform * tf.cast(room, tf.float32), tf.int32), room - 1)
     middle = (size - tf.constant(crop)) // 2
-    top, left = tf.unstack(tf.where(last >= -half, inside, middle))
-    image = mirror_crop(image[tf.newaxis], top, left, *crop)[0]
-    label = mirror_crop(label[tf.newaxis], top, left, *crop)[0]
-    image.set_shape([*crop, image.shape[-1]])
-    label.set_shape(crop)
-    return image, label
+    start = tf.where(last >= -half, inside, middle)
+    return mirror_indices(start[0], crop[0], size[0]), mirror_indices(start[1], crop[1], size[1])
 
 
 def flip_and_turn(image, label, config: AugmentationConfig, seed) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,14 +1,12 @@
 """Batches for training, prepared beside the training step by tf.data."""
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel.config import Config, apply
-from unet_lowlevel.data.augmentation import augment, fold_in, random_crop
-from unet_lowlevel.data.samples import Sample, normalize
-from unet_lowlevel.ops.cropping import mirror_crop
+from unet_lowlevel.data.augmentation import augment, fold_in, random_window
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.ops.cropping import mirror_indices
 from unet_lowlevel.unet import check_valid_size, smallest_valid_size, valid_margin
 
 LARGEST_AUTOMATIC_CROP = 256
@@ -28,21 +26,18 @@ def resolve_crop_size(config: Config, samples: list[Sample]) -> int:
         if model.padding == "valid":
             check_valid_size(model, size)
         return size
-    longest = min(max(max(sample.label.shape) for sample in samples), LARGEST_AUTOMATIC_CROP)
+    longest = min(max(max(sample.size) for sample in samples), LARGEST_AUTOMATIC_CROP)
     if model.padding == "valid":
         return smallest_valid_size(model, longest)
     multiple = 2 ** (model.depth - 1)
     return -(-longest // multiple) * multiple
 
 
-def normalized(samples: list[Sample], config: Config) -> list[Sample]:
-    """The samples with images float32, normalized as the configuration says."""
-    return [dataclasses.replace(sample, image=normalize(sample.image, config.data)) for sample in samples]
-
-
 def class_frequencies(samples: list[Sample], classes: int) -> np.ndarray:
     """Share of each class among the pixels of all labels, background first; float64 [max(classes, 2)]."""
-    counts = sum(np.bincount(sample.label.ravel(), minlength=max(classes, 2)) for sample in samples)
+    counts = np.zeros(max(classes, 2))
+    for sample in samples:
+        counts[: len(sample.class_counts)] += sample.class_counts
     return counts / counts.sum()
 
 
@@ -51,10 +46,8 @@ def one_batch(config: Config, samples: list[Sample]) -> tuple[Config, list[Sampl
     side = config.training.crop_size - valid_margin(config.model)
     batch = []
     for sample in samples[: config.training.batch_size]:
-        top, left = (sample.label.shape[0] - side) // 2, (sample.label.shape[1] - side) // 2
-        image = mirror_crop(sample.image[np.newaxis], top, left, side, side)[0].numpy()
-        label = mirror_crop(sample.label[np.newaxis], top, left, side, side)[0].numpy()
-        batch.append(Sample(sample.stem, image, label))
+        rows, columns = (mirror_indices((length - side) // 2, side, length).numpy() for length in sample.size)
+        batch.append(Sample(sample.stem, *sample.window(rows, columns)))
     changes = {"augment": False, "dropout_rate": 0.0, "steps_per_epoch": config.training.steps_per_epoch or 20}
     return apply(config, changes), batch
 
@@ -70,7 +63,7 @@ class TrainingBatches:
         """Prepares the pipeline.
 
         Args:
-            samples: with normalized images.
+            samples: in memory or in files; of each image only the window of its crop is read.
             config: with a resolved crop size.
         """
         training = config.training
@@ -80,6 +73,7 @@ class TrainingBatches:
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         crop, margin = (training.crop_size,) * 2, valid_margin(config.model)
         channels = samples[0].image.shape[-1]
+        sizes = tf.constant([sample.size for sample in samples])
 
         def order(_):
             seed = fold_in([training.seed, 1], self.epoch)
@@ -88,18 +82,16 @@ class TrainingBatches:
             shuffled = [tf.random.experimental.stateless_shuffle(everything, fold_in(seed, i)) for i in range(passes)]
             return tf.data.Dataset.from_tensor_slices(tf.concat(shuffled, 0)[: self.images_per_epoch]).enumerate()
 
-        def load(index):
-            # The arrays lie in memory; TensorFlow only learns where.
-            sample = samples[index]
-            return sample.image, sample.label.astype(np.int32)
+        def load(index, rows, columns):
+            return samples[index].window(rows, columns)
 
         def prepare(position, index):
-            image, label = tf.numpy_function(load, [index], (tf.float32, tf.int32), stateful=False)
-            image.set_shape([None, None, channels])
-            label.set_shape([None, None])
             seed = fold_in(fold_in([training.seed, 2], self.epoch), position)
-            image, label = random_crop(image, label, crop, margin, fold_in(seed, 0))
-            return *augment(image, label, config.augmentation, seed), index
+            rows, columns = random_window(tf.gather(sizes, index), crop, margin, fold_in(seed, 0))
+            image, label = tf.numpy_function(load, [index, rows, columns], (tf.float32, tf.uint8), stateful=False)
+            image.set_shape([*crop, channels])
+            label.set_shape(crop)
+            return *augment(image, tf.cast(label, tf.int32), config.augmentation, seed), index
 
         self.dataset = (
             tf.data.Dataset.range(1)

@@ -1,7 +1,10 @@
-"""Images with their labels in memory: read, checked against each other, normalized."""
+"""Images with their labels: read, checked against each other, measured, normalized."""
 
-import hashlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +13,71 @@ from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data.files import Pair, read_image, read_mask
 from unet_lowlevel.errors import UserError
 
+# Pixels that statistics take at a time, so that an image of any size costs a few MiB beside itself.
+STRIP = 2**18
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
+class Normalization:
+    """(x - shift) / scale in float64, then cut to 0..1 if `clipped`: of a whole image, or of any part of it."""
+
+    shift: float = 0.0
+    scale: float = 1.0
+    clipped: bool = False
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels of any shape and kind -> float32."""
+        x = np.array(pixels, np.float64)
+        x -= self.shift
+        x /= self.scale
+        if self.clipped:
+            np.clip(x, 0.0, 1.0, out=x)
+        return x.astype(np.float32)
+
+
+@dataclass(eq=False)
 class Sample:
-    """A decoded pair: `image` [H,W,C] as stored (uint8, uint16 or float32), `label` [H,W] uint8 class indices."""
+    """A decoded pair.
+
+    Attributes:
+        stem: of both files.
+        image: [H,W,C] as stored, uint8, uint16 or float32.
+        label: [H,W] uint8 class indices.
+        normalization: what makes of the image, or of a window of it, what the network takes.
+    """
 
     stem: str
     image: np.ndarray
     label: np.ndarray
+    normalization: Normalization = Normalization()
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.label.shape
+
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """Pixels of each class of the label, up to the highest that occurs: int64 [K]."""
+        pixels = self.label.reshape(-1)
+        # In strips, for bincount makes int64 of what it counts.
+        strips = (pixels[start : start + STRIP] for start in range(0, pixels.size, STRIP))
+        return np.trim_zeros(sum(np.bincount(strip, minlength=256) for strip in strips), "b")
+
+    def normalized(self) -> np.ndarray:
+        """The whole image float32 [H,W,C]."""
+        return self.normalization(self.image)
+
+    def window(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels at `rows` [h] and `columns` [w], and no others: image float32 [h,w,C], label uint8 [h,w]."""
+        place = rows[:, np.newaxis], columns
+        return self.normalization(self.image[place]), self.label[place]
 
 
-def read_samples(pairs: list[Pair], classes: int, progress=lambda items: items) -> list[Sample]:
-    """All `pairs` decoded, masks as large as their images, images of one channel count; `progress` may be tqdm."""
-    samples = []
+def decoded(pairs: Iterable[Pair], classes: int) -> Iterator[Sample]:
+    """Each of the `pairs` decoded, one at a time: masks as large as their images, images of one channel count."""
     kinds: dict[int, list[Path]] = {}
-    for pair in progress(pairs):
+    for pair in pairs:
         image, label = read_image(pair.image), read_mask(pair.mask, classes)
         if image.shape[:2] != label.shape:
             sizes = ["x".join(map(str, array.shape[:2])) for array in (image, label)]
@@ -33,18 +86,28 @@ def read_samples(pairs: list[Pair], classes: int, progress=lambda items: items) 
                 "the mask by one of the image's size, or resize it with nearest neighbour."
             )
         kinds.setdefault(image.shape[2], []).append(pair.image)
-        samples.append(Sample(pair.stem, image, label))
+        yield Sample(pair.stem, image, label)
+        del image, label  # so that they do not lie beside the next
     if len(kinds) > 1:
         found = [f"{len(paths)} with {count} (as {paths[0]})" for count, paths in sorted(kinds.items())]
         raise UserError(
             f"The images differ in their channels, {' and '.join(found)}: convert all to gray or all to colour, or "
             "keep each kind in a folder of its own."
         )
-    return samples
 
 
-def normalize(image: np.ndarray, data: DataConfig) -> np.ndarray:
-    """`image` [H,W,C] of any kind as float32, by `data.normalization` with statistics in float64.
+def read_samples(pairs: list[Pair], classes: int, progress=lambda items: items) -> list[Sample]:
+    """All `pairs` decoded, see `decoded`; `progress` may be tqdm."""
+    return list(decoded(progress(pairs), classes))
+
+
+def with_normalization(sample: Sample, data: DataConfig) -> Sample:
+    """`sample` with the normalization that the configuration asks for."""
+    return dataclasses.replace(sample, normalization=normalization(sample.image, data))
+
+
+def normalization(image: np.ndarray, data: DataConfig) -> Normalization:
+    """How to normalize `image` [H,W,C] by `data.normalization`, with statistics in float64.
 
     All pixels and channels together, so that colours keep their ratio:
 
@@ -55,24 +118,31 @@ def normalize(image: np.ndarray, data: DataConfig) -> np.ndarray:
     `standard` and `minmax` make a constant image 0. No rule asks whether a pixel exceeds 1 or how many bits the file
     has: a dark image, or one of 16 bits, is treated like any other.
     """
-    x = image.astype(np.float64)
     if data.normalization == "range":
         low, high = data.normalization_range
-        return np.clip((x - low) / (high - low), 0.0, 1.0).astype(np.float32)
-    low, high = x.min(), x.max()
+        return Normalization(low, high - low, clipped=True)
+    low, high = float(image.min()), float(image.max())
     if low == high:  # asked of the pixels: rounding leaves the deviation of a constant image just above 0
-        return np.zeros(x.shape, np.float32)
+        return Normalization(low)
     if data.normalization == "minmax":
-        return ((x - low) / (high - low)).astype(np.float32)
-    return ((x - x.mean()) / x.std()).astype(np.float32)
+        return Normalization(low, high - low)
+    pixels = image.reshape(-1)
+    mean = pairwise_sum(pixels, lambda x: x) / pixels.size
+    return Normalization(mean, math.sqrt(pairwise_sum(pixels, lambda x: (x - mean) ** 2) / pixels.size))
 
 
-def fingerprint(samples: list[Sample]) -> str:
-    """SHA-256 over stems, shapes, kinds and pixels of images and labels, in whatever order the samples come."""
-    digest = hashlib.sha256()
-    for sample in sorted(samples, key=lambda sample: sample.stem):
-        digest.update(repr(sample.stem).encode())
-        for array in (sample.image, sample.label):
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
+def pairwise_sum(pixels: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> float:
+    """sum(change(pixels)) in float64 over `pixels` [n] of any kind, of which only `STRIP` are float64 at a time.
+
+    Halved where NumPy halves in its own pairwise sum, so that the bits are those of NumPy's sum over everything.
+    """
+    if pixels.size <= STRIP:
+        return float(change(pixels.astype(np.float64)).sum())
+    half = pixels.size // 2
+    half -= half % 8
+    return pairwise_sum(pixels[:half], change) + pairwise_sum(pixels[half:], change)
+
+
+def normalize(image: np.ndarray, data: DataConfig) -> np.ndarray:
+    """`image` [H,W,C] of any kind as float32, see `normalization`."""
+    return normalization(image, data)(image)

@@ -180,7 +180,7 @@ def on_terminal() -> bool:
 def whole_images(samples: list[Sample], channels: int) -> tf.data.Dataset:
     """Images float32 [1, H, W, C] and labels int32 [1, H, W, 1], one by one."""
     images = tf.data.Dataset.from_generator(
-        lambda: ((sample.image[None], sample.label[None, ..., None]) for sample in samples),
+        lambda: ((sample.normalized()[None], sample.label[None, ..., None]) for sample in samples),
         output_signature=(
             tf.TensorSpec([1, None, None, channels], tf.float32),
             tf.TensorSpec([1, None, None, 1], tf.int32),
@@ -250,7 +250,8 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         samples, training = self.trainer.validation, self.trainer.config.training
         pictures = {}
         for sample in (samples[i] for i in evenly(len(samples), training.pictures)):
-            p = probabilities(self.trainer.unet.whole(tf.constant(sample.image[None])))
+            image = sample.normalized()
+            p = probabilities(self.trainer.unet.whole(tf.constant(image[None])))
             predicted = metrics.predicted_labels(p, training.threshold)[0].numpy()
-            pictures[sample.stem] = comparison(sample.image, sample.label, predicted)
+            pictures[sample.stem] = comparison(image, sample.label, predicted)
         return pictures

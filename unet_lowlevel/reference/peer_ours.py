@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from unet_lowlevel.config import apply
 from unet_lowlevel.data.phantom import draw_phantom
-from unet_lowlevel.data.pipeline import TrainingBatches, normalized
-from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.data.pipeline import TrainingBatches
+from unet_lowlevel.data.samples import Sample, with_normalization
 from unet_lowlevel.inference.folding import folded
 from unet_lowlevel.reference.peers import MATRIX_SIZE, Task, assign, timed
 from unet_lowlevel.training.step import TrainStep
@@ -71,7 +71,7 @@ class Pipeline(Training):
         side = config.training.crop_size * 5 // 4  # of the images, so that they are cropped, too
         drawn = [draw_phantom(i // 4, i % 4, 4, (side, side), 0) for i in range(SAMPLES)]
         samples = [Sample(str(i), image[..., None], mask // 255) for i, (image, mask) in enumerate(drawn)]
-        batches = TrainingBatches(normalized(samples, config), config)
+        batches = TrainingBatches([with_normalization(sample, config.data) for sample in samples], config)
         self.batches = itertools.chain.from_iterable(batches.of_epoch(epoch) for epoch in itertools.count())
 
     def run(self, steps: int) -> tuple[list[float], list[float]]:

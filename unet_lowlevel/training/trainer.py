@@ -60,7 +60,7 @@ class Trainer:
         Args:
             config: complete, with in_channels and crop_size resolved.
             run: the run folder; it exists when `fit` is called.
-            training, validation: with normalized images.
+            training, validation: in memory or in files.
             network: the implementation.
         """
         self.config, self.run = config, run
@@ -156,12 +156,12 @@ class Trainer:
         tally, pictures = Tally(), {}
         chosen = evenly(len(self.validation), self.config.training.pictures)
         for i, sample in enumerate(self.validation):
-            labels = sample.label[np.newaxis].astype(np.int32)
-            result = self.evaluation_step(tf.constant(sample.image[np.newaxis]), tf.constant(labels))
+            image, labels = sample.normalized(), sample.label[np.newaxis].astype(np.int32)
+            result = self.evaluation_step(tf.constant(image[np.newaxis]), tf.constant(labels))
             tally.add(result, 1)
             if i in chosen:
                 predicted = metrics.predicted_labels(result["probabilities"], self.config.training.threshold)
-                pictures[sample.stem] = comparison(sample.image, sample.label, predicted[0].numpy())
+                pictures[sample.stem] = comparison(image, sample.label, predicted[0].numpy())
         warning = warning_of_one_class(tally.confusion, epoch)
         if warning:
             say(warning, bar)

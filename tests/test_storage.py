@@ -1,0 +1,181 @@
+"""Samples in files: the same as in memory, read by the window, gone in the end."""
+
+import errno
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY, sentence
+from PIL import Image
+from test_samples import BINARY, GRAY, RGB, write_pairs
+
+from unet_lowlevel.cli.train import main
+from unet_lowlevel.config import DataConfig, resolve
+from unet_lowlevel.data import files, storage
+from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, resolve_crop_size
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.errors import UserError
+
+STATUS = Path("/proc/self/status")
+on_linux = pytest.mark.skipif(not STATUS.exists(), reason="no /proc")
+
+
+def as_it_is(sample):
+    return sample
+
+
+def memory(kind):
+    """MiB of this process: RssAnon now, or VmHWM, the peak with mapped files."""
+    return next(int(line.split()[1]) / 1024 for line in STATUS.read_text().splitlines() if line.startswith(kind))
+
+
+@pytest.mark.parametrize("normalization", ["standard", "minmax"])
+def test_samples_in_files_are_those_in_memory(tmp_path, normalization):
+    pairs = write_pairs(tmp_path, (GRAY, BINARY), (GRAY[:7].astype(np.uint16) * 257, BINARY[:7]), (GRAY, BINARY * 0))
+    config = resolve(flags={"normalization": normalization})
+    expected, fingerprint = storage.gather(pairs, config, as_it_is)
+    with storage.on_disk(tmp_path / "run") as keep:
+        samples, same = storage.gather(pairs, config, keep)
+        assert same == fingerprint and len(samples) == 3
+        for one, other in zip(samples, expected, strict=True):
+            assert isinstance(one.image, np.memmap) and isinstance(one.label, np.memmap)
+            assert (one.stem, one.size, one.normalization) == (other.stem, other.size, other.normalization)
+            assert one.image.dtype == other.image.dtype and one.label.dtype == np.uint8
+            for a, b in ((one.image, other.image), (one.label, other.label), (one.normalized(), other.normalized())):
+                np.testing.assert_array_equal(a, b)
+        assert resolve_crop_size(config, samples) == resolve_crop_size(config, expected)
+        np.testing.assert_array_equal(class_frequencies(samples, 1), class_frequencies(expected, 1))
+        with pytest.raises(ValueError, match="read-only"):
+            samples[0].image[0, 0] = 1
+
+
+def test_fingerprint_sees_everything(tmp_path):
+    alternatives = [
+        [(GRAY, BINARY), (RGB[..., 0], BINARY)],
+        [(GRAY, BINARY)],
+        [(RGB[..., 0], BINARY), (GRAY, BINARY)],
+        [(GRAY.astype(np.uint16), BINARY), (RGB[..., 0], BINARY)],
+        [(GRAY.reshape(30, 20), BINARY.reshape(30, 20)), (RGB[..., 0], BINARY)],
+        [(GRAY ^ (np.arange(30) == 7), BINARY), (RGB[..., 0], BINARY)],
+        [(GRAY, 1 - BINARY), (RGB[..., 0], BINARY)],
+    ]
+    seen = []
+    for i, arrays in enumerate(alternatives):
+        (tmp_path / str(i)).mkdir()
+        pairs = write_pairs(tmp_path / str(i), *arrays)
+        seen.append(storage.gather(pairs, resolve(), as_it_is)[1])
+    pairs[1].image.rename(pairs[1].image.with_name("z.png"))
+    pairs[1].mask.rename(pairs[1].mask.with_name("z.png"))
+    seen.append(storage.gather(files.find_pairs(DataConfig(data=str(tmp_path / str(i)))), resolve(), as_it_is)[1])
+    assert len(set(seen)) == len(seen) == 8
+    by_hand = hashlib.sha256()
+    for stem, image in (("a", GRAY), ("b", RGB[..., 0])):
+        parts = repr(stem), "uint8 (20, 30, 1)", image.tobytes(), "uint8 (20, 30)", BINARY.tobytes()
+        for part in parts:
+            by_hand.update(part.encode() if isinstance(part, str) else part)
+    assert seen[0] == by_hand.hexdigest()
+
+
+@on_linux
+def test_of_a_huge_image_only_the_window_is_read(tmp_path):
+    """A file of 1.2 GB, nearly all of it a hole; reading it whole would show in the peak of the memory."""
+    side = 20000
+    with storage.on_disk(tmp_path / "run") as keep:
+        sample = keep(Sample("a", np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)))
+        sample.size = (side, side)
+        image = np.lib.format.open_memmap(sample.image_file, "w+", np.uint8, (side, side, 3))
+        image[19990:, 19980:] = np.arange(1, 201, dtype=np.uint8).reshape(10, 20, 1)
+        np.lib.format.open_memmap(sample.label_file, "w+", np.uint8, (side, side))[19990:, 19980:] = 1
+        del image
+        config = resolve(flags={"crop_size": 64, "batch_size": 1, "steps_per_epoch": 20, "depth": 2, "in_channels": 3})
+        batches = TrainingBatches([sample], config)
+        next(iter(batches.of_epoch(1)))
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = memory("VmHWM")
+        assert sum(len(index) for _, _, index in batches.of_epoch(2)) == 20
+        pixels, label = sample.window(np.arange(side - 3, side), np.arange(side - 2, side))
+        assert memory("VmHWM") - before < 150
+    np.testing.assert_array_equal(pixels[..., 1], [[159, 160], [179, 180], [199, 200]])
+    assert label.sum() == 6
+
+
+@on_linux
+def test_memory_stays_flat_over_many_images(tmp_path):
+    """20 images and masks of 4 MB each: 160 MB, of which one pair at a time is in memory."""
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for i in range(20):
+            array = np.zeros((2000, 2000), np.uint8)
+            array[100 * i :] = 255
+            Image.fromarray(array).save(tmp_path / kind / f"{i:02d}.png", compress_level=1)
+    config = resolve(flags={"data": str(tmp_path), "crop_size": 64, "depth": 2, "in_channels": 1})
+    with storage.on_disk(tmp_path / "run") as keep:
+        pairs = files.find_pairs(config.data)
+        storage.gather(pairs[:2], config, keep)  # what the decoders need for themselves
+        before = memory("RssAnon")
+        samples, _ = storage.gather(pairs, config, keep)
+        assert memory("RssAnon") - before < 50
+        assert class_frequencies(samples, 1)[0] == 0.475
+        batches = TrainingBatches(samples, config)
+        for epoch in (1, 2):
+            assert sum(len(index) for _, _, index in batches.of_epoch(epoch)) == 20
+        for sample in samples:
+            tf.constant(sample.normalized())
+        del sample
+        assert memory("RssAnon") - before < 90  # the threads of the pipeline among it
+
+
+@pytest.mark.parametrize("error", [None, UserError("no."), KeyboardInterrupt()])
+def test_in_the_end_nothing_is_left(tmp_path, error):
+    """Of a run folder that is empty; one with something in it stays, and so does one that was there before."""
+    new, begun, empty = tmp_path / "runs" / "new", tmp_path / "begun", tmp_path / "empty"
+    empty.mkdir()
+    for run in (new, begun, empty):
+        try:
+            with storage.on_disk(run) as keep:
+                keep(Sample("a", GRAY[..., None], BINARY))
+                assert len(list((run / "decoded").iterdir())) == 2
+                if run == begun:
+                    (run / "config.json").touch()
+                if error:
+                    raise error
+        except type(error or UserError) as caught:
+            assert caught is error
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["begun", "config.json", "empty"]
+
+
+def test_what_a_killed_training_has_left_is_removed(tmp_path):
+    left = tmp_path / "decoded" / "1.image.npy"
+    left.parent.mkdir()
+    left.write_text("torn")
+    with storage.on_disk(tmp_path):
+        assert not left.exists() and left.parent.exists()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(phantoms, tmp_path, monkeypatch, capsys):
+    save, calls = np.save, []
+
+    def full(file, array):
+        calls.append(file)
+        if len(calls) == 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(file, array)
+
+    monkeypatch.setattr(np, "save", full)
+    run = tmp_path / "runs" / "one"
+    assert main(["--run", str(run), "--data", str(phantoms), *TINY, "--stream"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --stream cannot write image 3") and error.count("\n") == 1
+    for word in (str(run / "decoded"), "No space left on device", "--run on a larger disk"):
+        assert word in error
+    assert len(calls) == 6 and list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as caught, storage.on_disk(tmp_path / "file" / "run"):
+        pass
+    sentence(caught, f"--run {tmp_path / 'file' / 'run'}", "choose another place")
+    assert (tmp_path / "file").exists()

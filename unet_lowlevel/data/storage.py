@@ -1,0 +1,103 @@
+"""Where the decoded samples of a training lie: in memory, or, where it is too small for them, in files."""
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from unet_lowlevel.config import Config
+from unet_lowlevel.data.files import Pair
+from unet_lowlevel.data.samples import Sample, decoded, with_normalization
+from unet_lowlevel.errors import UserError
+
+Keep = Callable[[Sample], Sample]
+
+
+class StoredSample(Sample):
+    """A sample whose image and label lie in files.
+
+    They are mapped anew at each access and let go after it: what is read of them is what is looked at, and neither
+    open files nor pages in memory pile up.
+    """
+
+    def __init__(self, sample: Sample, folder: Path, name: str):
+        """Writes `sample` to FOLDER/NAME.image.npy and FOLDER/NAME.label.npy."""
+        self.stem, self.normalization = sample.stem, sample.normalization
+        self.size, self.class_counts = sample.size, sample.class_counts
+        self.image_file, self.label_file = folder / f"{name}.image.npy", folder / f"{name}.label.npy"
+        np.save(self.image_file, sample.image)
+        np.save(self.label_file, sample.label)
+
+    @property
+    def image(self) -> np.ndarray:
+        return np.load(self.image_file, mmap_mode="r")
+
+    @property
+    def label(self) -> np.ndarray:
+        return np.load(self.label_file, mmap_mode="r")
+
+
+@contextlib.contextmanager
+def on_disk(run: Path) -> Iterator[Keep]:
+    """Keeps samples in files in RUN/decoded; in the end that is removed, and what was made for it and is empty then.
+
+    Args:
+        run: a run folder, or where there will be one. What a killed training has left in RUN/decoded is removed.
+
+    Yields:
+        a function that moves a sample into files. It raises a `UserError` when the disk is full.
+    """
+    folder = run / "decoded"
+    new = [path for path in (run, *run.parents) if not path.exists()]
+    number = 0
+
+    def keep(sample: Sample) -> Sample:
+        nonlocal number
+        number += 1
+        try:
+            return StoredSample(sample, folder, str(number))
+        except OSError as error:
+            raise UserError(
+                f"--stream cannot write image {number}, {sample.stem}, to {folder} ({error.strerror or error}): make "
+                "room there, or name a --run on a larger disk."
+            ) from None
+
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"--run {run} cannot be made ({error.strerror}): choose another place.") from None
+        yield keep
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in new:
+            with contextlib.suppress(OSError):  # not empty: the training has begun
+                path.rmdir()
+
+
+def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items: items) -> tuple[list[Sample], str]:
+    """Decodes every pair once and hands it to `keep`, with one of them in memory beside what `keep` keeps there.
+
+    Args:
+        pairs: sorted by stem.
+        config: classes and normalization.
+        keep: what `on_disk` yields, or a function that returns its sample.
+        progress: may be tqdm.
+
+    Returns:
+        the samples that `keep` returned, normalization included, and the fingerprint of the data: SHA-256 over stems,
+        shapes, kinds and pixels of images and labels.
+    """
+    digest, samples = hashlib.sha256(), []
+    for sample in decoded(progress(pairs), config.model.classes):
+        digest.update(repr(sample.stem).encode())
+        for array in (sample.image, sample.label):
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        samples.append(keep(with_normalization(sample, config.data)))
+        del array, sample  # so that they do not lie beside the next
+    return samples, digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Samples in files: the same as in memory, read by the window, gone in the end."""
+"""Samples in files: the same as in memory, read by the window, gone in the end; one sentence when it is too much."""
 
 import errno
 import hashlib
@@ -179,3 +179,53 @@ def test_a_run_folder_that_cannot_be_made_is_refused(tmp_path):
         pass
     sentence(caught, f"--run {tmp_path / 'file' / 'run'}", "choose another place")
     assert (tmp_path / "file").exists()
+
+
+def memory_information(monkeypatch, tmp_path, kilobytes):
+    file = tmp_path / "meminfo"
+    file.write_text(f"MemTotal:       9999999 kB\nMemFree:            1 kB\nMemAvailable:   {kilobytes} kB\n")
+    monkeypatch.setattr(storage, "MEMORY_INFORMATION", file)
+
+
+def test_too_little_memory_is_said_before_it_is_full(phantoms, tmp_path, monkeypatch, capsys):
+    """12 samples of 2 KiB each: too much for 10 KiB, which the third of them shows, and not for 30 KiB."""
+    read = []
+    original = storage.with_normalization
+    monkeypatch.setattr(storage, "with_normalization", lambda *given: read.append(0) or original(*given))
+    memory_information(monkeypatch, tmp_path, 10)
+    flags = ["--run", str(tmp_path / "run"), "--data", str(phantoms), *TINY]
+    assert main(flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and error.endswith("add --stream.\n")
+    assert "12 images takes about 2.29e-05 GiB decoded, but 1.34e-05 GiB of memory are available" in error
+    assert len(read) == 2 and not (tmp_path / "run").exists()
+    memory_information(monkeypatch, tmp_path, 30)
+    assert main([*flags, "--epochs", "1"]) == 0
+
+
+def test_one_large_image_is_no_reason_to_refuse(tmp_path, monkeypatch):
+    """A quarter of the memory has to be full before the rest is judged by what was read."""
+    memory_information(monkeypatch, tmp_path, 1000)
+    with storage.in_memory(1000) as keep:
+        large = Sample("a", np.zeros((400, 400, 1), np.uint8), np.zeros((1, 1), np.uint8))
+        assert keep(large) is large
+        for _ in range(999):
+            keep(Sample("b", np.zeros((2, 2, 1), np.uint8), np.zeros((2, 2), np.uint8)))
+    with storage.in_memory(1000) as keep, pytest.raises(UserError, match="add --stream"):
+        keep(Sample("a", np.zeros((800, 800, 1), np.uint8), np.zeros((1, 1), np.uint8)))
+
+
+@pytest.mark.parametrize("content", [None, "MemTotal: 5 kB\n"])
+def test_where_the_system_does_not_tell_its_memory_nothing_is_refused(tmp_path, monkeypatch, content):
+    file = tmp_path / "meminfo"
+    monkeypatch.setattr(storage, "MEMORY_INFORMATION", file)
+    if content:
+        file.write_text(content)
+    assert storage.available_memory() is None
+    with storage.in_memory(10**15) as keep:
+        keep(Sample("a", GRAY[..., None], BINARY))
+
+
+@on_linux
+def test_the_memory_of_this_machine_is_known():
+    assert 2**20 < storage.available_memory() < 2**50

@@ -1,7 +1,6 @@
 """Training from the command line."""
 
 import argparse
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data import phantom
 from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.data.splits import split
-from unet_lowlevel.data.storage import gather, on_disk
+from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError
 
 OnStep = Callable[[int, float], None]
@@ -75,7 +74,7 @@ def train(arguments: argparse.Namespace, implementation: str, on_step: OnStep | 
         training, validation = split([pair.stem for pair in pairs], config.data, config.training.seed)
         parts = {"training": training, "validation": validation}
     try:
-        with on_disk(run) if config.data.stream else contextlib.nullcontext(lambda sample: sample) as keep:
+        with on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep:
             samples, digest = gather(pairs, config, keep, progress("reading"))
             if arguments.resume and digest != stored.get("data_fingerprint"):
                 raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")

@@ -14,6 +14,7 @@ from unet_lowlevel.data.samples import Sample, decoded, with_normalization
 from unet_lowlevel.errors import UserError
 
 Keep = Callable[[Sample], Sample]
+MEMORY_INFORMATION = Path("/proc/meminfo")
 
 
 class StoredSample(Sample):
@@ -79,13 +80,46 @@ def on_disk(run: Path) -> Iterator[Keep]:
                 path.rmdir()
 
 
+@contextlib.contextmanager
+def in_memory(count: int) -> Iterator[Keep]:
+    """Keeps samples as they are, `count` of them in all.
+
+    Yields:
+        a function that returns its sample. It raises a `UserError` when a quarter of the memory is full of samples
+        and those to come, if they are alike, will not fit.
+    """
+    read = used = 0
+
+    def keep(sample: Sample) -> Sample:
+        nonlocal read, used
+        read, used = read + 1, used + sample.image.nbytes + sample.label.nbytes
+        available, needed = available_memory(), used / read * count
+        if available is not None and needed > used + available and 4 * used > used + available:
+            raise UserError(
+                f"The data of {count} images takes about {needed / 2**30:.3g} GiB decoded, but "
+                f"{(used + available) / 2**30:.3g} GiB of memory are available: add --stream."
+            )
+        return sample
+
+    yield keep
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not tell."""
+    try:
+        lines = MEMORY_INFORMATION.read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items: items) -> tuple[list[Sample], str]:
     """Decodes every pair once and hands it to `keep`, with one of them in memory beside what `keep` keeps there.
 
     Args:
         pairs: sorted by stem.
         config: classes and normalization.
-        keep: what `on_disk` yields, or a function that returns its sample.
+        keep: what `on_disk` or `in_memory` yields.
         progress: may be tqdm.
 
     Returns:

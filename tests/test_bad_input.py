@@ -96,10 +96,10 @@ PREDICTION = [
     ("no run", None, "--run data --images data/images --output out", ["data is no run folder"]),
     ("no images", None, "--run run --images nowhere --output out", ["--images nowhere does not exist"]),
     (
-        "broken file among good ones",
-        lambda p: image(p, index=5).write_bytes(b"x"),
-        "--run run --images data/images --output out",
-        ["slice-02.png", "not readable"],
+        "broken files only",
+        lambda p: [(p / name).write_bytes(b"x") for name in ("a.png", "b.png")],
+        "--run run --images a.png b.png --output out",
+        ["a.png", "not readable", "other 1 cannot"],
     ),
     (
         "channels",
@@ -108,6 +108,7 @@ PREDICTION = [
         ["rgb.png has 3 channels", "1"],
     ),
     ("would overwrite", None, "--run run --images data/images --output data/images", ["exists already"]),
+    ("tile size", None, "--run run --images data/images --output out --tile-size 0", ["--tile-size is 0", "1024"]),
     (
         "one stem twice",
         lambda p: save(p / "patient-000_slice-00.bmp", GRAY),

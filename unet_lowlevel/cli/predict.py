@@ -1,9 +1,12 @@
 """Prediction from the command line."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from unet_lowlevel.cli.arguments import Parser, progress, run_command, show_path, start_tensorflow
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import TILE_SIZE
 
 
 def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
@@ -14,36 +17,51 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         parser.add_argument("--model", metavar="FILE", help="weights of this .keras file instead of the run's")
     parser.add_argument("--images", metavar="PATH", nargs="+", required=True, help="image files, or a folder of them")
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the masks; nothing is overwritten")
+    parser.add_argument(
+        "--tile-size",
+        metavar="N",
+        type=int,
+        default=TILE_SIZE,
+        help="side in pixels of what is computed at once: larger images are computed in tiles, with the same result; "
+        f"a smaller one takes less memory and more time (default: {TILE_SIZE})",
+    )
     parser.add_argument("--probabilities", action="store_true", help="also write 16-bit <stem>_probability.png")
     parser.add_argument("--overlays", action="store_true", help="also write <stem>_overlay.png")
     return run_command(predict_by_keras if by_keras else predict, parser, argv)
 
 
-def predict(arguments: argparse.Namespace) -> None:
+def predict(arguments: argparse.Namespace) -> int:
+    check_tile_size(arguments)
     start_tensorflow()
     from unet_lowlevel.inference.predictor import Predictor
 
-    predict_with(Predictor(Path(arguments.run)), arguments)
+    return predict_with(Predictor(Path(arguments.run), tile_size=arguments.tile_size), arguments)
 
 
-def predict_by_keras(arguments: argparse.Namespace) -> None:
+def predict_by_keras(arguments: argparse.Namespace) -> int:
+    check_tile_size(arguments)
     start_tensorflow()
     from unet_lowlevel.inference.predictor import Predictor
     from unet_lowlevel.reference.keras_unet import KerasUNet
     from unet_lowlevel.reference.weights import load_keras
 
-    predictor = Predictor(Path(arguments.run), KerasUNet)
+    predictor = Predictor(Path(arguments.run), KerasUNet, arguments.tile_size)
     if arguments.model:
         load_keras(Path(arguments.model), predictor.model)
-    predict_with(predictor, arguments)
+    return predict_with(predictor, arguments)
 
 
-def predict_with(predictor, arguments: argparse.Namespace) -> None:
-    """Predicts the images of the command and says so."""
-    from unet_lowlevel.inference.predictor import find_images, predict_files
+def check_tile_size(arguments: argparse.Namespace) -> None:
+    if arguments.tile_size < 1:
+        raise UserError(f"--tile-size is {arguments.tile_size}, but must be at least 1: use for example 1024.")
+
+
+def predict_with(predictor, arguments: argparse.Namespace) -> int:
+    """Predicts the images of the command and says so; returns exit code 3 when some of them could not be used."""
+    from unet_lowlevel.inference.folders import find_images, predict_files
 
     images = find_images(arguments.images)
-    predict_files(
+    failures = predict_files(
         predictor,
         images,
         Path(arguments.output),
@@ -51,4 +69,11 @@ def predict_with(predictor, arguments: argparse.Namespace) -> None:
         with_overlays=arguments.overlays,
         progress=progress("predicting"),
     )
-    print(f"wrote masks of {len(images)} images to {show_path(arguments.output)}")
+    if len(failures) == len(images):
+        others = f" The other {len(images) - 1} cannot be used either." if len(images) > 1 else ""
+        raise UserError(failures[0] + others)
+    print(f"wrote masks of {len(images) - len(failures)} images to {show_path(arguments.output)}")
+    if not failures:
+        return 0
+    print(f"{len(failures)} of {len(images)} images could not be used:", *failures, sep="\n", file=sys.stderr)
+    return 3

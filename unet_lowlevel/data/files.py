@@ -19,6 +19,8 @@ from PIL import Image
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.errors import UserError, listed
 
+# From this size on, what can be mapped from a file is not held in memory.
+MAPPED_BYTES = 2**26
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -166,7 +168,7 @@ def _decode_tiff(file) -> tuple[int, np.ndarray]:
         try:
             if page.photometric > 3:  # CMYK, YCbCr, Lab: Pillow knows how to make RGB of them
                 raise ValueError("imagecodecs")
-            array = page.asarray()
+            array = page.asarray(out="memmap" if page.nbytes >= MAPPED_BYTES else None)
         except (ValueError, KeyError) as error:
             # The optional package imagecodecs has LZW, JPEG and fax decompression; older versions do not name it.
             if "imagecodecs" not in str(error) and "not supported" not in str(error):

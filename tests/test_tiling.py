@@ -1,0 +1,97 @@
+"""Tiles: every pixel once, and the logits of the whole image."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from op_checks import normal
+
+from unet_lowlevel.config import resolve
+from unet_lowlevel.inference.folding import folded
+from unet_lowlevel.inference.tiling import read_window, spans, surroundings, tile_logits
+from unet_lowlevel.reference.keras_unet import KerasUNet
+from unet_lowlevel.unet import UNet, check_valid_size, valid_margin
+
+NETWORKS = [
+    {},
+    {"depth": 1},
+    {"depth": 2, "convolutions_per_block": 3},
+    {"depth": 3, "kernel_size": 5},
+    {"depth": 4, "batch_normalization": False, "activation": "relu"},
+    {"padding": "valid", "depth": 3},
+    {"padding": "valid", "depth": 2, "kernel_size": 5},
+]
+
+
+def model_config(flags):
+    return resolve(flags={"in_channels": 2, "base_channels": 4} | flags).model
+
+
+def tiled(model, image, size):
+    """Logits [H, W, K] of an image [H, W, C], tile by tile, and the number of tiles."""
+    tile = tf.function(lambda window, core: tile_logits(model, window, core), reduce_retracing=True, autograph=False)
+    found = np.full([*image.shape[:2], model.config.classes], np.nan, np.float32)
+    all_rows, all_columns = (spans(side, size, model.config) for side in image.shape[:2])
+    for rows in all_rows:
+        for columns in all_columns:
+            window = tf.constant(read_window(image, rows, columns)[np.newaxis])
+            logits = tile(window, tf.constant([rows.core, columns.core]))[0].numpy()
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            found[rows.start : rows.stop, columns.start : columns.stop] = logits[
+                rows.inside : rows.inside + height, columns.inside : columns.inside + width
+            ]
+    return found, len(all_rows) * len(all_columns)
+
+
+@pytest.mark.parametrize("network", [UNet, KerasUNet])
+@pytest.mark.parametrize("flags", NETWORKS)
+def test_tiles_give_the_logits_of_the_whole_image(flags, network):
+    config = model_config(flags)
+    model = network(config)
+    rng = np.random.default_rng(0)
+    for variable in model.named_variables().values():  # every weight and statistic counts
+        variable.assign_add(0.05 * np.abs(rng.normal(size=variable.shape)).astype(np.float32))
+    model = folded(model) if network is UNet else model
+    # The deepest network sees 96 pixels beyond its tile on each side.
+    sizes = [(311, 500, 256), (37, 700, 300)] if config.depth == 5 else [(130, 75, 64), (150, 5, 48), (200, 41, 16)]
+    for height, width, size in sizes:
+        image = normal(height, width, 2).astype(np.float32)
+        whole = model.whole(tf.constant(image[np.newaxis]))[0].numpy()
+        found, count = tiled(model, image, size)
+        assert count > 1
+        np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("flags", NETWORKS)
+@pytest.mark.parametrize("size", [16, 100, 256])
+def test_tiles_cover_an_axis_once_in_windows_that_the_network_takes(flags, size):
+    config = model_config(flags)
+    multiple = 2 ** (config.depth - 1)
+    for length in [*range(1, 40), 100, 255, 256, 257, 1000, 1001]:
+        found = spans(length, size, config)
+        covered = [pixel for span in found for pixel in range(span.start, span.stop)]
+        assert covered == list(range(length))
+        assert len({span.window_size for span in found}) == 1
+        window = found[0].window_size
+        if config.padding == "valid":
+            check_valid_size(config, window)
+        else:
+            assert window % multiple == 0
+            assert all(edge % multiple == 0 for span in found for edge in span.core)
+        # No larger than asked for, unless one tile of the smallest kind with its surroundings is.
+        margin = valid_margin(config) or 2 * surroundings(config)
+        assert window <= max(size, margin + multiple) + multiple
+
+
+def test_surroundings_of_the_default_network():
+    assert surroundings(model_config({})) == 96
+
+
+def test_windows_are_mirrored_like_a_padded_image():
+    image = normal(40, 300, 1)
+    config = model_config({"padding": "valid"})
+    rows, *_ = spans(40, 256, config)
+    first, *_, last = spans(300, 256, config)
+    padded = np.pad(image, ((92, 300), (92, 300), (0, 0)), mode="reflect")
+    for columns in (first, last):
+        expected = padded[: rows.window_size, columns.window + 92 :][:, : columns.window_size]
+        np.testing.assert_array_equal(read_window(image, rows, columns), expected)

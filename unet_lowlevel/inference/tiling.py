@@ -1,0 +1,161 @@
+"""Images larger than memory allows at once: tile by tile, each shown with as much of its surroundings as counts.
+
+A pixel of the output depends on those of the input within some distance, and on no others. A tile is therefore
+computed in a window that is wider by that distance, and what comes out is what the whole image would have given.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.ops.cropping import mirror_indices
+from unet_lowlevel.unet import UNet, smallest_valid_size, valid_margin
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile and its window along one axis.
+
+    Attributes:
+        start, stop: the tile, pixels start ... stop - 1 of the image.
+        window: first pixel of the window; it and others may lie outside of the image, where that is mirrored.
+        window_size: side of the window, one that the network takes.
+        core: (first, last + 1) of what the network computes of the window: the tile, with what rounds it up.
+        inside: where the tile begins in that.
+    """
+
+    start: int
+    stop: int
+    window: int
+    window_size: int
+    core: tuple[int, int]
+    inside: int
+
+
+def spans(length: int, size: int, config: ModelConfig) -> list[Span]:
+    """The tiles that cover an axis of `length` pixels, in windows of at most about `size` pixels."""
+    return (spans_of_valid if config.padding == "valid" else spans_of_same)(length, size, config)
+
+
+def spans_of_valid(length: int, size: int, config: ModelConfig) -> list[Span]:
+    """The overlap-tile strategy; tiles begin at multiples of 2^(depth - 1), or they would be pooled differently.
+
+    Reference: Ronneberger et al. 2015, figure 2.
+    """
+    multiple, margin = 2 ** (config.depth - 1), valid_margin(config)
+    largest = max((size - margin) // multiple * multiple, multiple)
+    count = -(-length // largest)
+    side = length if count == 1 else -(-length // (count * multiple)) * multiple
+    window = smallest_valid_size(config, side)
+    tiles = [(start, min(start + side, length)) for start in range(0, length, side)]
+    return [Span(start, stop, start - margin // 2, window, (0, stop - start), 0) for start, stop in tiles]
+
+
+def spans_of_same(length: int, size: int, config: ModelConfig) -> list[Span]:
+    """The image is mirrored up to a multiple of 2^(depth - 1), as for `UNet`; windows and tiles keep to such multiples.
+
+    At the image's border a window ends with it, for there the network pads with zeros, with or without tiles.
+    """
+    multiple, margin = 2 ** (config.depth - 1), surroundings(config)
+    padded = -(-length // multiple) * multiple
+    before = (padded - length) // 2
+    count = 1 if padded <= size else max(-(-(padded - 2 * margin) // max(size - 2 * margin, multiple)), 1)
+    window = -(-(padded + 2 * margin * (count - 1)) // (count * multiple)) * multiple
+    windows = [min(i * (window - 2 * margin), padded - window) for i in range(count)]
+    edges = [0, *(first + margin for first in windows[1:]), padded]
+    found = []
+    for first, low, high in zip(windows, edges[:-1], edges[1:], strict=True):
+        start, stop = max(low - before, 0), min(high - before, length)
+        found.append(Span(start, stop, first - before, window, (low - first, high - first), start + before - low))
+    return found
+
+
+def half_width(config: ModelConfig) -> int:
+    """By how many pixels the convolutions of a block look beyond theirs, on each side."""
+    return config.convolutions_per_block * (config.kernel_size // 2)
+
+
+def reach(config: ModelConfig) -> list[int]:
+    """How far beyond a tile the features of each level must be right on their way up, in pixels of that level.
+
+    reach[0] = 0 at the output; what is right so far at a level takes half the pixels of the level below it, rounded
+    up, once the level's own convolutions have had theirs: reach[l] = ceil((reach[l - 1] + half_width) / 2).
+    """
+    found = [0]
+    for _ in range(config.depth - 1):
+        found.append(-(-(found[-1] + half_width(config)) // 2))
+    return found
+
+
+def surroundings(config: ModelConfig) -> int:
+    """Pixels around a tile that a "same" network has to see, on each side: 96 at depth 5.
+
+    From the bottleneck down to the image a pixel of a level is two of the level above it, and each block looks
+    `half_width` further; rounded up to a multiple of 2^(depth - 1).
+    """
+    multiple = 2 ** (config.depth - 1)
+    needed = reach(config)[-1] + half_width(config)
+    for _ in range(config.depth - 1):
+        needed = 2 * needed + half_width(config)
+    return -(-needed // multiple) * multiple
+
+
+def read_window(image: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
+    """The window of an image [H, W, C], mirrored where it lies outside: [window_size, window_size', C].
+
+    Of an image that is mapped from a file only the rows of the window are read.
+    """
+    rows = mirror_indices(rows.window, rows.window_size, image.shape[0]).numpy()
+    columns = mirror_indices(columns.window, columns.window_size, image.shape[1]).numpy()
+    top, left = rows.min(), columns.min()
+    seen = image[top : rows.max() + 1, left : columns.max() + 1]
+    return seen[rows - top][:, columns - left]
+
+
+def tile_logits(model: UNet, window: tf.Tensor, core: tf.Tensor) -> tf.Tensor:
+    """Logits of the core of a window.
+
+    In a "same" network each level computes on its way up only what the core depends on. That is most of the work, and
+    so it is done for little more than the core and not for the whole window.
+
+    Args:
+        model: of any implementation.
+        window: float32 [N, H, W, in_channels], sides that the network takes without padding.
+        core: int32 [2, 2], (first, last + 1) row and column of the network's output; in a "same" network multiples of
+            2^(depth - 1).
+
+    Returns:
+        float32 [N, last + 1 - first, ..., classes]
+    """
+    images = tf.cast(window, model.config.precision)
+    if model.config.padding == "valid" or type(model) is not UNet:  # which Keras' layers are not: they come as a whole
+        logits = model.forward(images, training=False, seed=None)
+        return tf.cast(box(logits, core[:, 0], core[:, 1]), tf.float32)
+    features, skips = model.encoder(images, training=False)
+    features = model.bottleneck(features, training=False)
+    beyond, ends = reach(model.config), tf.shape(window)[1:3]
+    origin = tf.zeros([2], tf.int32)  # of the features, in pixels of their level
+
+    def needed(features, level):
+        """What the levels above depend on, and where it begins in pixels of the level."""
+        scale = 2**level
+        first = tf.maximum(core[:, 0] // scale - beyond[level], 0)
+        last = tf.minimum(core[:, 1] // scale + beyond[level], ends // scale)
+        return box(features, first - origin, last - origin), first, last
+
+    decoder = model.decoder
+    below = range(model.config.depth - 1, 0, -1)
+    for level, up, block in zip(below, decoder.ups, decoder.levels, strict=True):
+        features, first, last = needed(features, level)
+        origin = 2 * first
+        skip = box(skips[level - 1], origin, 2 * last)
+        features = decoder.level(up, block, features, skip, training=False, seed=None)
+    features, *_ = needed(features, 0)
+    return tf.cast(model.output(features), tf.float32)
+
+
+def box(features: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+    """Rows and columns first ... last - 1 of [N, H, W, C]; both int32 [2]."""
+    return features[:, first[0] : last[0], first[1] : last[1]]

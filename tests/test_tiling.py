@@ -7,7 +7,7 @@ from op_checks import normal
 
 from unet_lowlevel.config import resolve
 from unet_lowlevel.inference.folding import folded
-from unet_lowlevel.inference.tiling import read_window, spans, surroundings, tile_logits
+from unet_lowlevel.inference.tiling import in_tiles, read_window, spans, surroundings, tile_logits
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.unet import UNet, check_valid_size, valid_margin
 
@@ -29,17 +29,15 @@ def model_config(flags):
 def tiled(model, image, size):
     """Logits [H, W, K] of an image [H, W, C], tile by tile, and the number of tiles."""
     tile = tf.function(lambda window, core: tile_logits(model, window, core), reduce_retracing=True, autograph=False)
-    found = np.full([*image.shape[:2], model.config.classes], np.nan, np.float32)
-    all_rows, all_columns = (spans(side, size, model.config) for side in image.shape[:2])
-    for rows in all_rows:
-        for columns in all_columns:
-            window = tf.constant(read_window(image, rows, columns)[np.newaxis])
-            logits = tile(window, tf.constant([rows.core, columns.core]))[0].numpy()
-            height, width = rows.stop - rows.start, columns.stop - columns.start
-            found[rows.start : rows.stop, columns.start : columns.stop] = logits[
-                rows.inside : rows.inside + height, columns.inside : columns.inside + width
-            ]
-    return found, len(all_rows) * len(all_columns)
+
+    def compute(window, core):
+        return tile(tf.constant(window[np.newaxis]), tf.constant(core))[0].numpy()
+
+    found, count = np.full([*image.shape[:2], model.config.classes], np.nan, np.float32), 0
+    for rows, columns, logits in in_tiles(image, size, model.config, compute):
+        found[rows, columns] = logits
+        count += 1
+    return found, count
 
 
 @pytest.mark.parametrize("network", [UNet, KerasUNet])

@@ -1,6 +1,5 @@
 """The trained network of a run, ready to predict."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import TILE_SIZE
 from unet_lowlevel.inference.folding import folded
-from unet_lowlevel.inference.tiling import Span, read_window, spans, tile_logits
+from unet_lowlevel.inference.tiling import in_tiles, spans, tile_logits
 from unet_lowlevel.losses import probabilities
 from unet_lowlevel.training.checkpoints import restore_best
 from unet_lowlevel.unet import UNet
@@ -55,14 +54,9 @@ class Predictor:
                 f"{path} has {image.shape[-1]} channels, but the network was trained on {channels}: convert the image."
             )
 
-    def spans(self, image: np.ndarray) -> tuple[list[Span], list[Span]]:
-        """The rows and the columns of tiles that the image [H, W, C] is computed in."""
-        height, width = image.shape[:2]
-        return spans(height, self.tile_size, self.config.model), spans(width, self.tile_size, self.config.model)
-
     def fits(self, image: np.ndarray) -> bool:
         """Whether the image [H, W, C] is computed whole."""
-        return all(len(along) == 1 for along in self.spans(image))
+        return all(len(spans(side, self.tile_size, self.config.model)) == 1 for side in image.shape[:2])
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Image [H, W, C] as read from its file -> float32 [H, W, K]; see `losses.probabilities`."""
@@ -76,12 +70,11 @@ class Predictor:
         if self.fits(image):
             yield slice(None), slice(None), self.of_batch(normalize(image)[np.newaxis])[0]
             return
-        for rows, columns in itertools.product(*self.spans(image)):
-            window = normalize(read_window(image, rows, columns))[np.newaxis]
-            tile = self.tile(tf.constant(window), tf.constant([rows.core, columns.core], tf.int32))[0].numpy()
-            height, width = rows.stop - rows.start, columns.stop - columns.start
-            tile = tile[rows.inside : rows.inside + height, columns.inside : columns.inside + width]
-            yield slice(rows.start, rows.stop), slice(columns.start, columns.stop), tile
+
+        def compute(window: np.ndarray, core: np.ndarray) -> np.ndarray:
+            return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
+
+        yield from in_tiles(image, self.tile_size, self.config.model, compute)
 
     def of_batch(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized."""

@@ -4,6 +4,8 @@ A pixel of the output depends on those of the input within some distance, and on
 computed in a window that is wider by that distance, and what comes out is what the whole image would have given.
 """
 
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +114,28 @@ def read_window(image: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
     top, left = rows.min(), columns.min()
     seen = image[top : rows.max() + 1, left : columns.max() + 1]
     return seen[rows - top][:, columns - left]
+
+
+def in_tiles(
+    image: np.ndarray, size: int, config: ModelConfig, compute: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Computes an image [H, W, C] tile by tile.
+
+    Args:
+        image: in memory, or mapped from a file.
+        size: side in pixels of the largest window.
+        config: of the network.
+        compute: takes a window [h, w, C] and the core int32 [2, 2], gives what becomes of the core; see `tile_logits`.
+
+    Yields:
+        rows, columns, and what `compute` gives for the pixels there.
+    """
+    height, width = image.shape[:2]
+    for rows, columns in itertools.product(spans(height, size, config), spans(width, size, config)):
+        computed = compute(read_window(image, rows, columns), np.array([rows.core, columns.core], np.int32))
+        tile_rows, tile_columns = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+        below = computed[rows.inside : rows.inside + rows.stop - rows.start]
+        yield tile_rows, tile_columns, below[:, columns.inside : columns.inside + columns.stop - columns.start]
 
 
 def tile_logits(model: UNet, window: tf.Tensor, core: tf.Tensor) -> tf.Tensor:

@@ -13,6 +13,7 @@ from unet_lowlevel.config import apply, resolve
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.ops import batch_normalization
 from unet_lowlevel.reference import benchmark, peers
+from unet_lowlevel.reference.benchmark_tables import report
 
 TINY = {"base_channels": 2, "depth": 2, "batch_size": 2, "crop_size": 32}
 PACKAGES = [
@@ -26,7 +27,9 @@ PACKAGES = [
 
 def tiny_plan():
     config = resolve(flags=FIXED | TINY)
-    return benchmark.Plan(config, tuple(peers.PEERS), ("float32",), picture_size=32, threads=1, rounds=1, steps=2)
+    return benchmark.Plan(
+        config, tuple(peers.PEERS), ("float32",), picture_size=32, large_size=64, threads=1, rounds=1, steps=2
+    )
 
 
 class WrongPlan(benchmark.Plan):
@@ -96,20 +99,25 @@ def test_benchmark_measures_and_writes_what_it_prints(tmp_path, capfd):
     output = tmp_path / "measured"
     flags = ["--peers", "ours,keras", "--precision", "float32", "--rounds", "2", "--steps", "2", "--threads", "1"]
     tiny = ["--base-channels", "2", "--depth", "2", "--batch-size", "2", "--size", "32", "--inference-size", "32"]
+    tiny += ["--large-size", "3072"]
     assert main(["--output", str(output), *flags, *tiny]) == 0
     printed = capfd.readouterr()
     assert printed.err == ""
     assert {path.name for path in output.iterdir()} == {"benchmark.json", "benchmark.md"}
     results = json.loads((output / "benchmark.json").read_text())
     text = (output / "benchmark.md").read_text()
-    assert text in printed.out and text == benchmark.report(results)
+    assert text in printed.out and text == report(results)
     for work in ("training", "inference"):
         assert [row["peer"] for row in results[work]] == ["ours", "keras"]
         assert results[work][0]["speed_of_ours"] == {"median": 1, "min": 1, "max": 1}
     for row in results["training"]:
         assert 2**20 < row["peak_bytes"] < 2**30 and 1 < row["seconds_to_first_step"] < 120
         assert 0 < row["share_of_peak"] < 1 and row["images_per_second"]["min"] <= row["images_per_second"]["max"]
-    assert results["pipeline"]["share"]["median"] > 0 and results["left_out"] == []
+    assert results["pipeline"]["memory_share"]["median"] > 0 and results["pipeline"]["files_share"]["median"] > 0
+    (again,), (tiles,) = results["recompute"], results["tiling"]
+    assert again["saved"] < 1 and again["time"]["median"] > 0
+    assert tiles["share"]["median"] > 0 and tiles["tiled_peak_bytes"] > 2**20
+    assert results["left_out"] == []
 
 
 def figure(value):
@@ -134,19 +142,33 @@ def fixed_results():
             row("ours", milliseconds=figure(100.0), difference=0.0, speed_of_ours=figure(1.0)),
             row("openvino", milliseconds=figure(80.0), difference=2e-6, speed_of_ours=figure(0.8)),
         ],
-        "pipeline": {"constant": figure(10.0), "fed": figure(9.5), "share": figure(0.95)},
+        "recompute": [{"precision": "float32", "peak_bytes": 2**28, "saved": 0.4, "time": figure(1.3)}],
+        "tiling": [
+            {
+                "precision": "float32",
+                **{"whole": figure(4.0), "tiled": figure(3.6), "share": figure(0.9)},
+                **{"whole_peak_bytes": 2**30, "tiled_peak_bytes": 2**29},
+            }
+        ],
+        "pipeline": {
+            "constant": figure(10.0),
+            **{"memory": figure(9.5), "memory_share": figure(0.95), "files": figure(9.0), "files_share": figure(0.9)},
+        },
         "left_out": [{"peer": "keras", "work": "all", "precision": "all", "reason": "not installed: tensorflow"}],
     }
 
 
 def test_report():
-    lines = benchmark.report(fixed_results()).splitlines()
+    lines = report(fixed_results()).splitlines()
     assert "| this project | float32 | 10.00 (9.00 to 11.00) | 50% |  |" in lines
     assert "| PyTorch | float32 | 8.00 (7.20 to 8.80) | 50% | 1.25 (1.12 to 1.38) |" in lines
     assert "| OpenVINO | float32 | 80.0 (72.0 to 88.0) | **0.80 (0.72 to 0.88): slower** | 2.0e-06 |" in lines
     assert "| torch.mm | float32 | 180 (162 to 198) |" in lines
     assert "| PyTorch | float32 | 512 | 4.0 |" in lines
-    assert "| 10.00 (9.00 to 11.00) | 9.50 (8.55 to 10.45) | 0.950 (0.855 to 1.045) |" in lines
+    assert "| from memory | 9.50 (8.55 to 10.45) | 0.950 (0.855 to 1.045) |" in lines
+    assert "| float32 | 256 | 40% | 1.30 (1.17 to 1.43) |" in lines
+    assert "### Tile by tile: 64x64, beside 16x16 whole" in lines
+    assert "| float32 | 4.00 (3.60 to 4.40) | 3.60 (3.24 to 3.96) | 0.900 (0.810 to 0.990) | 1024 | 512 |" in lines
     assert "- Ours is slower to train than none of them." in lines
     assert "- Ours is slower to predict than OpenVINO (float32)." in lines
     assert "- Ours is larger in memory than PyTorch (float32)." in lines
@@ -159,6 +181,7 @@ def test_report():
         (["--peers", "torch,jax"], ["--peers", "jax"]),
         (["--precision", "float16"], ["--precision", "float16"]),
         (["--size", "100"], ["--size", "100", "multiple of 16"]),
+        (["--large-size", "8200"], ["--large-size", "8200", "multiple of 64"]),
         (["--threads", "0"], ["--threads", "0"]),
         (["--rounds", "0"], ["--rounds", "0"]),
         (["--depth", "9"], ["--depth", "9"]),
@@ -182,4 +205,4 @@ def test_ours_must_not_fail(tmp_path):
 def test_tables_of_the_readme_are_produced_not_typed():
     root = Path(__file__).parents[1]
     results = json.loads((root / "data" / "measured" / "benchmark.json").read_text(encoding="utf-8"))
-    assert benchmark.report(results).strip() in (root / "README.md").read_text(encoding="utf-8")
+    assert report(results).strip() in (root / "README.md").read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         "process of its own with as many threads. A peer that computes something else is not timed."
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="new folder for benchmark.json and benchmark.md")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: two to three minutes")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: three minutes")
     parser.add_argument("--peers", metavar="A,B", help=f"some of {','.join(PEERS)} (default: all)")
     parser.add_argument(
         "--precision",
@@ -41,6 +41,11 @@ def main(argv: list[str] | None = None) -> int:
     numbers = {
         "--size": (256, "side of the training images in pixels"),
         "--inference-size": (512, "side of the image of the inference in pixels"),
+        "--large-size": (
+            None,
+            "side of the image that is predicted tile by tile, beside one of a quarter of that (default: 8192; with "
+            "--quick 4096)",
+        ),
         "--threads": (os.cpu_count() or 1, "threads that one operation may use"),
         "--rounds": (None, "how often everyone has its turn (default: 10; with --quick 3)"),
         "--steps": (None, "training steps or images in a turn (default: 4; with --quick 3)"),
@@ -62,9 +67,11 @@ def benchmark(arguments: argparse.Namespace) -> None:
     precisions = chosen("--precision", arguments.precisions, PRECISIONS[:1] if arguments.quick else PRECISIONS)
     config = resolve(flags=FIXED | {"crop_size": arguments.size} | given_settings(arguments))
     multiple = 2 ** (config.model.depth - 1)
+    large_size = (4096 if arguments.quick else 8192) if arguments.large_size is None else arguments.large_size
     for flag, value, unit in (
         ("--size", arguments.size, multiple),
         ("--inference-size", arguments.inference_size, multiple),
+        ("--large-size", large_size, 4 * multiple),
         ("--threads", arguments.threads, 1),
         ("--rounds", 1 if arguments.rounds is None else arguments.rounds, 1),
         ("--steps", 1 if arguments.steps is None else arguments.steps, 1),
@@ -77,13 +84,15 @@ def benchmark(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"--output {output} cannot be made ({error.strerror}): choose another folder.") from None
     start_tensorflow()
-    from unet_lowlevel.reference.benchmark import Plan, report, run
+    from unet_lowlevel.reference.benchmark import Plan, run
+    from unet_lowlevel.reference.benchmark_tables import report
 
     plan = Plan(
         config=config,
         peers=("ours", *(name for name in peers if name != "ours")),
         precisions=precisions,
         picture_size=arguments.inference_size,
+        large_size=large_size,
         threads=arguments.threads,
         rounds=arguments.rounds or (3 if arguments.quick else 10),
         steps=arguments.steps or (3 if arguments.quick else 4),

@@ -31,8 +31,9 @@ CHECKED_STEPS = 3
 LOGITS_TOLERANCE = 1e-3  # of float32, as a share of the largest logit
 LOSS_TOLERANCES = {"float32": (1e-4, 1e-2), "bfloat16": (5e-3, 2e-2)}  # relative: first loss, those after it
 PROBABILITY_TOLERANCE = 0.02  # of bfloat16, mean over the pixels
-PRODUCTS = {"ours": "tf.matmul", "torch": "torch.mm"}
-PRODUCTS_IN_A_TURN = 3
+# How often in a turn, where that is not the plan's number of steps.
+TIMES = {"matmul": 3, "whole": 2, "tiled": 1}
+TILED_ROUNDS = 3  # at most, for each takes long
 MATRIX_GFLOP = 2 * MATRIX_SIZE**3 / 1e9
 
 
@@ -45,6 +46,7 @@ class Plan:
         peers: names in `PEERS`, "ours" among them.
         precisions: of `PRECISIONS`.
         picture_size: side of the image of the inference, in pixels.
+        large_size: side of the image that is predicted tile by tile; whole, one of a quarter of that.
         threads: that one operation may use.
         rounds: how often everyone has its turn.
         steps: training steps, or images, in a turn.
@@ -54,12 +56,13 @@ class Plan:
     peers: tuple[str, ...]
     precisions: tuple[str, ...]
     picture_size: int
+    large_size: int
     threads: int
     rounds: int
     steps: int
 
     def task(self, precision: str, folder: Path) -> Task:
-        return Task(apply(self.config, {"precision": precision}), precision, self.threads, folder)
+        return Task(apply(self.config, {"precision": precision}), precision, self.threads, folder, self.large_size)
 
     def described(self) -> dict:
         model, training = self.config.model, self.config.training
@@ -70,6 +73,7 @@ class Plan:
             "batch_size": training.batch_size,
             "size": training.crop_size,
             "picture_size": self.picture_size,
+            "large_size": self.large_size,
             "threads": self.threads,
             "rounds": self.rounds,
             "steps": self.steps,
@@ -173,14 +177,17 @@ class Measurement:
                     found.append((name, work, precision))
         return found
 
-    def measure(self, candidates: list[tuple[str, str, str]]) -> dict[tuple[str, str, str], dict]:
-        """Starts the candidates, checks them, gives them their turns.
+    def measure(
+        self, candidates: list[tuple[str, str, str]], rounds: int | None = None
+    ) -> dict[tuple[str, str, str], dict]:
+        """Starts the candidates, checks them, gives them their turns: as many as planned, or `rounds`.
 
         Returns:
             {(peer, work, precision): {difference, see `Expected`, of an inference; seconds_to_first_step, from the
             start of the process; peak_bytes, above the process after its imports; turns, median seconds of a step in
-            each; outputs, of the pipeline's turns}}.
+            each; outputs, median seconds of a step when fed, by who feeds it, in each of the pipeline's turns}}.
         """
+        rounds = rounds or self.plan.rounds
         workers: dict[tuple[str, str, str], Worker] = {}
         notes: dict[tuple[str, str, str], dict] = {}
 
@@ -201,9 +208,10 @@ class Measurement:
                     first = ask(key, 1)
                     seconds = time.perf_counter() - workers[key].started
                     output = first["output"]
-                    if work == "training":
+                    if work in ("training", "recompute"):
                         output += ask(key, CHECKED_STEPS - 1)["output"]
-                    reason = self.expected.refusal(precision, output) if work in ("training", "inference") else ""
+                    checked = work in ("training", "recompute", "inference")
+                    reason = self.expected.refusal(precision, output) if checked else ""
                 except PeerError as error:
                     reason = str(error)
                 if reason:
@@ -212,18 +220,19 @@ class Measurement:
                 difference = self.expected.difference(precision, output) if work == "inference" else None
                 notes[key] = {"difference": difference, "seconds_to_first_step": seconds, "turns": [], "outputs": []}
                 self.say(f"{PEERS[name].title}, {work}, {precision}: ready after {seconds:.1f} s")
-            for i in range(self.plan.rounds):
+            for i in range(rounds):
                 for key in list(workers):
                     try:
-                        message = ask(key, PRODUCTS_IN_A_TURN if key[1] == "matmul" else self.plan.steps)
+                        message = ask(key, TIMES.get(key[1], self.plan.steps))
                     except PeerError as error:
                         drop(key, str(error))
                         continue
                     notes[key]["turns"].append(statistics.median(message["seconds"]))
                     if key[1] == "pipeline":
-                        notes[key]["outputs"].append(message["output"])
+                        fed = {name: statistics.median(seconds) for name, seconds in message["output"].items()}
+                        notes[key]["outputs"].append(fed)
                     notes[key]["peak_bytes"] = message["peak_bytes"]
-                self.say(f"round {i + 1} of {self.plan.rounds}")
+                self.say(f"round {i + 1} of {rounds}")
         finally:
             for worker in workers.values():
                 worker.close()
@@ -250,7 +259,10 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
                 measurement.leave_out(name, "all", "all", f"not installed: {', '.join(lacking)}")
         # First, since a peer that is refused here need not train.
         inference = measurement.measure(measurement.candidates("inference"))
-        training = measurement.measure([*measurement.candidates("training"), *measurement.candidates("matmul")])
+        again = [("ours", "recompute", precision) for precision in plan.precisions]
+        training = measurement.measure([*measurement.candidates("training"), *again, *measurement.candidates("matmul")])
+        large = [("ours", work, precision) for precision in plan.precisions for work in ("whole", "tiled")]
+        tiling = measurement.measure(large, min(plan.rounds, TILED_ROUNDS))
         pipeline = measurement.measure([("ours", "pipeline", "float32")])["ours", "pipeline", "float32"]
     peak = [
         {"peer": name, "precision": precision, "gflops": spread(MATRIX_GFLOP / np.array(note["turns"]))}
@@ -263,6 +275,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
         "gflop_of_a_step": step_operations(plan.config) / 1e9,
         "peak": peak,
         "training": training_rows(plan, training, highest(peak)),
+        "recompute": [recompute_row(training, precision) for precision in plan.precisions],
         "inference": [
             {
                 "peer": name,
@@ -273,6 +286,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
             }
             for (name, work, precision), note in inference.items()
         ],
+        "tiling": [tiling_row(plan, tiling, precision) for precision in plan.precisions],
         "pipeline": pipeline_figures(plan, pipeline),
         "left_out": measurement.left_out,
     }
@@ -317,10 +331,43 @@ def training_rows(plan: Plan, notes: dict, peak: dict[str, float]) -> list[dict]
     return rows
 
 
+def recompute_row(notes: dict, precision: str) -> dict:
+    """What --recompute saves, as a share of the peak memory, and how many times as long a step takes."""
+    kept, again = (notes["ours", work, precision] for work in ("training", "recompute"))
+    return {
+        "precision": precision,
+        "peak_bytes": again["peak_bytes"],
+        "saved": 1 - again["peak_bytes"] / kept["peak_bytes"],
+        "time": spread(np.array(again["turns"]) / np.array(kept["turns"])),
+    }
+
+
+def tiling_row(plan: Plan, notes: dict, precision: str) -> dict:
+    """Megapixels a second whole and tile by tile, the share of the two, and both peaks of memory."""
+    whole, tiled = (notes["ours", work, precision] for work in ("whole", "tiled"))
+    speeds = [
+        (side / 1e3) ** 2 / np.array(note["turns"])
+        for side, note in ((plan.large_size // 4, whole), (plan.large_size, tiled))
+    ]
+    return {
+        "precision": precision,
+        "whole": spread(speeds[0]),
+        "tiled": spread(speeds[1]),
+        "share": spread(speeds[1] / speeds[0]),
+        "whole_peak_bytes": whole["peak_bytes"],
+        "tiled_peak_bytes": tiled["peak_bytes"],
+    }
+
+
 def pipeline_figures(plan: Plan, note: dict) -> dict[str, dict]:
-    constant, fed = np.array(note["turns"]), np.array([statistics.median(output) for output in note["outputs"]])
-    batch_size = plan.config.training.batch_size
-    return {"constant": spread(batch_size / constant), "fed": spread(batch_size / fed), "share": spread(constant / fed)}
+    """Images a second of a constant batch, and fed from memory and from files, with their shares of it."""
+    constant = np.array(note["turns"])
+    figures = {"constant": spread(plan.config.training.batch_size / constant)}
+    for name in note["outputs"][0]:
+        fed = np.array([output[name] for output in note["outputs"]])
+        figures[name] = spread(plan.config.training.batch_size / fed)
+        figures[f"{name}_share"] = spread(constant / fed)
+    return figures
 
 
 def machine() -> dict:
@@ -333,123 +380,3 @@ def machine() -> dict:
     packages = ("tensorflow", "keras", "torch", "onnxruntime", "openvino", "numpy")
     versions = {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
     return {"processor": processor, "cores": os.cpu_count(), "versions": versions}
-
-
-def shown(figure: dict[str, float], digits: int) -> str:
-    return f"{figure['median']:.{digits}f} ({figure['min']:.{digits}f} to {figure['max']:.{digits}f})"
-
-
-def verdict(row: dict) -> str:
-    """The speed of ours beside a peer's, in bold where ours is the slower one."""
-    figure = row["speed_of_ours"]
-    if row["peer"] == "ours" or figure is None:
-        return ""
-    text = shown(figure, 2)
-    return text if figure["median"] >= 1 else f"**{text}: slower**"
-
-
-def table(title: str, header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def report(results: dict) -> str:
-    """The results as Markdown: a table each, then where ours loses and who was left out."""
-    plan, versions = results["settings"], results["machine"]["versions"]
-    titles = {name: peer.title for name, peer in PEERS.items()}
-    tables = [
-        table(
-            f"Training, batch {plan['batch_size']} of {plan['size']}x{plan['size']}",
-            ["", "precision", "images per second", "share of the peak", "speed of ours, this peer = 1"],
-            [
-                [
-                    titles[row["peer"]],
-                    row["precision"],
-                    shown(row["images_per_second"], 2),
-                    f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else "",
-                    verdict(row),
-                ]
-                for row in results["training"]
-            ],
-        ),
-        table(
-            f"Inference, one image of {plan['picture_size']}x{plan['picture_size']}",
-            ["", "precision", "milliseconds", "speed of ours, this peer = 1", "difference of the output"],
-            [
-                [
-                    titles[row["peer"]],
-                    row["precision"],
-                    shown(row["milliseconds"], 1),
-                    verdict(row),
-                    f"{row['difference']:.1e}",
-                ]
-                for row in results["inference"]
-            ],
-        ),
-        table(
-            "Peak: the product of two large square matrices",
-            ["", "precision", "GFLOP/s"],
-            [[PRODUCTS[row["peer"]], row["precision"], shown(row["gflops"], 0)] for row in results["peak"]],
-        ),
-        table(
-            "Memory of training and start-up",
-            ["", "precision", "peak memory above the imports, MiB", "seconds from start to the end of the first step"],
-            [
-                [
-                    titles[row["peer"]],
-                    row["precision"],
-                    f"{row['peak_bytes'] / 2**20:.0f}",
-                    f"{row['seconds_to_first_step']:.1f}",
-                ]
-                for row in results["training"]
-            ],
-        ),
-        table(
-            "Input pipeline with every augmentation, float32",
-            ["constant batch, images per second", "fed, images per second", "share"],
-            [
-                [
-                    shown(results["pipeline"]["constant"], 2),
-                    shown(results["pipeline"]["fed"], 2),
-                    shown(results["pipeline"]["share"], 3),
-                ]
-            ],
-        ),
-    ]
-    head = (
-        f"Base {plan['base_channels']}, depth {plan['depth']}, batch normalization, {plan['activation']}, Dice, Adam: "
-        f"{results['gflop_of_a_step']:.1f} GFLOP in the convolutions of a training step. {plan['threads']} threads; "
-        f"{plan['rounds']} turns of {plan['steps']} each, median (least to greatest) of the turns.\n\n"
-        f"{results['machine']['processor']}, {results['machine']['cores']} cores; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ".\n"
-    )
-    return "\n".join([head, *tables, "\n".join([*losses_of_ours(results), *lines_of_left_out(results)]) + "\n"])
-
-
-def losses_of_ours(results: dict) -> list[str]:
-    """A line for each table in which somebody is better than ours in the same precision."""
-    lines = []
-    for work, what, figure, better in (
-        ("training", "slower to train", lambda row: row["images_per_second"]["median"], max),
-        ("inference", "slower to predict", lambda row: row["milliseconds"]["median"], min),
-        ("training", "larger in memory", lambda row: row["peak_bytes"], min),
-        ("training", "slower to start", lambda row: row["seconds_to_first_step"], min),
-    ):
-        ours = {row["precision"]: figure(row) for row in results[work] if row["peer"] == "ours"}
-        ahead = [
-            f"{PEERS[row['peer']].title} ({row['precision']})"
-            for row in results[work]
-            if row["precision"] in ours
-            and figure(row) != ours[row["precision"]]
-            and better(figure(row), ours[row["precision"]]) == figure(row)
-        ]
-        lines.append(f"- Ours is {what} than {', '.join(ahead) or 'none of them'}.")
-    return lines
-
-
-def lines_of_left_out(results: dict) -> list[str]:
-    return [
-        f"- Left out: {PEERS[entry['peer']].title}, {entry['work']}, {entry['precision']}: {entry['reason']}."
-        for entry in results["left_out"]
-    ]

@@ -1,6 +1,11 @@
 """This project in the benchmark, and what only it is asked for: the input pipeline, and TensorFlow's matrix product."""
 
+import contextlib
+import dataclasses
 import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -8,13 +13,18 @@ import tensorflow as tf
 from unet_lowlevel.config import apply
 from unet_lowlevel.data.phantom import draw_phantom
 from unet_lowlevel.data.pipeline import TrainingBatches
-from unet_lowlevel.data.samples import Sample, with_normalization
+from unet_lowlevel.data.samples import Normalization, Sample, with_normalization
+from unet_lowlevel.data.storage import on_disk
+from unet_lowlevel.inference import TILE_SIZE
+from unet_lowlevel.inference.folders import canvas
 from unet_lowlevel.inference.folding import folded
+from unet_lowlevel.inference.tiling import in_tiles, tile_logits
 from unet_lowlevel.reference.peers import MATRIX_SIZE, Task, assign, timed
 from unet_lowlevel.training.step import TrainStep
 from unet_lowlevel.unet import UNet
 
 SAMPLES = 16
+STREAMED_SAMPLES, STREAMED_SIDE = 8, 4096
 # Steps before those that are timed: what the pipeline has prepared while it waited is used up by then, or, when the
 # batch is a constant one, the pipeline has fallen asleep.
 SETTLING_STEPS = 4
@@ -62,28 +72,112 @@ class Inference:
         return seconds, logits[-1]
 
 
+class Recomputing(Training):
+    """The same with --recompute."""
+
+    def __init__(self, task: Task):
+        super().__init__(dataclasses.replace(task, config=apply(task.config, {"recompute": True})))
+
+
+class Whole:
+    """A mask of an image of a quarter of the large size, computed at once as `Predictor` does it."""
+
+    def __init__(self, task: Task):
+        use_threads(task.threads)
+        self.folder, self.side = task.folder, task.large_size // 4
+        self.model = folded(network(task))
+        images = tf.TensorSpec([None, None, None, 1], tf.float32)
+        self.whole = tf.function(self.model.whole, input_signature=[images], autograph=False)
+        self.tile = tf.function(
+            lambda window, core: tile_logits(self.model, window, core),
+            input_signature=[images, tf.TensorSpec([2, 2], tf.int32)],
+            autograph=False,
+        )
+
+    def predict(self) -> None:
+        # One line of pixels seen again and again: an image that takes no memory of its own.
+        line = np.arange(self.side, dtype=np.uint8)[np.newaxis, :, np.newaxis]
+        image, normalize = np.broadcast_to(line, [self.side, self.side, 1]), Normalization(127.5, 74.0)
+        mask = canvas([self.side, self.side], np.uint8, self.folder)
+
+        def compute(window: np.ndarray, core: np.ndarray) -> np.ndarray:
+            return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
+
+        if self.side <= TILE_SIZE:
+            mask[:] = self.whole(tf.constant(normalize(image)[np.newaxis]))[0, ..., 0].numpy() > 0
+            return
+        for rows, columns, logits in in_tiles(image, TILE_SIZE, self.model.config, compute):
+            mask[rows, columns] = logits[..., 0] > 0
+
+    def run(self, times: int) -> tuple[list[float], None]:
+        """Seconds of each time."""
+        return timed(self.predict, times)[0], None
+
+
+class Tiled(Whole):
+    """A mask of an image of the large size, tile by tile."""
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.side = task.large_size
+
+
 class Pipeline(Training):
-    """`TrainStep` in turn on a constant batch and fed by `TrainingBatches` with every augmentation."""
+    """`TrainStep` in turn on a constant batch and fed by `TrainingBatches` with every augmentation: from images in
+    memory, and from large ones that are streamed from files."""
 
     def __init__(self, task: Task):
         super().__init__(task)
         config = apply(task.config, {"steps_per_epoch": 100})
         side = config.training.crop_size * 5 // 4  # of the images, so that they are cropped, too
         drawn = [draw_phantom(i // 4, i % 4, 4, (side, side), 0) for i in range(SAMPLES)]
-        samples = [Sample(str(i), image[..., None], mask // 255) for i, (image, mask) in enumerate(drawn)]
-        batches = TrainingBatches([with_normalization(sample, config.data) for sample in samples], config)
-        self.batches = itertools.chain.from_iterable(batches.of_epoch(epoch) for epoch in itertools.count())
+        samples = [
+            with_normalization(Sample(str(i), image[..., None], mask // 255), config.data)
+            for i, (image, mask) in enumerate(drawn)
+        ]
+        self.folder = contextlib.ExitStack()  # left open: the files go with the task's folder
+        keep = self.folder.enter_context(on_disk(task.folder / "run"))
+        tiles = -(-STREAMED_SIDE // side)
+        stored = [
+            keep(
+                dataclasses.replace(
+                    sample, image=np.tile(sample.image, (tiles, tiles, 1)), label=np.tile(sample.label, (tiles, tiles))
+                )
+            )
+            for sample in samples[:STREAMED_SAMPLES]
+        ]
+        self.files = [file for sample in stored for file in (sample.image_file, sample.label_file)]
+        self.feeds = {
+            name: itertools.chain.from_iterable(batches.of_epoch(epoch) for epoch in itertools.count())
+            for name, batches in (
+                ("memory", TrainingBatches(samples, config)),
+                ("files", TrainingBatches(stored, config)),
+            )
+        }
 
-    def run(self, steps: int) -> tuple[list[float], list[float]]:
-        """Seconds of the steps on the constant batch, and of as many that are fed."""
+    def run(self, steps: int) -> tuple[list[float], dict[str, list[float]]]:
+        """Seconds of the steps on the constant batch, and of as many that are fed: {who feeds them: seconds}."""
+        constant = super().run(SETTLING_STEPS + steps)[0][SETTLING_STEPS:]
+        fed = {}
+        for name, feed in self.feeds.items():
+            if name == "files":
+                forget(self.files)
 
-        def fed_step() -> None:
-            images, labels, _ = next(self.batches)
-            float(self.step(images, labels)["loss"])
+            def fed_step(feed=feed) -> None:
+                images, labels, _ = next(feed)
+                float(self.step(images, labels)["loss"])
 
-        constant = super().run(SETTLING_STEPS + steps)[0]
-        fed = timed(fed_step, SETTLING_STEPS + steps)[0]
-        return constant[SETTLING_STEPS:], fed[SETTLING_STEPS:]
+            fed[name] = timed(fed_step, SETTLING_STEPS + steps)[0][SETTLING_STEPS:]
+        return constant, fed
+
+
+def forget(files: Iterable[Path]) -> None:
+    """Has the system drop what it holds of the files in memory, where it can be told to."""
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class Matmul:

@@ -30,7 +30,7 @@ class Peer:
     title: str
     packages: tuple[str, ...]
     module: str
-    works: Mapping[str, str]  # {training, inference, matmul or pipeline: class in the module}
+    works: Mapping[str, str]  # {training, inference, matmul, ...: class in the module}
     precisions: tuple[str, ...] = PRECISIONS
 
 
@@ -39,7 +39,15 @@ PEERS = {
         "this project",
         ("tensorflow",),
         "peer_ours",
-        {"training": "Training", "inference": "Inference", "matmul": "Matmul", "pipeline": "Pipeline"},
+        {
+            "training": "Training",
+            "recompute": "Recomputing",
+            "inference": "Inference",
+            "whole": "Whole",
+            "tiled": "Tiled",
+            "matmul": "Matmul",
+            "pipeline": "Pipeline",
+        },
     ),
     "keras": Peer("Keras", ("tensorflow",), "peer_keras", {"training": "Training", "inference": "Inference"}),
     "torch": Peer(
@@ -77,12 +85,14 @@ class Task:
         threads: that one operation may use.
         folder: weights.npz, {name as in `UNet.named_variables`: value}, and batch.npz, {images [N, S, S, 1],
             labels [N, S, S], picture [1, S', S', 1]}; for temporary files, too.
+        large_size: side of the image that is predicted tile by tile, in pixels.
     """
 
     config: Config
     precision: str
     threads: int
     folder: Path
+    large_size: int
 
     def weights(self) -> dict[str, np.ndarray]:
         with np.load(self.folder / "weights.npz") as file:

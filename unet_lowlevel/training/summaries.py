@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.histogram.metadata import create_summary_metadata
 
 from unet_lowlevel.config import Config, to_json
+
+HISTOGRAM = create_summary_metadata(display_name=None, description=None)
 
 
 class Summaries:
@@ -34,8 +37,8 @@ class Summaries:
         """The distribution of each weight and of its last gradient, under the weight's name."""
         with self.writers["train"].as_default(step=step):
             for name, weight, gradient in zip(names, weights, gradients, strict=True):
-                tf.summary.histogram(f"weights/{name}", weight)
-                tf.summary.histogram(f"gradients/{name}", gradient)
+                tf.summary.write(f"weights/{name}", buckets(weight.numpy()), metadata=HISTOGRAM)
+                tf.summary.write(f"gradients/{name}", buckets(gradient.numpy()), metadata=HISTOGRAM)
 
     def graph(self, function: tf.types.experimental.GenericFunction) -> None:
         """The graph that `function` was compiled to."""
@@ -59,3 +62,12 @@ class Summaries:
     def close(self) -> None:
         for writer in self.writers.values():
             writer.close()
+
+
+def buckets(values: np.ndarray) -> np.ndarray:
+    """What TensorBoard draws a histogram from: left edge, right edge and count of 30 buckets, float64 [30, 3].
+
+    `tf.summary.histogram` takes ten times as long, for it builds each from a dozen TensorFlow operations.
+    """
+    counts, edges = np.histogram(values, 30)
+    return np.stack([edges[:-1], edges[1:], counts], axis=1)

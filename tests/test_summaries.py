@@ -1,0 +1,35 @@
+"""What TensorBoard is given."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from op_checks import normal
+from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
+
+from unet_lowlevel.training.summaries import Summaries
+
+
+@pytest.mark.parametrize("values", [normal(1000), np.zeros(7), np.ones([3, 3, 1, 2])])
+def test_histograms_are_those_of_tensorflow(values, tmp_path):
+    summaries = Summaries(tmp_path)
+    weight, gradient = tf.Variable(values, dtype=tf.float32), tf.constant(-values, tf.float32)
+    summaries.histograms(1, ["kernel"], [weight], [gradient])
+    with summaries.writers["train"].as_default(step=1):
+        tf.summary.histogram("expected", weight)
+    summaries.close()
+    events = EventAccumulator(str(tmp_path / "train"), size_guidance={TENSORS: 0})
+    events.Reload()
+
+    def read(tag):
+        (event,) = events.Tensors(tag)
+        return tf.make_ndarray(event.tensor_proto)
+
+    found, expected = read("weights/kernel"), read("expected")
+    assert events.SummaryMetadata("weights/kernel") == events.SummaryMetadata("expected")
+    assert found.shape == expected.shape and found[:, 2].sum() == expected[:, 2].sum() == values.size
+    if np.ptp(values):  # of equal values TensorFlow makes one bucket without width
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(read("gradients/kernel")[::-1, 2], found[:, 2])
+    else:
+        edges = found[found[:, 2] > 0, :2]
+        assert len(edges) == 1 and edges[0, 0] <= values.flat[0] <= edges[0, 1]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_training import history
+from kill_and_resume import history
 
 from unet_lowlevel.cli.compare import main
 from unet_lowlevel.reference import comparison

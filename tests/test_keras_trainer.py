@@ -3,13 +3,15 @@
 import csv
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY, sentence
+from kill_and_resume import assert_same_training, history
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_training import assert_same_training, history, interrupt_in_epoch_two, samples, tiny_config
+from test_training import interrupt_in_epoch_two, samples, tiny_config
 
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli import evaluate, export_keras, predict, train
@@ -190,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
     trainer = KerasTrainer(tiny_config(batch_normalization=False, augment=False), tmp_path, bad, samples())
     with pytest.raises(UserError) as caught:
         trainer.fit()
-    sentence(caught, "loss is nan at step", "--learning-rate", "no epoch was finished yet")
+    sentence(caught, "loss is nan at step", "--learning-rate", "nothing was saved yet")
 
 
 def test_predictions_of_one_class_are_warned_of(tmp_path, capsys):
@@ -226,3 +228,18 @@ def test_one_trace_and_whole_images_of_any_size(tmp_path):
     assert calls.count(True) == 1
     assert int(tf.reduce_sum(trainer.scores.confusion)) == 2 * 16**2 + 23**2
     assert isinstance(trainer.unet, KerasUNet)
+
+
+def test_a_signal_ends_at_the_end_of_the_epoch(runs, phantoms, tmp_path, capsys):
+    run = tmp_path / "run"
+
+    def stop(step, loss):
+        if step == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    flags = ["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "3"]
+    assert train.main(flags, "keras", stop) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after step 3" in capsys.readouterr().err
+    assert len(history(run)) == 1
+    assert train.main(["--run", str(run), "--resume"], "keras") == 0
+    assert len(history(run)) == 3

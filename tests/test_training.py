@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY
+from kill_and_resume import assert_same_training, history
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unet_lowlevel import run_folder
@@ -24,32 +25,9 @@ from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.training.checkpoints import Checkpoints, restore_best
 from unet_lowlevel.training.journal import HISTORY, read_history
-from unet_lowlevel.training.trainer import Tally, Trainer
+from unet_lowlevel.training.tally import Tally
+from unet_lowlevel.training.trainer import Trainer
 from unet_lowlevel.unet import UNet
-
-TIMES = ("seconds", "images_per_second")
-
-
-def state(run, folder="checkpoints"):
-    """Every variable of the newest checkpoint by name."""
-    reader = tf.train.load_checkpoint(str(run / folder))
-    names = [name for name in reader.get_variable_to_shape_map() if name != "save_counter/.ATTRIBUTES/VARIABLE_VALUE"]
-    return {name: reader.get_tensor(name) for name in names if "CHECKPOINTABLE_OBJECT_GRAPH" not in name}
-
-
-def history(run):
-    """history.csv without the columns that tell the time."""
-    with (run / "history.csv").open() as file:
-        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
-
-
-def assert_same_training(one, two):
-    assert history(one) == history(two)
-    for folder in ("checkpoints", "best"):
-        a, b = state(one, folder), state(two, folder)
-        assert a.keys() == b.keys() and a
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
 def test_run_folder_has_everything(tiny_run):
@@ -99,13 +77,14 @@ def test_the_same_command_twice_gives_the_same_bits(tiny_run, phantoms, tmp_path
 
 def interrupt_in_epoch_two(monkeypatch, moment):
     """Lets a training meet Ctrl-C "before the checkpoint" of its second epoch, or after it."""
-    original = Checkpoints.save
+    original, saved = Checkpoints.save, []
 
-    def save(self, epoch):
-        if epoch == 2 and moment == "before the checkpoint":
+    def save(self, step):
+        saved.append(step)
+        if len(saved) == 2 and moment == "before the checkpoint":
             raise KeyboardInterrupt
-        original(self, epoch)
-        if epoch == 2:
+        original(self, step)
+        if len(saved) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoints, "save", save)
@@ -313,11 +292,11 @@ def test_history_reads_back_exactly(tiny_run):
 def test_a_damaged_checkpoint_is_refused_in_a_sentence(tiny_run, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    data = next((run / "checkpoints").glob("ckpt-2.data*"))
+    data = next((run / "checkpoints").glob("ckpt-6.data*"))
     data.write_bytes(data.read_bytes()[:100])
     assert main(["--run", str(run), "--resume", "--epochs", "3"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and "ckpt-2" in error
+    assert error.startswith("error: ") and error.count("\n") == 1 and "ckpt-6" in error
 
 
 def test_a_checkpoint_of_another_network_is_refused(tiny_run, tmp_path):

@@ -192,6 +192,10 @@ class TrainingConfig:
     seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
     output_bias_prior: bool = setting(True, "start the output bias at the share of each class in the training masks")
     patience: int = setting(0, "epochs without a better validation mean IoU before training stops; 0: never", minimum=0)
+    checkpoint_minutes: float = setting(
+        10.0, "save the state also within an epoch, after so many minutes; 0: at the end of epochs only", minimum=0.0
+    )
+    checkpoint_steps: int = setting(0, "save the state also within an epoch, after so many steps; 0: never", minimum=0)
     checkpoints_to_keep: int = setting(2, "newest checkpoints kept, beside the best", minimum=1)
     pictures: int = setting(4, "validation pictures in TensorBoard", minimum=0, maximum=64)
     threshold: float = setting(

@@ -8,10 +8,12 @@ history.csv      a line an epoch
 train/, validation/    TensorBoard
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 from unet_lowlevel.config import Config, check, from_json, load_json, to_json
@@ -37,6 +39,26 @@ def check_new(folder: Path) -> None:
 
 def is_run(folder: Path) -> bool:
     return (folder / "config.json").is_file()
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keeps other trainings out of a run folder; the system lets go of it when the process ends, however it does.
+
+    Raises:
+        UserError: when another process is training there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nothing keeps others out
+        yield
+        return
+    with (folder / "config.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--run {folder} is in use by another training: wait for its end, or stop it.") from None
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Training from the command line."""
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.training.interruption import Stopped
 
 OnStep = Callable[[int, float], None]
 PHANTOMS = Path("data/phantoms")
@@ -73,18 +75,24 @@ def train(arguments: argparse.Namespace, implementation: str, on_step: OnStep | 
     if not arguments.resume:
         training, validation = split([pair.stem for pair in pairs], config.data, config.training.seed)
         parts = {"training": training, "validation": validation}
+    resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(run)} --resume"
     try:
-        with on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep:
+        with (
+            run_folder.in_use(run) if arguments.resume else contextlib.nullcontext(),
+            on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep,
+        ):
             samples, digest = gather(pairs, config, keep, progress("reading"))
             if arguments.resume and digest != stored.get("data_fingerprint"):
                 raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
             config = fit_to_data(config, samples)
             options = {"implementation": implementation, "resume": arguments.resume, "on_step": on_step}
             run_training(config, run, samples, parts, digest, **options)
+    except Stopped as stopped:
+        print(f"stopped by {stopped}; all is saved, go on with:  {resume}", file=sys.stderr)
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         if run_folder.is_run(run):
-            resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(run)} --resume"
-            print(f"finished epochs are kept; go on with:  {resume}", file=sys.stderr)
+            print(f"what was saved is kept; go on with:  {resume}", file=sys.stderr)
         raise
     return 0
 
@@ -158,7 +166,9 @@ def run_training(
         f"{steps} steps into {show_path(run)}",
         flush=True,
     )
-    best = trainer.fit(resume=resume, on_step=on_step)
+    # Whoever resumes has kept others out since before the data was read.
+    with contextlib.nullcontext() if resume else run_folder.in_use(run):
+        best = trainer.fit(resume=resume, on_step=on_step)
     if config.training.overfit_one_batch:
         print(overfitting_verdict(trainer.journal.history[-1]["train_dice"]))
     scripts = Path(sys.argv[0]).parent

@@ -67,10 +67,11 @@ class TrainingBatches:
             config: with a resolved crop size.
         """
         training = config.training
-        self.samples = samples
+        self.samples, self.batch_size = samples, training.batch_size
         self.images_per_epoch = training.steps_per_epoch * training.batch_size or len(samples)
         self.steps_per_epoch = -(-self.images_per_epoch // training.batch_size)
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.first = tf.Variable(0, dtype=tf.int64, trainable=False)  # image of the epoch
         crop, margin = (training.crop_size,) * 2, valid_margin(config.model)
         channels = samples[0].image.shape[-1]
         sizes = tf.constant([sample.size for sample in samples])
@@ -80,7 +81,8 @@ class TrainingBatches:
             passes = -(-self.images_per_epoch // len(samples))
             everything = tf.range(len(samples), dtype=tf.int64)
             shuffled = [tf.random.experimental.stateless_shuffle(everything, fold_in(seed, i)) for i in range(passes)]
-            return tf.data.Dataset.from_tensor_slices(tf.concat(shuffled, 0)[: self.images_per_epoch]).enumerate()
+            images = tf.concat(shuffled, 0)[: self.images_per_epoch]
+            return tf.data.Dataset.from_tensor_slices(images).enumerate().skip(self.first)
 
         def load(index, rows, columns):
             return samples[index].window(rows, columns)
@@ -101,7 +103,11 @@ class TrainingBatches:
             .prefetch(2)
         )
 
-    def of_epoch(self, epoch: int):
-        """Iterates over (images [N, crop, crop, C], labels [N, crop, crop], index [N] into the samples)."""
+    def of_epoch(self, epoch: int, first: int = 0):
+        """Iterates over (images [N, crop, crop, C], labels [N, crop, crop], index [N] into the samples).
+
+        `first` batches of the epoch are passed over.
+        """
         self.epoch.assign(epoch)
+        self.first.assign(first * self.batch_size)
         return iter(self.dataset)

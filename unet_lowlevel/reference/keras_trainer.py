@@ -22,6 +22,7 @@ from unet_lowlevel.optimizers import global_norm, learning_rate_at
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
+from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
 from unet_lowlevel.training.step import fit_labels
 from unet_lowlevel.training.trainer import OnStep, say, warning_of_one_class
@@ -149,14 +150,14 @@ class KerasTrainer:
         )
 
     def fit(self, *, resume: bool = False, on_step: OnStep | None = None) -> dict:
-        """As `Trainer.fit`."""
+        """As `Trainer.fit`, but the state is saved at the end of epochs only, and there a signal ends the training."""
         self.journal = Journal(self.config, self.run, self.unet, self.model.optimizer, resume=resume)
         channels = self.config.model.in_channels
         if not self.journal.history:
             self.journal.summaries.graph(
                 tf.function(self.model, [tf.TensorSpec([None, None, None, channels])], autograph=False)
             )
-        with contextlib.closing(self.journal):
+        with contextlib.closing(self.journal), StopSignals() as signals:
             if self.journal.out_of_patience():
                 say(self.journal.verdict_on_patience())
             else:
@@ -166,7 +167,7 @@ class KerasTrainer:
                     validation_data=whole_images(self.validation, channels),
                     initial_epoch=len(self.journal.history),
                     epochs=self.config.training.epochs,
-                    callbacks=[WritesRunFolder(self, on_step)],
+                    callbacks=[WritesRunFolder(self, on_step, signals)],
                     verbose=1 if on_terminal() else 0,
                     shuffle=False,  # the batches are shuffled already
                 )
@@ -192,9 +193,9 @@ def whole_images(samples: list[Sample], channels: int) -> tf.data.Dataset:
 class WritesRunFolder(tf.keras.callbacks.Callback):
     """Ties `fit` to the journal: the epoch's batches, best-only checkpoint, history, curves, early stopping."""
 
-    def __init__(self, trainer: KerasTrainer, on_step: OnStep | None):
+    def __init__(self, trainer: KerasTrainer, on_step: OnStep | None, signals: StopSignals):
         super().__init__()
-        self.trainer, self.journal, self.on_step = trainer, trainer.journal, on_step
+        self.trainer, self.journal, self.on_step, self.signals = trainer, trainer.journal, on_step, signals
 
     def on_epoch_begin(self, epoch, logs=None):
         # Keras counts from 0. The dataset is iterated anew after this.
@@ -234,13 +235,15 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         warning = warning_of_one_class(self.trainer.scores.confusion.numpy(), epoch + 1)
         if warning:
             say(warning)
-        self.journal.summaries.pictures(step, self.pictures())
+        self.journal.pictures(step, self.pictures())
         if self.journal.keep_if_best(epoch + 1, row["validation_mean_iou"]):
             write_keras(self.trainer.unet.network, self.trainer.run / "best.keras")
         row["seconds"] = time.perf_counter() - self.start
         self.journal.end_epoch(row, [names[id(weight)] for weight in weights], weights, gradients)
         if not on_terminal():  # where Keras shows the same beside its bar
             say(epoch_line(row, config.training.epochs))
+        if self.signals.received and epoch + 1 < config.training.epochs:
+            raise Stopped(self.signals.received, step)
         if self.journal.out_of_patience():
             say(self.journal.verdict_on_patience())
             self.model.stop_training = True

@@ -1,5 +1,6 @@
 """Checkpoints: the state of a training, and the best weights, on disk."""
 
+import shutil
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,7 +14,9 @@ class Progress(tf.Module):
 
     def __init__(self):
         super().__init__("progress")
-        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")  # the last that is finished
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        self.tally = tf.Variable("", dtype=tf.string, trainable=False, name="tally")  # of the epoch that has begun
         self.best_mean_iou = tf.Variable(-1.0, dtype=tf.float64, trainable=False, name="best_mean_iou")
         self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="best_epoch")
 
@@ -39,11 +42,11 @@ class Checkpoints:
         self.newest = tf.train.CheckpointManager(state, str(run / "checkpoints"), max_to_keep=keep)
         self.best = tf.train.CheckpointManager(by_name(model), str(run / "best"), max_to_keep=1)
 
-    def save(self, epoch: int) -> None:
-        self.newest.save(checkpoint_number=epoch)
+    def save(self, step: int) -> None:
+        save(self.newest, step)
 
     def save_best(self, epoch: int) -> None:
-        self.best.save(checkpoint_number=epoch)
+        save(self.best, epoch)
 
     def restore(self) -> None:
         """Restores the newest state.
@@ -52,6 +55,18 @@ class Checkpoints:
             UserError: when there is none or it does not fit.
         """
         restore(self.newest.checkpoint, Path(self.newest.directory))
+
+
+def save(manager: tf.train.CheckpointManager, number: int) -> None:
+    """Saves under a number; when that fails, nothing of it remains on the disk."""
+    try:
+        manager.save(checkpoint_number=number)
+    except BaseException:
+        folder = Path(manager.directory)
+        for path in folder.glob(f"ckpt-{number}.*"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(folder / f"ckpt-{number}_temp", ignore_errors=True)
+        raise
 
 
 def by_name(model: UNet) -> tf.train.Checkpoint:

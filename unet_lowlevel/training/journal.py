@@ -1,9 +1,13 @@
 """The journal of a training: what each epoch leaves behind in the run folder."""
 
+import contextlib
 import csv
 import io
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -11,7 +15,8 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.training.checkpoints import Checkpoints, Progress
-from unet_lowlevel.training.summaries import Summaries
+from unet_lowlevel.training.summaries import Summaries, forget_after
+from unet_lowlevel.training.tally import Tally
 from unet_lowlevel.unet import UNet
 
 HISTORY = (
@@ -55,11 +60,18 @@ class Journal:
             run, config.training.checkpoints_to_keep, model=model, memory=memory, progress=self.progress
         )
         self.history: list[dict] = []
-        if resume and self.checkpoints.newest.latest_checkpoint:
+        restored = bool(resume and self.checkpoints.newest.latest_checkpoint)
+        if restored:
             self.checkpoints.restore()
-            self.history = read_history(run / "history.csv", int(self.progress.epoch))
+            if int(self.progress.epoch):
+                self.history = read_history(run / "history.csv", int(self.progress.epoch))
+        self.tally = Tally.from_json(self.progress.tally.numpy().decode())  # of the epoch that has begun
+        self.saved, self.saved_steps = time.monotonic(), self.tally.steps
+        if resume:
+            # A training that was killed may have told TensorBoard more than it has saved.
+            forget_after(run, int(self.progress.step) if restored else -1)
         self.summaries = Summaries(run)
-        if not self.history:
+        if not restored:
             self.summaries.configuration(config)
 
     def out_of_patience(self) -> bool:
@@ -76,7 +88,8 @@ class Journal:
 
     def what_is_kept(self) -> str:
         """What remains of a training that fails."""
-        return f"the checkpoints in {self.run} are as they were" if self.history else "no epoch was finished yet"
+        saved = self.checkpoints.newest.latest_checkpoint
+        return f"the checkpoints in {self.run} are as they were" if saved else "nothing was saved yet"
 
     def keep_if_best(self, epoch: int, mean_iou: float) -> bool:
         """Saves the weights as they are in best/ when their validation mean IoU is the best so far; tells if so."""
@@ -84,8 +97,14 @@ class Journal:
         if better:
             self.progress.best_mean_iou.assign(mean_iou)
             self.progress.best_epoch.assign(epoch)
-            self.checkpoints.save_best(epoch)
+            with self.writing():
+                self.checkpoints.save_best(epoch)
         return better
+
+    def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+        """See `Summaries.pictures`."""
+        with self.writing():
+            self.summaries.pictures(step, pictures)
 
     def end_epoch(self, row: dict, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
         """Adds an epoch to TensorBoard and history.csv, saves the state, and says how the epoch went.
@@ -94,6 +113,10 @@ class Journal:
             row: of `HISTORY`.
             names, weights, gradients: of the trained variables, after the last step.
         """
+        with self.writing():
+            self.write_epoch(row, names, weights, gradients)
+
+    def write_epoch(self, row: dict, names, weights, gradients) -> None:
         step = row["step"]
         for part in ("train", "validation"):
             scores = {f"epoch/{name}": row[f"{part}_{name}"] for name in ("loss", "dice", "iou", "mean_iou")}
@@ -105,14 +128,47 @@ class Journal:
         self.history.append(row)
         write_history(self.run / "history.csv", self.history)
         self.progress.epoch.assign(row["epoch"])
-        self.checkpoints.save(row["epoch"])
+        self.tally = Tally()
+        self.save(step)
+
+    def due(self) -> bool:
+        """Whether the state has not been saved for --checkpoint-steps steps or --checkpoint-minutes minutes."""
+        steps, minutes = self.config.training.checkpoint_steps, self.config.training.checkpoint_minutes
+        return bool(
+            (steps and self.tally.steps - self.saved_steps >= steps)
+            or (minutes and time.monotonic() - self.saved >= 60 * minutes)
+        )
+
+    def save_within_epoch(self, step: int) -> None:
+        """Saves the state between two steps."""
+        with self.writing():
+            self.save(step)
+
+    def save(self, step: int) -> None:
+        self.progress.tally.assign(self.tally.to_json())
+        self.progress.step.assign(step)
+        self.checkpoints.save(step)
+        self.saved, self.saved_steps = time.monotonic(), self.tally.steps
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns what a full disk raises into a `UserError`; what was saved before remains as it was."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(
+                f"{self.run} cannot be written ({reason}): make room on its disk and go on with --resume; "
+                f"{self.what_is_kept()}."
+            ) from error
 
     def best(self) -> dict:
         """The row of the best epoch."""
         return self.history[int(self.progress.best_epoch) - 1]
 
     def close(self) -> None:
-        self.summaries.close()
+        with contextlib.suppress(OSError, tf.errors.OpError):  # a full disk, which has been told of
+            self.summaries.close()
 
 
 def epoch_line(row: dict, epochs: int) -> str:

@@ -4,10 +4,12 @@ Train and validation go to folders of their own under the same tags, so that the
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.histogram.metadata import create_summary_metadata
 
 from unet_lowlevel.config import Config, to_json
@@ -71,3 +73,28 @@ def buckets(values: np.ndarray) -> np.ndarray:
     """
     counts, edges = np.histogram(values, 30)
     return np.stack([edges[:-1], edges[1:], counts], axis=1)
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Takes out of RUN/train and RUN/validation what lies after `step`: the resumed training will write it again.
+
+    A file whose last record was torn when the training was killed ends with the record before that.
+    """
+    for path in sorted((*run.glob("train/events.*"), *run.glob("validation/events.*"))):
+        kept, dropped = [], False
+        try:
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                event = Event.FromString(record)
+                if event.step <= step:
+                    kept.append(record)
+                else:
+                    dropped = True
+        except tf.errors.DataLossError:
+            dropped = True
+        if dropped:
+            # Not a name that TensorBoard would take for a file of events.
+            temporary = path.with_name(f".{path.name.removeprefix('events.')}.tmp")
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for record in kept:
+                    writer.write(record)
+            os.replace(temporary, path)

@@ -18,30 +18,13 @@ from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.optimizers import global_norm
 from unet_lowlevel.pictures import comparison, evenly
+from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
 from unet_lowlevel.training.step import EvaluationStep, TrainStep
+from unet_lowlevel.training.tally import Tally
 from unet_lowlevel.unet import UNet
 
 OnStep = Callable[[int, float], None]
-
-
-class Tally:
-    """Sums loss and counts over images; the scores come out at the end."""
-
-    def __init__(self):
-        self.images, self.loss, self.confusion, self.thresholds = 0, 0.0, 0, 0
-
-    def add(self, result: dict, images: int) -> None:
-        """Adds the result of a `TrainStep` or an `EvaluationStep` over so many images."""
-        self.images += images
-        self.loss += float(result["loss"]) * images
-        self.confusion = self.confusion + result["confusion"].numpy().sum(0)
-        self.thresholds = self.thresholds + result["thresholds"].numpy().sum(0)
-
-    def scores(self) -> dict[str, float]:
-        """loss, dice, iou, mean_iou: mean loss over the images, pooled scores."""
-        pooled = metrics.scores(self.confusion, self.thresholds)
-        return {"loss": self.loss / self.images} | {name: float(pooled[name]) for name in ("dice", "iou", "mean_iou")}
 
 
 class Trainer:
@@ -85,54 +68,69 @@ class Trainer:
             the history row of the best epoch.
 
         Raises:
-            UserError: when the loss is not finite, or a checkpoint cannot be restored.
+            UserError: when the loss is not finite, a checkpoint cannot be restored, or the disk is full.
+            Stopped: when a signal has asked for the end; the state is saved.
         """
         training = self.config.training
         self.journal = Journal(self.config, self.run, self.model, self.train_step, resume=resume)
-        if not self.journal.history:
+        if int(self.train_step.step) == 0:
             self.journal.summaries.graph(self.train_step.compiled)
         first = len(self.journal.history)
         steps = self.batches.steps_per_epoch
+        begun = first * steps + self.journal.tally.steps
         # The bar is for a terminal; a log gets the line of each epoch only.
         with (
-            tqdm(
-                total=training.epochs * steps, initial=first * steps, unit="step", disable=not sys.stderr.isatty()
-            ) as bar,
+            tqdm(total=training.epochs * steps, initial=begun, unit="step", disable=not sys.stderr.isatty()) as bar,
             contextlib.closing(self.journal),
+            StopSignals() as signals,
         ):
             for epoch in range(first + 1, training.epochs + 1):
                 if self.journal.out_of_patience():
                     say(self.journal.verdict_on_patience(), bar)
                     break
-                start = time.perf_counter()
-                row, gradients = self.train_epoch(epoch, bar, on_step)
-                average = self.train_step.average
+                row, gradients = self.train_epoch(epoch, bar, on_step, signals)
+                start, average = time.perf_counter(), self.train_step.average
                 with average.in_place() if average else contextlib.nullcontext():
                     row |= self.validate(epoch, bar)
                     self.journal.keep_if_best(epoch, row["validation_mean_iou"])
-                row["seconds"] = time.perf_counter() - start
+                row["seconds"] += time.perf_counter() - start
                 self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients)
                 say(epoch_line(row, training.epochs), bar)
+                if signals.received and epoch < training.epochs:
+                    raise Stopped(signals.received, row["step"])
         return self.journal.best()
 
-    def train_epoch(self, epoch: int, bar: tqdm, on_step: OnStep | None) -> tuple[dict, list[tf.Tensor]]:
-        """All training steps of an epoch; returns its part of the history row and the last gradients."""
-        tally, start = Tally(), time.perf_counter()
-        for images, labels, index in self.batches.of_epoch(epoch):
+    def train_epoch(
+        self, epoch: int, bar: tqdm, on_step: OnStep | None, signals: StopSignals
+    ) -> tuple[dict, list[tf.Tensor]]:
+        """The training steps of an epoch, or those that are left of it when the training was stopped within it.
+
+        Returns:
+            the epoch's part of the history row, and the last gradients.
+        """
+        tally, start = self.journal.tally, time.perf_counter()
+        spent = tally.seconds
+        for images, labels, index in self.batches.of_epoch(epoch, tally.steps):
             result = self.train_step(images, labels)
             if not math.isfinite(float(result["loss"])):
                 raise UserError(self.not_finite(result, index.numpy()))
             tally.add(result, len(index))
+            tally.seconds = spent + time.perf_counter() - start
             bar.set_postfix(loss=f"{tally.loss / tally.images:.4f}", iou=self.newest_iou(), refresh=False)
             bar.update()
             if on_step:
                 on_step(int(self.train_step.step), tally.loss / tally.images)
-        seconds = time.perf_counter() - start
+            if tally.steps < self.batches.steps_per_epoch:  # else the epoch's end, with its scores, is next
+                if signals.received or self.journal.due():
+                    self.journal.save_within_epoch(int(self.train_step.step))
+                if signals.received:
+                    raise Stopped(signals.received, int(self.train_step.step))
         scores = tally.scores()
         row = {
             "epoch": epoch,
             "step": int(self.train_step.step),
-            "images_per_second": tally.images / seconds,
+            "seconds": tally.seconds,
+            "images_per_second": tally.images / tally.seconds,
             **{f"train_{name}": scores[name] for name in scores},
             **{name: float(result[name]) for name in ("learning_rate", "gradient_norm")},
             "weight_norm": float(global_norm(self.train_step.weights)),
@@ -165,7 +163,7 @@ class Trainer:
         warning = warning_of_one_class(tally.confusion, epoch)
         if warning:
             say(warning, bar)
-        self.journal.summaries.pictures(int(self.train_step.step), pictures)
+        self.journal.pictures(int(self.train_step.step), pictures)
         return {f"validation_{name}": value for name, value in tally.scores().items()}
 
 

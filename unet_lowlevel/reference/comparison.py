@@ -15,11 +15,11 @@ PACKAGE = Path(__file__).parents[1]
 PARTS = {
     "lowlevel": {
         "model": [*sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("ops/[a-z]*.py")), "unet.py"],
-        "training": ["optimizers.py", "training/step.py", "training/trainer.py"],
+        "training": ["optimizers.py", "training/step.py", "training/tally.py", "training/trainer.py"],
     },
     "highlevel": {
         "model": ["reference/layers_unet.py"],
-        "training": ["optimizers.py", "training/step.py", "training/trainer.py"],
+        "training": ["optimizers.py", "training/step.py", "training/tally.py", "training/trainer.py"],
     },
     "keras": {"model": ["reference/keras_unet.py"], "training": ["reference/keras_trainer.py"]},
 }

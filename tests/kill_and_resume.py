@@ -59,7 +59,7 @@ def assert_same_training(one: Path, two: Path) -> None:
 
 def told(run: Path) -> dict[str, collections.Counter]:
     """{folder: how often TensorBoard was told of each (tag, step)}; the graph and the like as tag ''."""
-    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorflow.core.util.event_pb2 import Event
 
     found = {}
     for folder in ("train", "validation"):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.histogram.metadata import create_summary_metadata
+from tensorflow.core.util.event_pb2 import Event
 
 from unet_lowlevel.config import Config, to_json
 

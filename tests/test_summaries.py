@@ -6,7 +6,7 @@ import tensorflow as tf
 from op_checks import normal
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
-from unet_lowlevel.training.summaries import Summaries
+from unet_lowlevel.training.summaries import Summaries, forget_after
 
 
 @pytest.mark.parametrize("values", [normal(1000), np.zeros(7), np.ones([3, 3, 1, 2])])
@@ -33,3 +33,19 @@ def test_histograms_are_those_of_tensorflow(values, tmp_path):
     else:
         edges = found[found[:, 2] > 0, :2]
         assert len(edges) == 1 and edges[0, 0] <= values.flat[0] <= edges[0, 1]
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_what_lies_after_a_step_is_forgotten(torn, tmp_path):
+    summaries = Summaries(tmp_path)
+    for step in range(1, 5):
+        summaries.scalars("train", step, {"loss": 1 / step})
+    summaries.close()
+    (path,) = (tmp_path / "train").iterdir()
+    if torn:  # in the middle of the last record
+        path.write_bytes(path.read_bytes()[:-5])
+    forget_after(tmp_path, 3 if torn else 2)
+    assert list((tmp_path / "train").iterdir()) == [path]
+    events = EventAccumulator(str(tmp_path / "train"), size_guidance={TENSORS: 0})
+    events.Reload()
+    assert [event.step for event in events.Tensors("loss")] == ([1, 2, 3] if torn else [1, 2])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY
-from kill_and_resume import assert_same_training, history
+from kill_and_resume import assert_same_training, history, told
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unet_lowlevel import run_folder
@@ -102,6 +102,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(phantoms, tmp_path, monkeyp
     monkeypatch.undo()
     assert main(["--run", str(torn), "--resume"]) == 0
     assert_same_training(whole, torn)
+    assert told(torn) == told(whole)  # TensorBoard had been told of the epoch, but it was not saved
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])

@@ -15,7 +15,6 @@ class Progress(tf.Module):
     def __init__(self):
         super().__init__("progress")
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")  # the last that is finished
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self.tally = tf.Variable("", dtype=tf.string, trainable=False, name="tally")  # of the epoch that has begun
         self.best_mean_iou = tf.Variable(-1.0, dtype=tf.float64, trainable=False, name="best_mean_iou")
         self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="best_epoch")

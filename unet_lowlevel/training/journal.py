@@ -69,10 +69,15 @@ class Journal:
         self.saved, self.saved_steps = time.monotonic(), self.tally.steps
         if resume:
             # A training that was killed may have told TensorBoard more than it has saved.
-            forget_after(run, int(self.progress.step) if restored else -1)
+            forget_after(run, self.step if restored else -1)
         self.summaries = Summaries(run)
         if not restored:
             self.summaries.configuration(config)
+
+    @property
+    def step(self) -> int:
+        """Training steps so far: those of the finished epochs and of the one that has begun."""
+        return (self.history[-1]["step"] if self.history else 0) + self.tally.steps
 
     def out_of_patience(self) -> bool:
         """Whether validation has not got better for --patience epochs."""
@@ -113,23 +118,20 @@ class Journal:
             row: of `HISTORY`.
             names, weights, gradients: of the trained variables, after the last step.
         """
-        with self.writing():
-            self.write_epoch(row, names, weights, gradients)
-
-    def write_epoch(self, row: dict, names, weights, gradients) -> None:
         step = row["step"]
-        for part in ("train", "validation"):
-            scores = {f"epoch/{name}": row[f"{part}_{name}"] for name in ("loss", "dice", "iou", "mean_iou")}
-            self.summaries.scalars(part, step, scores)
-        more = ("learning_rate", "gradient_norm", "weight_norm", "images_per_second")
-        self.summaries.scalars("train", step, {f"training/{name}": row[name] for name in more})
-        self.summaries.histograms(step, names, weights, gradients)
-        self.summaries.flush()
-        self.history.append(row)
-        write_history(self.run / "history.csv", self.history)
-        self.progress.epoch.assign(row["epoch"])
-        self.tally = Tally()
-        self.save(step)
+        with self.writing():
+            for part in ("train", "validation"):
+                scores = {f"epoch/{name}": row[f"{part}_{name}"] for name in ("loss", "dice", "iou", "mean_iou")}
+                self.summaries.scalars(part, step, scores)
+            more = ("learning_rate", "gradient_norm", "weight_norm", "images_per_second")
+            self.summaries.scalars("train", step, {f"training/{name}": row[name] for name in more})
+            self.summaries.histograms(step, names, weights, gradients)
+            self.summaries.flush()
+            self.history.append(row)
+            write_history(self.run / "history.csv", self.history)
+            self.progress.epoch.assign(row["epoch"])
+            self.tally = Tally()
+            self.save()
 
     def due(self) -> bool:
         """Whether the state has not been saved for --checkpoint-steps steps or --checkpoint-minutes minutes."""
@@ -139,15 +141,14 @@ class Journal:
             or (minutes and time.monotonic() - self.saved >= 60 * minutes)
         )
 
-    def save_within_epoch(self, step: int) -> None:
+    def save_within_epoch(self) -> None:
         """Saves the state between two steps."""
         with self.writing():
-            self.save(step)
+            self.save()
 
-    def save(self, step: int) -> None:
+    def save(self) -> None:
         self.progress.tally.assign(self.tally.to_json())
-        self.progress.step.assign(step)
-        self.checkpoints.save(step)
+        self.checkpoints.save(self.step)
         self.saved, self.saved_steps = time.monotonic(), self.tally.steps
 
     @contextlib.contextmanager

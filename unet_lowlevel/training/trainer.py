@@ -77,10 +77,11 @@ class Trainer:
             self.journal.summaries.graph(self.train_step.compiled)
         first = len(self.journal.history)
         steps = self.batches.steps_per_epoch
-        begun = first * steps + self.journal.tally.steps
         # The bar is for a terminal; a log gets the line of each epoch only.
         with (
-            tqdm(total=training.epochs * steps, initial=begun, unit="step", disable=not sys.stderr.isatty()) as bar,
+            tqdm(
+                total=training.epochs * steps, initial=self.journal.step, unit="step", disable=not sys.stderr.isatty()
+            ) as bar,
             contextlib.closing(self.journal),
             StopSignals() as signals,
         ):
@@ -122,9 +123,9 @@ class Trainer:
                 on_step(int(self.train_step.step), tally.loss / tally.images)
             if tally.steps < self.batches.steps_per_epoch:  # else the epoch's end, with its scores, is next
                 if signals.received or self.journal.due():
-                    self.journal.save_within_epoch(int(self.train_step.step))
+                    self.journal.save_within_epoch()
                 if signals.received:
-                    raise Stopped(signals.received, int(self.train_step.step))
+                    raise Stopped(signals.received, self.journal.step)
         scores = tally.scores()
         row = {
             "epoch": epoch,

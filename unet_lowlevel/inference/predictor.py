@@ -1,23 +1,21 @@
 """The trained network of a run, ready to predict."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel import metrics, run_folder
-from unet_lowlevel.data.samples import Normalization, normalization
+from unet_lowlevel.data.samples import normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import TILE_SIZE
 from unet_lowlevel.inference.folding import folded
-from unet_lowlevel.inference.tiling import in_tiles, spans, tile_logits
-from unet_lowlevel.losses import probabilities
+from unet_lowlevel.inference.tiling import TiledNetwork
 from unet_lowlevel.training.checkpoints import restore_best
 from unet_lowlevel.unet import UNet
 
 
-class Predictor:
+class Predictor(TiledNetwork):
     """The best network of a run, ready to segment images; all settings come from the run folder."""
 
     def __init__(self, run: Path, network: type[UNet] | None = None, tile_size: int = TILE_SIZE):
@@ -34,17 +32,7 @@ class Predictor:
         self.config, _, self.split = run_folder.read(run)
         model = (network or UNet)(self.config.model, seed=self.config.training.seed)
         restore_best(model, run)
-        self.model = model if network else folded(model)
-        self.tile_size = tile_size
-        images = tf.TensorSpec([None, None, None, self.config.model.in_channels], tf.float32)
-        self.whole = tf.function(
-            lambda images: probabilities(self.model.whole(images)), input_signature=[images], autograph=False
-        )
-        self.tile = tf.function(
-            lambda window, core: probabilities(tile_logits(self.model, window, core)),
-            input_signature=[images, tf.TensorSpec([2, 2], tf.int32)],
-            autograph=False,
-        )
+        super().__init__(model if network else folded(model), tile_size)
 
     def check_channels(self, image: np.ndarray, path: Path) -> None:
         """Raises a `UserError` when the image [H, W, C] has not the channels that the network was trained on."""
@@ -54,31 +42,12 @@ class Predictor:
                 f"{path} has {image.shape[-1]} channels, but the network was trained on {channels}: convert the image."
             )
 
-    def fits(self, image: np.ndarray) -> bool:
-        """Whether the image [H, W, C] is computed whole."""
-        return all(len(spans(side, self.tile_size, self.config.model)) == 1 for side in image.shape[:2])
-
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Image [H, W, C] as read from its file -> float32 [H, W, K]; see `losses.probabilities`."""
         found = np.empty([*image.shape[:2], self.config.model.classes], np.float32)
         for rows, columns, tile in self.tiles(image, normalization(image, self.config.data)):
             found[rows, columns] = tile
         return found
-
-    def tiles(self, image: np.ndarray, normalize: Normalization) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """The probabilities of an image [H, W, C] part by part: rows, columns, float32 [rows, columns, K]."""
-        if self.fits(image):
-            yield slice(None), slice(None), self.of_batch(normalize(image)[np.newaxis])[0]
-            return
-
-        def compute(window: np.ndarray, core: np.ndarray) -> np.ndarray:
-            return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
-
-        yield from in_tiles(image, self.tile_size, self.config.model, compute)
-
-    def of_batch(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized."""
-        return self.whole(tf.constant(images)).numpy()
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities [H, W, K] -> uint8 [H, W], the class of each pixel; the run's threshold decides."""

@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.data.samples import Normalization
+from unet_lowlevel.losses import probabilities
 from unet_lowlevel.ops.cropping import mirror_indices
 from unet_lowlevel.unet import UNet, smallest_valid_size, valid_margin
 
@@ -183,3 +185,39 @@ def tile_logits(model: UNet, window: tf.Tensor, core: tf.Tensor) -> tf.Tensor:
 def box(features: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     """Rows and columns first ... last - 1 of [N, H, W, C]; both int32 [2]."""
     return features[:, first[0] : last[0], first[1] : last[1]]
+
+
+class TiledNetwork:
+    """The probabilities that a network gives for images of any size, whole where they are small enough."""
+
+    def __init__(self, model: UNet, tile_size: int):
+        """Compiles the network for whole images and for tiles; `tile_size` is that of the largest window, in pixels."""
+        self.model, self.tile_size = model, tile_size
+        images = tf.TensorSpec([None, None, None, model.config.in_channels], tf.float32)
+        self.whole = tf.function(
+            lambda images: probabilities(self.model.whole(images)), input_signature=[images], autograph=False
+        )
+        self.tile = tf.function(
+            lambda window, core: probabilities(tile_logits(self.model, window, core)),
+            input_signature=[images, tf.TensorSpec([2, 2], tf.int32)],
+            autograph=False,
+        )
+
+    def fits(self, image: np.ndarray) -> bool:
+        """Whether the image [H, W, C] is computed whole."""
+        return all(len(spans(side, self.tile_size, self.model.config)) == 1 for side in image.shape[:2])
+
+    def tiles(self, image: np.ndarray, normalize: Normalization) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """The probabilities of an image [H, W, C] part by part: rows, columns, float32 [rows, columns, K]."""
+        if self.fits(image):
+            yield slice(None), slice(None), self.of_batch(normalize(image)[np.newaxis])[0]
+            return
+
+        def compute(window: np.ndarray, core: np.ndarray) -> np.ndarray:
+            return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
+
+        yield from in_tiles(image, self.tile_size, self.model.config, compute)
+
+    def of_batch(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized."""
+        return self.whole(tf.constant(images)).numpy()

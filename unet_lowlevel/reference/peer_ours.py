@@ -18,7 +18,7 @@ from unet_lowlevel.data.storage import on_disk
 from unet_lowlevel.inference import TILE_SIZE
 from unet_lowlevel.inference.folders import canvas
 from unet_lowlevel.inference.folding import folded
-from unet_lowlevel.inference.tiling import in_tiles, tile_logits
+from unet_lowlevel.inference.tiling import TiledNetwork
 from unet_lowlevel.reference.peers import MATRIX_SIZE, Task, assign, timed
 from unet_lowlevel.training.step import TrainStep
 from unet_lowlevel.unet import UNet
@@ -80,34 +80,20 @@ class Recomputing(Training):
 
 
 class Whole:
-    """A mask of an image of a quarter of the large size, computed at once as `Predictor` does it."""
+    """A mask of an image of a quarter of the large size, as `Predictor` computes it: at once, at 2048 pixels a side."""
 
     def __init__(self, task: Task):
         use_threads(task.threads)
         self.folder, self.side = task.folder, task.large_size // 4
-        self.model = folded(network(task))
-        images = tf.TensorSpec([None, None, None, 1], tf.float32)
-        self.whole = tf.function(self.model.whole, input_signature=[images], autograph=False)
-        self.tile = tf.function(
-            lambda window, core: tile_logits(self.model, window, core),
-            input_signature=[images, tf.TensorSpec([2, 2], tf.int32)],
-            autograph=False,
-        )
+        self.network = TiledNetwork(folded(network(task)), TILE_SIZE)
 
     def predict(self) -> None:
         # One line of pixels seen again and again: an image that takes no memory of its own.
         line = np.arange(self.side, dtype=np.uint8)[np.newaxis, :, np.newaxis]
-        image, normalize = np.broadcast_to(line, [self.side, self.side, 1]), Normalization(127.5, 74.0)
+        image = np.broadcast_to(line, [self.side, self.side, 1])
         mask = canvas([self.side, self.side], np.uint8, self.folder)
-
-        def compute(window: np.ndarray, core: np.ndarray) -> np.ndarray:
-            return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
-
-        if self.side <= TILE_SIZE:
-            mask[:] = self.whole(tf.constant(normalize(image)[np.newaxis]))[0, ..., 0].numpy() > 0
-            return
-        for rows, columns, logits in in_tiles(image, TILE_SIZE, self.model.config, compute):
-            mask[rows, columns] = logits[..., 0] > 0
+        for rows, columns, probabilities in self.network.tiles(image, Normalization(127.5, 74.0)):
+            mask[rows, columns] = probabilities[..., 0] > 0.5
 
     def run(self, times: int) -> tuple[list[float], None]:
         """Seconds of each time."""

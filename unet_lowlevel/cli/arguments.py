@@ -116,6 +116,14 @@ def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser
         return 130
 
 
+def check_new_output(output: Path) -> None:
+    """Raises a `UserError` unless --output is free to become a folder."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file, but needs a new folder: choose another name.")
+    if output.exists() and any(output.iterdir()):
+        raise UserError(f"--output {output} is not empty: choose another name.")
+
+
 def show_path(path: Path | str) -> str:
     """A path as one would type it here: relative below the current folder, quoted where needed."""
     path = Path(path)

@@ -8,12 +8,14 @@ from pathlib import Path
 from unet_lowlevel.cli.arguments import (
     Parser,
     add_settings,
+    check_new_output,
     given_settings,
     run_command,
     show_path,
     start_tensorflow,
 )
 from unet_lowlevel.config import resolve
+from unet_lowlevel.data.files import make_output
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.reference.peers import PEERS, PRECISIONS
 
@@ -59,10 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def benchmark(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file, but needs a new folder: choose another name.")
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"--output {output} is not empty: choose another name.")
+    check_new_output(output)
     peers = chosen("--peers", arguments.peers, tuple(PEERS))
     precisions = chosen("--precision", arguments.precisions, PRECISIONS[:1] if arguments.quick else PRECISIONS)
     config = resolve(flags=FIXED | {"crop_size": arguments.size} | given_settings(arguments))
@@ -79,10 +78,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
         if value < 1 or value % unit:
             what = f"a multiple of {unit}, as the depth {config.model.depth} asks for" if unit > 1 else "at least 1"
             raise UserError(f"{flag} is {value}, but must be {what}.")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {output} cannot be made ({error.strerror}): choose another folder.") from None
+    make_output(output)
     start_tensorflow()
     from unet_lowlevel.reference.benchmark import Plan, run
     from unet_lowlevel.reference.benchmark_tables import report

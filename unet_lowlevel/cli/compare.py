@@ -11,7 +11,15 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from unet_lowlevel.cli.arguments import Parser, add_settings, resolved_config, run_command, show_path, start_tensorflow
+from unet_lowlevel.cli.arguments import (
+    Parser,
+    add_settings,
+    check_new_output,
+    resolved_config,
+    run_command,
+    show_path,
+    start_tensorflow,
+)
 from unet_lowlevel.cli.train import NETWORKS, with_default_data
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.config import to_json
@@ -42,10 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file, but needs a new folder: choose another name.")
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"--output {output} is not empty: choose another name.")
+    check_new_output(output)
     config = resolved_config(arguments)
     if config.training.patience:
         raise UserError(

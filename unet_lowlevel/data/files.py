@@ -229,6 +229,14 @@ def refuse_existing(path: Path) -> None:
         raise UserError(f"{path} exists already and is not overwritten: move it away or name another folder.")
 
 
+def make_output(output: Path) -> None:
+    """Makes the folder of --output where it does not exist yet, or raises a `UserError`."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be made ({error.strerror}): choose another folder.") from None
+
+
 def write_image(path: str | Path, array: np.ndarray) -> None:
     """Writes [H,W] or [H,W,1] uint8 or uint16, or [H,W,3] uint8, as PNG: whole or not at all, never over a file."""
     path = Path(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.data.files import MAPPED_BYTES, list_images, read_image, refuse_existing, write_image
+from unet_lowlevel.data.files import MAPPED_BYTES, list_images, make_output, read_image, refuse_existing, write_image
 from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.predictor import Predictor
@@ -98,7 +98,7 @@ def predict_files(
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         writing: collections.deque[Future] = collections.deque()
         for batch in batches(ahead(reader, read, progress(images)), predictor):
-            make_folder(output)  # now that there is something to write
+            make_output(output)  # now that there is something to write
             for picture, found in zip(batch, results(predictor, batch, wanted, output), strict=True):
                 writing.append(writer.submit(write, picture, found, wanted[picture.path], classes, output))
             while len(writing) > waiting(batch[-1]):
@@ -106,13 +106,6 @@ def predict_files(
         for future in writing:
             future.result()
     return failures
-
-
-def make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {output} cannot be made ({error.strerror}): choose another folder.") from None
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ def test_gray_and_colour_together_are_refused(tmp_path):
 
 
 def normalized(image, kind, bounds=()):
-    result = samples.normalize(np.asarray(image), DataConfig(normalization=kind, normalization_range=bounds))
+    image = np.asarray(image)
+    result = samples.normalization(image, DataConfig(normalization=kind, normalization_range=bounds))(image)
     assert result.dtype == np.float32
     return result
 
@@ -138,7 +139,7 @@ def test_real_data_is_read(datasets, name, count):
     assert len(pairs) == count
     for item in samples.read_samples(pairs[:2], 1):
         assert item.image.dtype == np.uint8 and item.label.max() == 1
-        result = samples.normalize(item.image, DataConfig())
+        result = samples.normalization(item.image, DataConfig())(item.image)
         assert abs(result.mean()) < 1e-4 and abs(result.std() - 1) < 1e-4
 
 

@@ -141,8 +141,3 @@ def pairwise_sum(pixels: np.ndarray, change: Callable[[np.ndarray], np.ndarray])
     half = pixels.size // 2
     half -= half % 8
     return pairwise_sum(pixels[:half], change) + pairwise_sum(pixels[half:], change)
-
-
-def normalize(image: np.ndarray, data: DataConfig) -> np.ndarray:
-    """`image` [H,W,C] of any kind as float32, see `normalization`."""
-    return normalization(image, data)(image)

@@ -1,6 +1,7 @@
 """Samples in files: the same as in memory, read by the window, gone in the end; one sentence when it is too much."""
 
 import errno
+import functools
 import hashlib
 from pathlib import Path
 
@@ -78,6 +79,12 @@ def test_fingerprint_sees_everything(tmp_path):
     assert seen[0] == by_hand.hexdigest()
 
 
+def holes(path, shape):
+    """As `storage.stored`, of zeros that take no room."""
+    np.memmap(path, np.uint8, "w+", shape=shape)
+    return functools.partial(np.memmap, path, np.uint8, "r", shape=shape)
+
+
 @on_linux
 def test_of_a_huge_image_only_the_window_is_read(tmp_path):
     """A file of 1.2 GB, nearly all of it a hole; reading it whole would show in the peak of the memory."""
@@ -85,9 +92,11 @@ def test_of_a_huge_image_only_the_window_is_read(tmp_path):
     with storage.on_disk(tmp_path / "run") as keep:
         sample = keep(Sample("a", np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)))
         sample.size = (side, side)
-        image = np.lib.format.open_memmap(sample.image_file, "w+", np.uint8, (side, side, 3))
+        sample.map_image = holes(tmp_path / "image", (side, side, 3))
+        sample.map_label = holes(tmp_path / "label", (side, side))
+        image = np.memmap(tmp_path / "image", np.uint8, "r+", shape=(side, side, 3))
         image[19990:, 19980:] = np.arange(1, 201, dtype=np.uint8).reshape(10, 20, 1)
-        np.lib.format.open_memmap(sample.label_file, "w+", np.uint8, (side, side))[19990:, 19980:] = 1
+        np.memmap(tmp_path / "label", np.uint8, "r+", shape=(side, side))[19990:, 19980:] = 1
         del image
         config = resolve(flags={"crop_size": 64, "batch_size": 1, "steps_per_epoch": 20, "depth": 2, "in_channels": 3})
         batches = TrainingBatches([sample], config)
@@ -147,7 +156,7 @@ def test_in_the_end_nothing_is_left(tmp_path, error):
 
 
 def test_what_a_killed_training_has_left_is_removed(tmp_path):
-    left = tmp_path / "decoded" / "1.image.npy"
+    left = tmp_path / "decoded" / "1.image"
     left.parent.mkdir()
     left.write_text("torn")
     with storage.on_disk(tmp_path):
@@ -155,15 +164,15 @@ def test_what_a_killed_training_has_left_is_removed(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(phantoms, tmp_path, monkeypatch, capsys):
-    save, calls = np.save, []
+    write, calls = storage.stored, []
 
-    def full(file, array):
-        calls.append(file)
+    def full(array, path):
+        calls.append(path)
         if len(calls) == 6:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(file, array)
+        return write(array, path)
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(storage, "stored", full)
     run = tmp_path / "runs" / "one"
     assert main(["--run", str(run), "--data", str(phantoms), *TINY, "--stream"]) == 2
     error = capsys.readouterr().err

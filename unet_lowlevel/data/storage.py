@@ -1,6 +1,7 @@
 """Where the decoded samples of a training lie: in memory, or, where it is too small for them, in files."""
 
 import contextlib
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,20 +26,29 @@ class StoredSample(Sample):
     """
 
     def __init__(self, sample: Sample, folder: Path, name: str):
-        """Writes `sample` to FOLDER/NAME.image.npy and FOLDER/NAME.label.npy."""
+        """Writes the pixels of `sample` to FOLDER/NAME.image and FOLDER/NAME.label."""
         self.stem, self.normalization = sample.stem, sample.normalization
         self.size, self.class_counts = sample.size, sample.class_counts
-        self.image_file, self.label_file = folder / f"{name}.image.npy", folder / f"{name}.label.npy"
-        np.save(self.image_file, sample.image)
-        np.save(self.label_file, sample.label)
+        self.map_image = stored(sample.image, folder / f"{name}.image")
+        self.map_label = stored(sample.label, folder / f"{name}.label")
 
     @property
     def image(self) -> np.ndarray:
-        return np.load(self.image_file, mmap_mode="r")
+        return self.map_image()
 
     @property
     def label(self) -> np.ndarray:
-        return np.load(self.label_file, mmap_mode="r")
+        return self.map_label()
+
+
+def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
+    """Writes the values of `array` to a file; what is returned maps them from there, to be read only.
+
+    Kind and shape are remembered here, and not read from the file as `np.load` would: it parses them with `ast`, which
+    fails now and then in the threads of a pipeline (Python 3.11: "AST constructor recursion depth mismatch").
+    """
+    array.tofile(path)
+    return functools.partial(np.memmap, path, array.dtype, "r", shape=array.shape)
 
 
 @contextlib.contextmanager

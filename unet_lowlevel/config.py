@@ -7,11 +7,12 @@ the defaults below, `--preset`, `--config FILE.json`, flags.
 import dataclasses
 import json
 import math
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.errors import UserError, listed, reason, shown
 
 
 def setting(default, help, *, choices=(), minimum=None, maximum=None, below=None):
@@ -130,8 +131,28 @@ class DataConfig:
         "",
         "folder with images/ and masks/; none: to train, phantoms in data/phantoms; to evaluate, the data of the run",
     )
-    images: str = setting("", "folder of images, when they do not lie in DATA/images")
-    masks: str = setting("", "folder of masks, when they do not lie in DATA/masks")
+    images: str = setting("", "folder of images, when they do not lie in DATA/images; or one stack of slices")
+    masks: str = setting("", "folder of masks, when they do not lie in DATA/masks; or the stack of theirs")
+    instances: str = setting(
+        "",
+        "folder of instance labels, a number for each object and 0 for the background; none: DATA/instances, or the "
+        "connected components of the masks",
+    )
+    channels: str = setting(
+        "as_stored",
+        "what images become: gray or rgb, where some are gray and some have colours",
+        choices=("as_stored", "gray", "rgb"),
+    )
+    mask_values: str = setting(
+        "", "which gray value of the masks is which class, as in 0:0,128:1,255:2; none: 0 and 255, or class numbers"
+    )
+    mask_colors: str = setting("", "which colour of the masks is which class, as in 000000:0,ff0000:1,00ff00:2")
+    max_megapixels: float = setting(
+        500.0,
+        "larger images are refused before they are decoded, for a small file can claim any size; uncompressed TIFF "
+        "files are not limited",
+        minimum=0.0,
+    )
     stream: bool = setting(
         False,
         "keep the decoded images in RUN/decoded while training, and read from there what a step needs: for data larger "
@@ -275,19 +296,26 @@ def checked(name: str, value, source: str):
     limits = item.metadata
     if is_list(item):
         if not isinstance(value, (list, tuple)):
-            raise UserError(f"{source} is {value!r}, but needs a list of numbers such as 1,2.")
+            raise UserError(f"{source} is {shown(value)}, but needs a list of numbers such as 1,2.")
         return tuple(checked_number(number, float, limits, source) for number in value)
     if item.type is bool:
         if not isinstance(value, bool):
-            raise UserError(f"{source} is {value!r}, but needs true or false.")
+            raise UserError(f"{source} is {shown(value)}, but needs true or false.")
     elif item.type is str:
         if not isinstance(value, str):
-            raise UserError(f"{source} is {value!r}, but needs a text in quotes.")
+            raise UserError(f"{source} is {shown(value)}, but needs a text in quotes.")
+        if not is_utf8(value):
+            raise UserError(f"{source} is {shown(value)}, but needs a text in UTF-8: rename what it names.")
         if limits["choices"] and value not in limits["choices"]:
-            raise UserError(f"{source} is {value!r}, but needs one of {', '.join(limits['choices'])}.")
+            raise UserError(f"{source} is {shown(value)}, but needs one of {', '.join(limits['choices'])}.")
     else:
         value = checked_number(value, item.type, limits, source)
     return value
+
+
+def is_utf8(text: str) -> bool:
+    """Whether files, logs and TensorBoard can take the text: a name may hold other bytes, which Python lets through."""
+    return not re.search("[\0\ud800-\udfff]", text)
 
 
 def checked_number(value, kind: type, limits, source: str):
@@ -295,7 +323,7 @@ def checked_number(value, kind: type, limits, source: str):
     # Whole numbers beyond 64 bits would overflow further on.
     whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if not whole and not (kind is float and isinstance(value, float) and math.isfinite(value)):
-        raise UserError(f"{source} is {value!r}, but needs a {'whole ' if kind is int else ''}number.")
+        raise UserError(f"{source} is {shown(value)}, but needs a {'whole ' if kind is int else ''}number.")
     value = kind(value)
     if limits["minimum"] is not None and value < limits["minimum"]:
         raise UserError(f"{source} is {value}, but must be at least {limits['minimum']}.")
@@ -352,6 +380,8 @@ def check(config: Config) -> Config:
         raise UserError("--validation-fraction is 0, but some images must be held out: use for example 0.2.")
     if data.data and (data.images or data.masks):
         raise UserError("--data already names the folder of images/ and masks/: give it, or --images with --masks.")
+    if data.mask_values and data.mask_colors:
+        raise UserError("--mask-values and --mask-colors both say what the masks mean: give one of them.")
     if bool(data.images) != bool(data.masks):
         raise UserError("--images and --masks go together: give both, or --data with images/ and masks/ in it.")
     return config
@@ -373,16 +403,17 @@ def from_json(values, source: str, start: Config = Config()) -> Config:
         if section == "run":
             continue
         if section not in sections():
-            raise UserError(f"{source} has the unknown section {section!r}: it may have {', '.join(sections())}.")
+            raise UserError(f"{source} has the unknown section {shown(section)}: it may have {', '.join(sections())}.")
         known = [item.name for item in dataclasses.fields(sections()[section])]
         if not isinstance(part, dict):
             raise UserError(
-                f"{source} has {part!r} in section {section!r}, but needs settings such as {known[0]!r} there."
+                f"{source} has {shown(part)} in section {section!r}, but needs settings such as {known[0]!r} there."
             )
         unknown = [name for name in part if name not in known]
         if unknown:
+            name = shown(unknown[0])[1:-1]
             raise UserError(
-                f"{source} has the unknown setting {section}.{unknown[0]}: section {section!r} has {listed(known, 20)}."
+                f"{source} has the unknown setting {section}.{name}: section {section!r} has {listed(known, 20)}."
             )
         start = apply(start, part, lambda name, section=section: f"{section}.{name} in {source}")
     return start
@@ -390,12 +421,15 @@ def from_json(values, source: str, start: Config = Config()) -> Config:
 
 def load_json(path: str | Path):
     """The content of a JSON file, or a `UserError`."""
+    path = Path(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a pipe, for example, would be waited for
+            raise ValueError("it is no file")
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: name an existing JSON file.") from None
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, too many digits
-        raise UserError(f"{path} is not readable as JSON ({error}): mend or replace it.") from None
+        raise UserError(f"{path} is not readable as JSON ({reason(error)}): mend or replace it.") from None
 
 
 def resolve(

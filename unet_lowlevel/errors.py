@@ -1,5 +1,12 @@
 """The one exception that a user's mistake raises."""
 
+import reprlib
+
+# What a message shows of a value, a name or a reason: a file may hold anything, of any length and depth.
+LONGEST = 300
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxlong = _brief.maxother = LONGEST
+
 
 class UserError(Exception):
     """A mistake that the user can mend.
@@ -11,7 +18,28 @@ class UserError(Exception):
 
 def listed(names, limit: int = 5) -> str:
     """'a, b, c and 4 more': at most `limit` names, so that a message stays one readable sentence."""
-    names = [str(name) for name in names]
+    names = [cut(str(name)) for name in names]
     if len(names) <= limit:
         return ", ".join(names)
     return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+
+
+def shown(value) -> str:
+    """`repr(value)`, shortened where that is long or deep."""
+    return _brief.repr(value)
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line and without a full stop; its type where it says nothing."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return cut(text).rstrip(".:") or type(error).__name__
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def parts(error: UserError) -> tuple[str, str]:
+    """What is wrong, and the remedy: it stands behind the last colon."""
+    what, _, remedy = str(error).rpartition(": ")
+    return what, remedy.removesuffix(".")

@@ -13,9 +13,19 @@ setup(
     license="MIT",
     packages=find_packages(include=["unet_lowlevel", "unet_lowlevel.*"]),
     python_requires=">=3.10,<3.14",
-    install_requires=["tensorflow>=2.18", "numpy", "scikit-image", "tqdm", "tensorboard"],
+    install_requires=[
+        "tensorflow>=2.18",
+        "keras>=3.12",  # before it, safe mode could be got round by the files that it is to guard against
+        "tensorboard>=2.18",
+        "numpy>=1.26.4",
+        "scikit-image>=0.24",
+        "pillow>=11",
+        "tifffile>=2024.8.10",
+        "tqdm>=4.66.3",
+    ],
     extras_require={
-        "test": ["pytest", "ruff"],
+        "medical": ["pydicom>=3.0", "nibabel>=5.0"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.9", "pydicom>=3.0", "nibabel>=5.0"],
         "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],
     },
 )

@@ -11,7 +11,7 @@ from conftest import sentence
 from PIL import Image
 
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data import files
+from unet_lowlevel.data import files, masks, writing
 from unet_lowlevel.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -34,6 +34,17 @@ def pillow(array, mode=None, **options):
 
 def tiff(array, **options):
     return lambda path: tifffile.imwrite(path, array, **options)
+
+
+def pages(*arrays):
+    """A TIFF of several pages that need not be alike."""
+
+    def write(path):
+        with tifffile.TiffWriter(path) as file:
+            for array in arrays:
+                file.write(array, photometric="minisblack", metadata=None)
+
+    return write
 
 
 def palette(colors):
@@ -197,9 +208,16 @@ BAD_IMAGES = [
     ("deep_rgb.png", png(DEEP_RGB), "16 bits a colour"),
     ("cmyk16.tif", tiff(np.dstack([DEEP_RGB, DEEP]), photometric="separated"), "cut it to 8 bits"),
     ("stack.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), photometric="minisblack"), "5 pages"),
-    ("stack_of_imagej.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), imagej=True), "5 pages"),
+    ("stack_of_imagej.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), imagej=True,
+     metadata={"axes": "ZYX"}), "5 pages"),
     ("one_page.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), photometric="minisblack",
      truncate=True), "5 pages"),
+    ("sizes.tif", pages(GRAY, GRAY[:7]), "its 2 pages differ in size"),
+    ("kinds.tif", pages(GRAY, DEEP), "its 2 pages differ in size or kind"),
+    ("hyperstack.tif", tiff(RANDOM.integers(0, 256, (5, 2, 20, 30), dtype=np.uint8), imagej=True,
+     metadata={"axes": "ZCYX"}), "the axes ZCYX (5x2x20x30)"),
+    ("channels_first.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), imagej=True,
+     metadata={"axes": "CYX"}), "the axes CYX (5x20x30)"),
     ("volume.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), photometric="minisblack",
      volumetric=True, tile=(16, 16, 16)), "(5, 20, 30)"),
     ("animated.gif", pillow(GRAY, save_all=True, append_images=[Image.fromarray(255 - GRAY)]), "2 pages"),
@@ -221,10 +239,22 @@ def test_bad_images_are_refused(name, write, words, tmp_path, capfd, caplog):
     assert capfd.readouterr() == ("", "") and not caplog.records
 
 
-def test_large_image_is_read_without_a_warning(tmp_path, monkeypatch, recwarn):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GRAY.size - 1)  # Pillow warns of a "decompression bomb"
-    pillow(GRAY)(tmp_path / "a.png")
-    assert files.read_image(tmp_path / "a.png").shape == (20, 30, 1)
+@pytest.mark.parametrize("name", ["gray.png", "gray.bmp", "gray.gif", "rgb.tiff", "zlib.tif", "lzw.tif", "a.jpg"])
+def test_too_many_pixels_are_refused_before_they_are_decoded(name, tmp_path):
+    (GOOD[name][0] if name in GOOD else pillow(GRAY))(tmp_path / name)
+    assert files.read_pixels(tmp_path / name, DataConfig(max_megapixels=0.0006)).shape[:2] == (20, 30)
+    if name == "rgb.tiff":  # what lies in the file as it is takes no more than the file itself
+        files.read_pixels(tmp_path / name, DataConfig(max_megapixels=0.0005))
+        return
+    with pytest.raises(UserError) as caught:
+        files.read_pixels(tmp_path / name, DataConfig(max_megapixels=0.0005))
+    sentence(caught, tmp_path / name, "20x30", "0.0006 megapixels", "--max-megapixels 0.0005")
+
+
+def test_ten_times_what_pillow_allows_is_read(tmp_path, recwarn):
+    """Its limit is a warning at 89 megapixels and an error at twice that; ours is --max-megapixels."""
+    Image.new("1", (20000, 20000)).save(tmp_path / "a.png")
+    assert files.read_image(tmp_path / "a.png").shape == (20000, 20000, 1)
     assert not recwarn.list
 
 
@@ -258,13 +288,16 @@ GOOD_MASKS = [
     ("r.tif", tiff(INDICES.astype(np.uint16)), 255, INDICES),
     ("s.tif", tiff(INDICES.astype(np.float64)), 100, INDICES),
     ("t.png", pillow(BINARY), 3, BINARY),
+    ("u.png", palette(COLORS[:2]), 1, BINARY),
+    ("v.png", palette(COLORS[::-1]), 3, BINARY),
+    ("w.tif", palette(COLORS), 3, BINARY),
 ]
 
 
 @pytest.mark.parametrize(("name", "write", "classes", "expected"), GOOD_MASKS, ids=[row[0] for row in GOOD_MASKS])
 def test_masks_become_class_indices(name, write, classes, expected, tmp_path):
     write(tmp_path / name)
-    label = files.read_mask(tmp_path / name, classes)
+    label = masks.read_mask(tmp_path / name, classes)
     assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, expected)
 
@@ -289,8 +322,13 @@ BAD_MASKS = [
     ("four.png", pillow(THREE * 2), 4, ["(0, 2, 4)", "--classes 4", "the class indices 0..3", "give --classes 5"]),
     ("many.png", pillow(SMOOTH), 4, ["distinct values", "the class indices 0..3"]),
     ("half.tif", tiff(BINARY / np.float32(2)), 3, ["(0.0, 0.5)", "the class indices 0..2"]),
-    ("colour.png", pillow(RGB), 1, ["distinct colours", " more)", "save the mask in gray", "0 and 255"]),
-    ("red.png", palette(COLORS[:2]), 3, ["2 distinct colours ((0, 0, 0), (255, 0, 0))", "class index"]),
+    (
+        "colour.png",
+        pillow(RGB),
+        1,
+        ["distinct colours", " more)", "--mask-colors", "save the mask in gray", "0 and 255"],
+    ),
+    ("red.png", pillow(COLORS[BINARY]), 3, ["2 distinct colours ((0, 0, 0), (255, 0, 0))", "class index"]),
     ("nan.tif", tiff(NAN), 1, ["NaN"]),
     ("empty.png", content(b""), 1, ["empty"]),
 ]
@@ -300,7 +338,7 @@ BAD_MASKS = [
 def test_bad_masks_are_refused(name, write, classes, words, tmp_path):
     write(tmp_path / name)
     with pytest.raises(UserError) as caught:
-        files.read_mask(tmp_path / name, classes)
+        masks.read_mask(tmp_path / name, classes)
     sentence(caught, tmp_path / name, *words)
 
 
@@ -308,7 +346,7 @@ def test_bad_masks_are_refused(name, write, classes, words, tmp_path):
 def test_gray_edges_are_not_taken_for_class_indices(values, tmp_path):
     pillow(np.array([values], np.uint8))(tmp_path / "a.png")
     with pytest.raises(UserError) as caught:
-        files.read_mask(tmp_path / "a.png", 1)
+        masks.read_mask(tmp_path / "a.png", 1)
     assert "give --classes" not in sentence(caught)
 
 
@@ -345,7 +383,7 @@ def test_pairs_are_matched_by_stem_and_not_by_position(tmp_path):
         "readme.md",
     )
     pairs = files.pair_files(images, masks)
-    assert [(pair.stem, pair.image.name, pair.mask.name) for pair in pairs] == [
+    assert [(pair.stem, pair.image.name, *(mask.name for mask in pair.masks)) for pair in pairs] == [
         ("10", "10.png", "10.gif"),
         ("9", "9.jpg", "9.png"),
         ("Z", "Z.BMP", "Z.png"),
@@ -370,7 +408,7 @@ def test_pairs_are_matched_by_stem_and_not_by_position(tmp_path):
         (["a.png", "A.png"], ["a.png"], {}, ["no mask", "for A.png"]),
         (["a.png", "a.TIF"], ["a.png"], {}, ["data/images holds", "a.png", "a.TIF", "one file for each stem"]),
         (["a.png"], [], {}, ["data/masks holds no image", ".tiff"]),
-        (["a.dcm", ".a.png"], ["a.png"], {}, ["data/images holds no image", ".png"]),
+        (["a.txt", ".a.png"], ["a.png"], {}, ["data/images holds no image", ".png"]),
         (["a.png"], None, {}, ["--data data has no folder masks", "images/ and masks/"]),
         (None, None, {}, ["--data data has no folder images and no folder masks", "must hold"]),
         (["a.png"], ["a.png"], {"data": "dta"}, ["--data dta is not a folder", "must hold"]),
@@ -400,7 +438,7 @@ def test_bad_folders_are_refused(images, masks, settings, words, tmp_path, monke
 @pytest.mark.parametrize("array", [GRAY, GRAY[..., None], RGB, DEEP, GRAY[::2, ::-1]])
 def test_written_images_come_back(array, tmp_path):
     path = tmp_path / "ü 1.png"
-    files.write_image(path, array)
+    writing.write_image(path, array)
     expected = array if array.ndim == 3 else array[..., None]
     np.testing.assert_array_equal(files.read_image(path), expected)
     assert [item.name for item in tmp_path.iterdir()] == ["ü 1.png"]
@@ -410,7 +448,7 @@ def test_writing_never_overwrites(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"the user's")
     with pytest.raises(UserError) as caught:
-        files.write_image(path, GRAY)
+        writing.write_image(path, GRAY)
     sentence(caught, path, "exists already", "another folder")
     assert path.read_bytes() == b"the user's"
     assert list(tmp_path.iterdir()) == [path]
@@ -423,19 +461,19 @@ def test_failed_writing_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(UserError) as caught:
-        files.write_image(tmp_path / "a.png", GRAY)
+        writing.write_image(tmp_path / "a.png", GRAY)
     sentence(caught, tmp_path / "a.png", "No space left", "name a folder")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_writing_into_no_folder_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
-        files.write_image(tmp_path / "none" / "a.png", GRAY)
+        writing.write_image(tmp_path / "none" / "a.png", GRAY)
     sentence(caught, tmp_path / "none" / "a.png", "No such file")
 
 
 @pytest.mark.parametrize(("name", "array"), [("a.jpg", GRAY), ("a.png", GRAY / 2), ("a.png", DEEP_RGB)])
 def test_writing_takes_what_png_holds(name, array, tmp_path):
     with pytest.raises(ValueError, match="no PNG"):
-        files.write_image(tmp_path / name, array)
+        writing.write_image(tmp_path / name, array)
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from unet_lowlevel.cli.predict import main as predict
-from unet_lowlevel.data import files
+from unet_lowlevel.data import decoding
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.inference import folders
@@ -37,7 +37,7 @@ def gallery(tmp_path):
 
 
 def pictures_of(folder):
-    return [Picture(path, read_image(path), Normalization()) for path in find_images([str(folder)])]
+    return [Picture(stem, path, read_image(path), Normalization()) for stem, path in find_images([str(folder)]).items()]
 
 
 def same_files(one: Path, other: Path, tolerance: int = 0) -> None:
@@ -55,14 +55,14 @@ def same_files(one: Path, other: Path, tolerance: int = 0) -> None:
 
 def test_find_images_takes_files_and_folders(phantoms):
     found = sorted((phantoms / "images").iterdir())
-    assert find_images([str(found[0]), str(phantoms / "images")]) == found
+    assert list(find_images([str(found[0]), str(phantoms / "images")]).items()) == [(path.stem, path) for path in found]
 
 
 def test_neighbours_of_one_size_are_a_batch(tiny_run, gallery, monkeypatch):
     predictor = Predictor(tiny_run)
 
     def stems():
-        return [[picture.path.stem for picture in batch] for batch in batches(pictures_of(gallery), predictor)]
+        return [[picture.stem for picture in batch] for batch in batches(pictures_of(gallery), predictor)]
 
     assert stems() == [["0", "1", "2"], ["3", "4"], ["5"], ["6"]]
     monkeypatch.setattr(folders, "BATCH_PIXELS", 2 * 32 * 32)
@@ -72,7 +72,7 @@ def test_neighbours_of_one_size_are_a_batch(tiny_run, gallery, monkeypatch):
 
 
 def test_reads_ahead_but_not_far(gallery):
-    pictures, read = {picture.path: picture for picture in pictures_of(gallery)}, []
+    pictures, read = {picture.source: picture for picture in pictures_of(gallery)}, []
 
     def reading(path):
         read.append(path)
@@ -96,7 +96,7 @@ def test_large_images_give_the_same_masks(change, tiny_run, gallery, tmp_path, m
         images.mkdir()
         for path in gallery.iterdir():
             tifffile.imwrite(images / f"{path.stem}.tif", read_image(path)[..., 0])
-        monkeypatch.setattr(files, "MAPPED_BYTES", 1)
+        monkeypatch.setattr(decoding, "MAPPED_BYTES", 1)
         monkeypatch.setattr(folders, "MAPPED_BYTES", 1)
         assert isinstance(read_image(images / "5.tif").base, np.memmap)
     flags = ["--tile-size", "32"] if change != "mapped" else []

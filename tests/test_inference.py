@@ -10,8 +10,10 @@ from PIL import Image
 from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
-from unet_lowlevel.data.files import read_image, read_mask
+from unet_lowlevel.data.files import read_image
+from unet_lowlevel.data.masks import read_mask
 from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.pictures import CLASS_COLOURS
 
 
 def run_predict(run, images, output, *flags):
@@ -101,8 +103,14 @@ def test_several_classes_write_class_numbers(tmp_path):
     assert train(["--run", str(tmp_path / "run"), "--data", str(tmp_path / "data"), *flags]) == 0
     assert run_predict(tmp_path / "run", [tmp_path / "data" / "images"], tmp_path / "out", "--probabilities") == 0
     names = {path.name for path in (tmp_path / "out").glob("0*")}
-    assert names == {"0.png", "0_probability_0.png", "0_probability_1.png", "0_probability_2.png"}
-    assert set(np.unique(read_image(tmp_path / "out" / "0.png"))) <= {0, 1, 2}
+    assert names == {"0.png", "0_colours.png", "0_probability_0.png", "0_probability_1.png", "0_probability_2.png"}
+    mask = read_image(tmp_path / "out" / "0.png")
+    assert set(np.unique(mask)) <= {0, 1, 2}
+    # The same numbers, in colours for the eye.
+    with Image.open(tmp_path / "out" / "0_colours.png") as colours:
+        np.testing.assert_array_equal(np.asarray(colours), mask[..., 0])
+    expected = np.concatenate([[[0, 0, 0]], CLASS_COLOURS])[mask[..., 0]]
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "0_colours.png"), expected)
     output = ["--output", str(tmp_path / "scores"), "--split", "all"]
     assert evaluate(["--run", str(tmp_path / "run"), *output]) == 0
     result = json.loads((tmp_path / "scores" / "metrics.json").read_text())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from conftest import sentence
 
-from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data import files, samples
+from unet_lowlevel.config import DataConfig, resolve
+from unet_lowlevel.data import files, samples, writing
 from unet_lowlevel.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -19,8 +19,8 @@ def write_pairs(folder, *pairs):
     for kind in ("images", "masks"):
         (folder / kind).mkdir()
     for stem, (image, mask) in zip("abcdef", pairs, strict=False):
-        files.write_image(folder / "images" / f"{stem}.png", image)
-        files.write_image(folder / "masks" / f"{stem}.png", mask)
+        writing.write_image(folder / "images" / f"{stem}.png", image)
+        writing.write_image(folder / "masks" / f"{stem}.png", mask)
     return files.find_pairs(DataConfig(data=str(folder)))
 
 
@@ -36,7 +36,7 @@ def test_samples_hold_their_own_mask(tmp_path):
             seen.append(item.stem)
             yield item
 
-    read = samples.read_samples(pairs[::-1], 1, progress)
+    read = list(samples.decoded(progress(pairs[::-1]), resolve()))
     assert seen == list("fedcba")
     for sample in read:
         i = "abcdef".index(sample.stem)
@@ -48,15 +48,20 @@ def test_samples_hold_their_own_mask(tmp_path):
 def test_mask_of_another_size_is_refused(tmp_path):
     pairs = write_pairs(tmp_path, (GRAY, BINARY), (GRAY, BINARY.T.copy()))
     with pytest.raises(UserError) as caught:
-        samples.read_samples(pairs, 1)
-    sentence(caught, pairs[1].image, "20x30", pairs[1].mask, "30x20", "nearest neighbour")
+        list(samples.decoded(pairs, resolve()))
+    sentence(caught, pairs[1].image, "20x30", pairs[1].masks[0], "30x20", "nearest neighbour")
 
 
 def test_gray_and_colour_together_are_refused(tmp_path):
     pairs = write_pairs(tmp_path, (RGB, BINARY), (GRAY, BINARY), (GRAY, BINARY))
     with pytest.raises(UserError) as caught:
-        samples.read_samples(pairs, 1)
-    sentence(caught, f"2 with 1 (as {pairs[1].image})", f"1 with 3 (as {pairs[0].image})", "convert all", "own")
+        list(samples.decoded(pairs, resolve()))
+    sentence(
+        caught,
+        f"2 with 1 (as {pairs[1].image})",
+        f"1 with 3 (as {pairs[0].image})",
+        "--channels gray or --channels rgb",
+    )
 
 
 def normalized(image, kind, bounds=()):
@@ -137,7 +142,7 @@ def test_class_counts_in_strips(monkeypatch):
 def test_real_data_is_read(datasets, name, count):
     pairs = files.find_pairs(DataConfig(data=str(datasets / name)))
     assert len(pairs) == count
-    for item in samples.read_samples(pairs[:2], 1):
+    for item in samples.decoded(pairs[:2], resolve()):
         assert item.image.dtype == np.uint8 and item.label.max() == 1
         result = samples.normalization(item.image, DataConfig())(item.image)
         assert abs(result.mean()) < 1e-4 and abs(result.std() - 1) < 1e-4
@@ -147,5 +152,5 @@ def test_real_mixture_of_gray_and_colour_is_refused(datasets):
     pairs = files.find_pairs(DataConfig(data=str(datasets / "dsb2018")))
     kinds = {files.read_image(pair.image).shape[2]: pair for pair in pairs[::7]}
     assert sorted(kinds) == [1, 3]
-    with pytest.raises(UserError, match="convert all to gray"):
-        samples.read_samples(list(kinds.values()), 1)
+    with pytest.raises(UserError, match="add --channels gray"):
+        list(samples.decoded(list(kinds.values()), resolve()))

@@ -160,3 +160,41 @@ def test_folds_of_real_data(datasets):
     parts = [splits.split(stems, DataConfig(folds=3, fold=fold, group_regex=r"^\d"), 0)[1] for fold in range(3)]
     assert sorted(itertools.chain(*parts)) == sorted(stems)
     assert all(len({re.match(r"\d", stem).group() for stem in part}) == 1 for part in parts)
+
+
+SLICES = {f"scan_{i:03d}": "scan" for i in range(10)}
+
+
+def test_of_a_single_volume_neighbours_are_held_out():
+    """The only other side there is; neighbouring slices resemble each other, so they part at one place."""
+    training, validation = splits.split(shuffled(list(SLICES)), DataConfig(validation_fraction=0.25), 5, SLICES)
+    assert validation == ["scan_007", "scan_008", "scan_009"] and training == sorted(SLICES)[:7]
+    folds = [splits.split(list(SLICES), DataConfig(folds=4, fold=i), 5, SLICES)[1] for i in range(4)]
+    assert [len(fold) for fold in folds] == [3, 3, 2, 2] and [s for fold in folds for s in fold] == sorted(SLICES)
+    assert len(splits.split(list(SLICES), DataConfig(validation_fraction=0.99), 0, SLICES)[0]) == 1
+
+
+def test_known_groups_stay_whole_and_the_expression_overrules_them():
+    known = {stem: stem.split("_")[0] for stem in STEMS}
+    training, validation = splits.split(STEMS, DataConfig(validation_fraction=0.25), 3, known)
+    assert owners(training).isdisjoint(owners(validation))
+    assert (training, validation) == splits.split(STEMS, DataConfig(validation_fraction=0.25, group_regex=REGEX), 3)
+    singles = splits.split(STEMS, DataConfig(group_regex=".*"), 3, known)
+    assert singles == splits.split(STEMS, DataConfig(), 3) and not owners(singles[0]).isdisjoint(owners(singles[1]))
+
+
+def test_a_list_may_cut_the_only_volume_but_no_patient(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("scan_003.tif\n")
+    assert splits.split(list(SLICES), DataConfig(validation_list=str(path)), 0, SLICES)[1] == ["scan_003"]
+    two = SLICES | {"other_000": "other"}
+    with pytest.raises(UserError, match="only a part of scan, of a patient or volume"):
+        splits.split(list(two), DataConfig(validation_list=str(path)), 0, two)
+
+
+def test_too_many_folds_of_volumes_are_refused():
+    with pytest.raises(UserError, match="only 10 slices"):
+        splits.split(list(SLICES), DataConfig(folds=11), 0, SLICES)
+    two = SLICES | {"other_000": "other"}
+    with pytest.raises(UserError, match="only 2 groups"):
+        splits.split(list(two), DataConfig(folds=3), 0, two)

@@ -1,11 +1,14 @@
 """Pictures that people look at: overlays, comparisons with the truth, sheets of them. All uint8 RGB."""
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageOps
 
 # Colours of the classes 1, 2, ... ; more classes begin again.
 CLASS_COLOURS = np.array(
     [[230, 60, 60], [60, 140, 240], [70, 190, 90], [240, 180, 40], [170, 90, 210], [60, 200, 200]], np.uint8
 )
+# The colour of every value that a label can have: 0, the background, is black.
+LABEL_PALETTE = np.concatenate([np.zeros((1, 3), np.uint8), np.resize(CLASS_COLOURS, (255, 3))])
 MISSED = np.array([60, 120, 255], np.uint8)  # foreground in the truth only: blue
 INVENTED = np.array([255, 70, 50], np.uint8)  # foreground in the prediction only: red
 CONFUSED = np.array([255, 200, 40], np.uint8)  # foreground in both, of different classes: yellow
@@ -76,3 +79,31 @@ def sheet(pictures: list[np.ndarray]) -> np.ndarray:
         row[:-4, left : left + picture.shape[1]] = picture
         rows.append(row)
     return np.concatenate(rows)[:-4]
+
+
+def contact_sheet(
+    tiles: list[tuple[np.ndarray, str, tuple[int, int, int] | None]], side: int, columns: int = 8
+) -> np.ndarray:
+    """Small pictures in rows, each with its name below.
+
+    Args:
+        tiles: picture uint8 [H, W, 3] of any size, name, and the colour of its frame, if it has one.
+        side: of the square in pixels that each picture is made to fit.
+        columns: pictures in a row.
+    """
+    frame, text = 4, 14
+    width, height = side + 3 * frame, side + 3 * frame + text
+    columns = max(min(columns, len(tiles)), 1)
+    page = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    draw = ImageDraw.Draw(page)
+    for number, (picture, name, colour) in enumerate(tiles):
+        left, top = number % columns * width, number // columns * height
+        small = ImageOps.contain(Image.fromarray(picture), (side, side))
+        if colour:
+            draw.rectangle((left, top, left + small.width + 2 * frame - 1, top + small.height + 2 * frame - 1), colour)
+        page.paste(small, (left + frame, top + frame))
+        name = name.encode("ascii", "replace").decode()  # what every version of the font has
+        while draw.textlength(name) > side:
+            name = name[1:]  # the number at the end tells more
+        draw.text((left + frame, top + height - text - frame), name, fill="black")
+    return np.asarray(page)

@@ -3,9 +3,11 @@
 import argparse
 from pathlib import Path
 
+from unet_lowlevel import config as settings
 from unet_lowlevel.cli.arguments import (
     Parser,
     add_settings,
+    given_settings,
     progress,
     run_command,
     show_path,
@@ -13,14 +15,14 @@ from unet_lowlevel.cli.arguments import (
 )
 from unet_lowlevel.errors import UserError
 
-DATA_FLAGS = ("data", "images", "masks")
+PLACES = ("data", "images", "masks")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("Scores a trained run on images with masks: writes metrics.json and per_image.csv.")
     parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
-    add_settings(parser, *DATA_FLAGS)
+    add_settings(parser, *PLACES, "mask_values", "mask_colors", "max_megapixels")
     parser.add_argument(
         "--split",
         choices=("validation", "all"),
@@ -36,7 +38,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     start_tensorflow()
-    from unet_lowlevel.config import DataConfig
     from unet_lowlevel.data.files import find_pairs
     from unet_lowlevel.inference.evaluation import choose
     from unet_lowlevel.inference.evaluation import evaluate as evaluate_pairs
@@ -45,9 +46,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.pictures < 0:
         raise UserError(f"--pictures is {arguments.pictures}, but must be at least 0.")
     predictor = Predictor(Path(arguments.run))
-    given = {name: value for name, value in vars(arguments).items() if name in DATA_FLAGS}
-    # Without flags the data of the training; with flags only what they name.
-    pairs = find_pairs(DataConfig(**given) if given else predictor.config.data)
+    given = given_settings(arguments)
+    if any(name in given for name in PLACES):  # without them the data of the training, with them only what they name
+        given = dict.fromkeys(PLACES, "") | given
+    predictor.config = settings.check(settings.apply(predictor.config, given))
+    pairs = find_pairs(predictor.config.data)
     result = evaluate_pairs(
         predictor,
         choose(pairs, predictor.split, arguments.split),

@@ -4,18 +4,35 @@ import argparse
 import sys
 from pathlib import Path
 
-from unet_lowlevel.cli.arguments import Parser, progress, run_command, show_path, start_tensorflow
+from unet_lowlevel import config as settings
+from unet_lowlevel.cli.arguments import (
+    Parser,
+    add_settings,
+    given_settings,
+    progress,
+    run_command,
+    show_path,
+    start_tensorflow,
+)
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import TILE_SIZE
+
+# Of the run's settings those that another machine or another source of images may ask to change.
+SETTINGS = ("max_megapixels",)
 
 
 def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
     """The command; returns its exit code. `by_keras`: Keras predicts, whoever has trained."""
-    parser = Parser("Segments images with a trained run: writes <stem>.png masks of the images' sizes.")
+    parser = Parser(
+        "Segments images with a trained run: writes <stem>.png masks of the images' sizes, and for volumes (TIFF "
+        "stacks, NIfTI files, DICOM series) volumes of the same geometry."
+    )
     parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
     if by_keras:
         parser.add_argument("--model", metavar="FILE", help="weights of this .keras file instead of the run's")
-    parser.add_argument("--images", metavar="PATH", nargs="+", required=True, help="image files, or a folder of them")
+    parser.add_argument(
+        "--images", metavar="PATH", nargs="+", required=True, help="image files or volumes, or folders of them"
+    )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the masks; nothing is overwritten")
     parser.add_argument(
         "--tile-size",
@@ -27,6 +44,7 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
     )
     parser.add_argument("--probabilities", action="store_true", help="also write 16-bit <stem>_probability.png")
     parser.add_argument("--overlays", action="store_true", help="also write <stem>_overlay.png")
+    add_settings(parser, *SETTINGS)
     return run_command(predict_by_keras if by_keras else predict, parser, argv)
 
 
@@ -60,8 +78,10 @@ def predict_with(predictor, arguments: argparse.Namespace) -> int:
     """Predicts the images of the command and says so; returns exit code 3 when some of them could not be used."""
     from unet_lowlevel.inference.folders import find_images, predict_files
 
+    given = {name: value for name, value in given_settings(arguments).items() if name in SETTINGS}
+    predictor.config = settings.apply(predictor.config, given)
     images = find_images(arguments.images)
-    failures = predict_files(
+    written, failures = predict_files(
         predictor,
         images,
         Path(arguments.output),
@@ -69,11 +89,11 @@ def predict_with(predictor, arguments: argparse.Namespace) -> int:
         with_overlays=arguments.overlays,
         progress=progress("predicting"),
     )
-    if len(failures) == len(images):
+    if not written:
         others = f" The other {len(images) - 1} cannot be used either." if len(images) > 1 else ""
         raise UserError(failures[0] + others)
-    print(f"wrote masks of {len(images) - len(failures)} images to {show_path(arguments.output)}")
+    print(f"wrote masks of {written} images to {show_path(arguments.output)}")
     if not failures:
         return 0
-    print(f"{len(failures)} of {len(images)} images could not be used:", *failures, sep="\n", file=sys.stderr)
+    print(f"{len(images) - written} of {len(images)} images could not be used:", *failures, sep="\n", file=sys.stderr)
     return 3

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data.files import Pair, read_image, read_mask
+from unet_lowlevel.config import Config, DataConfig
+from unet_lowlevel.data.files import Pair, read_image
+from unet_lowlevel.data.masks import read_label
+from unet_lowlevel.data.volumes import Slice, check_same_place, open_volume
 from unet_lowlevel.errors import UserError
 
 # Pixels that statistics take at a time, so that an image of any size costs a few MiB beside itself.
@@ -74,31 +76,35 @@ class Sample:
         return self.normalization(self.image[place]), self.label[place]
 
 
-def decoded(pairs: Iterable[Pair], classes: int) -> Iterator[Sample]:
-    """Each of the `pairs` decoded, one at a time: masks as large as their images, images of one channel count."""
-    kinds: dict[int, list[Path]] = {}
+def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
+    """Each of the `pairs` decoded, one at a time.
+
+    Args:
+        pairs: in any order.
+        config: says what channels and masks mean.
+
+    Raises:
+        UserError: when a mask is not as large as its image, or the images differ in their channels.
+    """
+    kinds: dict[int, list[Path | Slice]] = {}
     for pair in pairs:
-        image, label = read_image(pair.image), read_mask(pair.mask, classes)
+        image, label = read_image(pair.image, config.data), read_label(pair.masks, config.model.classes, config.data)
         if image.shape[:2] != label.shape:
             sizes = ["x".join(map(str, array.shape[:2])) for array in (image, label)]
             raise UserError(
-                f"{pair.image} is {sizes[0]} pixels (height x width), but its mask {pair.mask} is {sizes[1]}: replace "
-                "the mask by one of the image's size, or resize it with nearest neighbour."
+                f"{pair.image} is {sizes[0]} pixels (height x width), but its mask {pair.masks[0]} is {sizes[1]}: "
+                "replace the mask by one of the image's size, or resize it with nearest neighbour."
             )
+        if isinstance(pair.image, Slice) and isinstance(pair.masks[0], Slice):
+            check_same_place(open_volume(pair.image.path), open_volume(pair.masks[0].path), label.shape)
         kinds.setdefault(image.shape[2], []).append(pair.image)
         yield Sample(pair.stem, image, label)
         del image, label  # so that they do not lie beside the next
     if len(kinds) > 1:
         found = [f"{len(paths)} with {count} (as {paths[0]})" for count, paths in sorted(kinds.items())]
         raise UserError(
-            f"The images differ in their channels, {' and '.join(found)}: convert all to gray or all to colour, or "
-            "keep each kind in a folder of its own."
+            f"The images differ in their channels, {' and '.join(found)}: add --channels gray or --channels rgb."
         )
-
-
-def read_samples(pairs: list[Pair], classes: int, progress=lambda items: items) -> list[Sample]:
-    """All `pairs` decoded, see `decoded`; `progress` may be tqdm."""
-    return list(decoded(progress(pairs), classes))
 
 
 def with_normalization(sample: Sample, data: DataConfig) -> Sample:

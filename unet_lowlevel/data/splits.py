@@ -1,18 +1,21 @@
 """Which images train and which are held out: pure functions of the stems, the settings and the seed.
 
-Images of one group (a patient, a stack: whatever --group-regex finds equal in their stems) never part.
+Images of one group never part: a patient, a volume, or whatever --group-regex finds equal in their stems. Only when
+there is a single volume is it cut, into blocks of neighbouring slices.
 """
 
 import math
 import re
 import unicodedata
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data.files import SUFFIXES
-from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.data.files import SUFFIXES, stem_of
+from unet_lowlevel.errors import UserError, listed, reason, shown
 
 
 def group_of(stem: str, regex: str) -> str:
@@ -20,36 +23,51 @@ def group_of(stem: str, regex: str) -> str:
     if not regex:
         return stem
     try:
-        match = re.search(regex, stem)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python might read in another way
+            match = re.search(regex, stem)
+    except (re.error, OverflowError, RecursionError) as error:  # also for numbers too large and brackets too deep
         raise UserError(
-            f"--group-regex {regex!r}, asked for the group of {stem!r}, is no regular expression ({error}): "
-            r"mend it, as in 'patient\d+'."
+            f"--group-regex {shown(regex)}, asked for the group of {stem!r}, is no regular expression "
+            rf"({reason(error)}): mend it, as in 'patient\d+'."
         ) from None
     if match is None:
         raise UserError(
-            f"--group-regex {regex!r} does not match the stem {stem!r}: give an expression that finds the group in "
-            "every stem, or rename the file."
+            f"--group-regex {shown(regex)} does not match the stem {stem!r}: give an expression that finds the group "
+            "in every stem, or rename the file."
         )
     bracket = match.group(1) if match.re.groups else None
     return match.group() if bracket is None else bracket
 
 
-def split(stems: list[str], data: DataConfig, seed: int) -> tuple[list[str], list[str]]:
+def split(
+    stems: list[str], data: DataConfig, seed: int, known: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
     """The stems to train on and those held out, both sorted, in whatever order `stems` come.
 
     By `data.validation_list` if given, else by fold `data.fold` of `data.folds` if given, else whole groups in
     random order until they hold at least `data.validation_fraction` of the images, one group staying for training.
+    Of a single volume the last slices are held out, or those of the fold, counted from the first.
+
+    Args:
+        stems: of all images.
+        data: how to split.
+        seed: of the order of the groups.
+        known: {stem: group} of patients and volumes, which --group-regex overrules; see `files.Pair.group`.
 
     Raises:
         UserError: nothing is left for one side, or the list does not fit the images or cuts through a group.
     """
     groups: dict[str, list[str]] = {}
     for stem in sorted(stems):
-        groups.setdefault(group_of(stem, data.group_regex), []).append(stem)
+        group = known[stem] if known and not data.group_regex else group_of(stem, data.group_regex)
+        groups.setdefault(group, []).append(stem)
     if data.validation_list:
         held_out = _listed_stems(data.validation_list, groups, data.group_regex)
     else:
+        if len(groups) == 1 and known and not data.group_regex and len(stems) > 1:
+            held_out = _block(sorted(stems), data)
+            return sorted(set(stems) - held_out), sorted(held_out)
         if len(groups) < 2:
             found = f"one image, {stems[0]!r}," if len(stems) == 1 else f"{len(stems)} images of a single group"
             by = f" by --group-regex {data.group_regex!r}" if data.group_regex else ""
@@ -64,10 +82,23 @@ def split(stems: list[str], data: DataConfig, seed: int) -> tuple[list[str], lis
     return sorted(set(stems) - held_out), sorted(held_out)
 
 
+def _block(stems: list[str], data: DataConfig) -> set[str]:
+    """Neighbouring slices of the one volume there is: the last ones, or a fold of as many blocks."""
+    if data.folds > len(stems):
+        raise UserError(f"--folds is {data.folds}, but there are only {len(stems)} slices: use at most that many.")
+    if data.folds:
+        return set(np.array_split(stems, data.folds)[data.fold].tolist())
+    return set(stems[-min(_wanted(len(stems), data), len(stems) - 1) :])
+
+
+def _wanted(total: int, data: DataConfig) -> int:
+    """How many of `total` images are to be held out, at least one."""
+    return max(math.ceil(data.validation_fraction * total - 1e-9), 1)  # 0.55 * 100 is 55.00000000000001
+
+
 def _fraction(order: list[str], groups: dict[str, list[str]], data: DataConfig) -> list[str]:
     """The first groups of `order` that together reach the fraction: at least one, never all."""
-    total = sum(map(len, groups.values()))
-    wanted = math.ceil(data.validation_fraction * total - 1e-9)  # 0.55 * 100 is 55.00000000000001
+    wanted = _wanted(sum(map(len, groups.values())), data)
     count, images = 1, len(groups[order[0]])
     while images < wanted and count < len(order) - 1:
         images += len(groups[order[count]])
@@ -78,7 +109,9 @@ def _fraction(order: list[str], groups: dict[str, list[str]], data: DataConfig) 
 def _fold(order: list[str], groups: dict[str, list[str]], data: DataConfig) -> list[str]:
     """The groups of one fold: the largest groups are dealt first, each to the fold with the fewest images so far."""
     if data.folds > len(groups):
-        kind = f"groups by --group-regex {data.group_regex!r}" if data.group_regex else "images"
+        single = all(len(members) == 1 for members in groups.values())
+        by = f" by --group-regex {data.group_regex!r}" if data.group_regex else ""
+        kind = f"groups{by}" if by or not single else "images"
         raise UserError(f"--folds is {data.folds}, but there are only {len(groups)} {kind}: use at most that many.")
     sizes = [0] * data.folds
     folds: list[list[str]] = [[] for _ in sizes]
@@ -101,7 +134,7 @@ def _listed_stems(path: str, groups: dict[str, list[str]], regex: str) -> set[st
     for line in filter(None, lines):
         line = unicodedata.normalize("NFC", line)  # as files.list_images has it
         if line not in known and line.lower().endswith(SUFFIXES):
-            line = line.rpartition(".")[0]
+            line = stem_of(Path(line))
         if line in known or not line.startswith("#"):
             held_out.add(line)
     unknown = sorted(held_out - known)
@@ -114,9 +147,10 @@ def _listed_stems(path: str, groups: dict[str, list[str]], regex: str) -> set[st
         found = "names every image, which leaves none to train on" if held_out else "names no image"
         raise UserError(f"--validation-list {path} {found}: write the stem of one held-out image a line.")
     torn = [name for name, members in groups.items() if 0 < len(held_out.intersection(members)) < len(members)]
-    if torn:
+    if torn and (regex or len(groups) > 1):
+        by = f"groups by --group-regex {regex!r}" if regex else "of a patient or volume"
         raise UserError(
-            f"--validation-list {path} holds out only a part of {listed(torn)}, groups by --group-regex {regex!r}: "
-            "list all images of a group or none."
+            f"--validation-list {path} holds out only a part of {listed(torn)}, {by}: list all images of a "
+            "group or none."
         )
     return held_out

@@ -128,7 +128,7 @@ def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items:
 
     Args:
         pairs: sorted by stem.
-        config: classes and normalization.
+        config: what channels and masks mean, and the normalization.
         keep: what `on_disk` or `in_memory` yields.
         progress: may be tqdm.
 
@@ -137,7 +137,7 @@ def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items:
         shapes, kinds and pixels of images and labels.
     """
     digest, samples = hashlib.sha256(), []
-    for sample in decoded(progress(pairs), config.model.classes):
+    for sample in decoded(progress(pairs), config):
         digest.update(repr(sample.stem).encode())
         for array in (sample.image, sample.label):
             digest.update(f"{array.dtype} {array.shape}".encode())

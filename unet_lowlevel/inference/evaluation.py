@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel import metrics
-from unet_lowlevel.data.files import Pair, refuse_existing, write_image
-from unet_lowlevel.data.samples import read_samples
+from unet_lowlevel.data.files import Pair
+from unet_lowlevel.data.samples import Sample, decoded
+from unet_lowlevel.data.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference.predictor import Predictor
 from unet_lowlevel.pictures import comparison, evenly, sheet
@@ -64,15 +65,15 @@ def evaluate(
 
     Raises:
         UserError: before anything is written, when an image cannot be used or a file would be overwritten.
+
+    One image at a time is in memory.
     """
     names = ["metrics.json", "per_image.csv", *(["pictures.png"] if pictures else [])]
     for name in names:
         refuse_existing(output / name)
-    samples = read_samples(pairs, predictor.config.model.classes)
-    for pair, sample in zip(pairs, samples, strict=True):
-        predictor.check_channels(sample.image, pair.image)
     confusions, thresholds = [], []
-    for sample in progress(samples):
+    for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
+        predictor.check_channels(sample.image, pair.image)
         probabilities = tf.constant(predictor.probabilities(sample.image)[np.newaxis])
         labels = tf.constant(sample.label[np.newaxis].astype(np.int32))
         counts = metrics.probability_counts(labels, probabilities, predictor.config.training.threshold)
@@ -84,7 +85,7 @@ def evaluate(
     classes = metrics.class_scores(confusions.sum(0))
     result = {
         **{name: float(value) for name, value in pooled.items()},
-        "images": len(samples),
+        "images": len(pairs),
         "mean_over_images": {name: float(values.mean()) for name, values in per_image.items()},
         "per_class": [
             {"class": k} | {name: float(values[k]) for name, values in classes.items()}
@@ -95,16 +96,17 @@ def evaluate(
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["stem", *per_image])
-    writer.writerows([sample.stem, *(values[i] for values in per_image.values())] for i, sample in enumerate(samples))
+    writer.writerows([pair.stem, *(values[i] for values in per_image.values())] for i, pair in enumerate(pairs))
     write_text(output / "per_image.csv", table.getvalue())
     if pictures:
         ranked = np.argsort(per_image["dice"], kind="stable")
-        chosen = ranked[evenly(len(samples), pictures)]
-        write_image(output / "pictures.png", sheet([compare(predictor, samples[i]) for i in chosen]))
+        chosen = [pairs[i] for i in ranked[evenly(len(pairs), pictures)]]
+        shown = [compare(predictor, sample) for sample in decoded(chosen, predictor.config)]
+        write_image(output / "pictures.png", sheet(shown))
     write_text(output / "metrics.json", json.dumps(result, indent=1) + "\n")
     return result
 
 
-def compare(predictor: Predictor, sample) -> np.ndarray:
+def compare(predictor: Predictor, sample: Sample) -> np.ndarray:
     """`pictures.comparison` of a sample with its prediction."""
     return comparison(sample.image, sample.label, predictor.labels(predictor.probabilities(sample.image)))

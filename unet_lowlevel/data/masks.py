@@ -1,0 +1,128 @@
+"""From mask files to labels: which value, colour or file stands for which class."""
+
+import functools
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from unet_lowlevel.config import DataConfig
+from unet_lowlevel.data.files import DEFAULTS, read_pixels
+from unet_lowlevel.data.volumes import Slice
+from unet_lowlevel.errors import UserError, listed, shown
+
+
+def read_label(masks: tuple[Path | Slice, ...], classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
+    """The class indices [H,W] uint8 of an image: of its mask, or of the masks of its objects together.
+
+    label[y, x] = the highest class that any of the masks has there
+
+    Raises:
+        UserError: see `read_mask`; or when the masks differ in size.
+    """
+    label = read_mask(masks[0], classes, data)
+    for mask in masks[1:]:
+        part = read_mask(mask, classes, data)
+        if part.shape != label.shape:
+            sizes = ["x".join(map(str, array.shape)) for array in (label, part)]
+            raise UserError(
+                f"{masks[0]} is {sizes[0]} pixels (height x width), but {mask}, of the same image, is {sizes[1]}: "
+                "replace the one that does not belong there."
+            )
+        np.maximum(label, part, out=label)
+    return label
+
+
+def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
+    """The class indices [H,W] uint8 of a mask.
+
+    --mask-values and --mask-colors say which gray value or colour is which class. Without them, for one or two
+    classes: the file holds nothing but 0 and 1, or 0 and 255 (or 0 and 65535 in 16 bits), or one of these values
+    throughout; the index is 0 where it is 0, else 1. K >= 3 classes: it holds the indices 0..K-1. A palette of colours
+    counts as its indices, other colours as gray if their channels are equal. Anything else is refused: guessing a
+    threshold would turn a wrong file into wrong labels.
+    """
+    if data.mask_colors:
+        return _labels_of_colors(mask, _mapping("--mask-colors", data.mask_colors, max(classes, 2)), data)
+    pixels = read_pixels(mask, data, indices=not data.mask_values)
+    if (pixels != pixels[..., :1]).any():
+        colors = [tuple(color) for color in np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0).tolist()]
+        raise UserError(
+            f"{mask} has {len(colors)} distinct colours ({listed(colors, 3)}): say with --mask-colors which class each "
+            "is, or save the mask in gray with the class index of each pixel as its value, or with 0 and 255 for "
+            "background and foreground."
+        )
+    pixels = pixels[..., 0]
+    if data.mask_values:
+        return _labels_of_values(mask, pixels, _mapping("--mask-values", data.mask_values, max(classes, 2)))
+    values = np.unique(pixels)
+    tops = (1, 255, 65535) if pixels.dtype == np.uint16 else (1, 255)
+    if classes > 2 and np.isin(values, np.arange(classes)).all():
+        return pixels.astype(np.uint8)
+    if classes <= 2 and any(np.isin(values, (0, top)).all() for top in tops):
+        return (pixels != 0).astype(np.uint8)
+    kind = f"the class indices 0..{classes - 1}" if classes > 2 else "the two values 0 and 255"
+    hint = ", or say with --mask-values which class each is"
+    if classes > 2 and np.isin(values, (0, 255)).all():
+        hint = ", or give --classes 1 if 255 is the one kind of foreground"
+    elif classes <= values[-1] < 64 and np.isin(values, np.arange(64)).all():  # gray edges reach higher than that
+        hint = f", or give --classes {int(values[-1]) + 1} if the values are class indices"
+    elif len(values) > 32:  # gray edges, which nobody would want to list
+        hint = ""
+    raise UserError(
+        f"{mask} has {len(values)} distinct values ({listed(values.tolist())}), which does not fit --classes "
+        f"{classes}: save it as PNG with {kind}, resized with nearest neighbour{hint}."
+    )
+
+
+def _labels_of_values(mask, pixels: np.ndarray, classes_of: dict[float, int]) -> np.ndarray:
+    values, inverse = np.unique(pixels, return_inverse=True)
+    unknown = [value for value in values.tolist() if value not in classes_of]
+    if unknown:
+        raise UserError(
+            f"{mask} has the values {listed(unknown)}, which --mask-values does not name: add {unknown[0]:g}:CLASS."
+        )
+    return np.array([classes_of[value] for value in values.tolist()], np.uint8)[inverse].reshape(pixels.shape)
+
+
+def _labels_of_colors(mask, classes_of: dict[int, int], data: DataConfig) -> np.ndarray:
+    pixels = read_pixels(mask, data)
+    if pixels.dtype != np.uint8 or pixels.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{mask} has {pixels.shape[-1]} channels of {pixels.dtype}, but --mask-colors needs gray or RGB of 8 bits: "
+            "convert it."
+        )
+    red, green, blue = np.moveaxis(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).astype(np.uint32), -1, 0)
+    codes, inverse = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
+    unknown = [f"{code:06x}" for code in codes.tolist() if code not in classes_of]
+    if unknown:
+        raise UserError(
+            f"{mask} has the colours {listed(unknown)}, which --mask-colors does not name: add {unknown[0]}:CLASS."
+        )
+    return np.array([classes_of[code] for code in codes.tolist()], np.uint8)[inverse].reshape(pixels.shape[:2])
+
+
+@functools.lru_cache
+def _mapping(flag: str, text: str, classes: int) -> dict:
+    """{value or colour: class} of "0:0,128:1" or "000000:0,ff0000:1"; a colour as the number that it is written as."""
+    found = {}
+    for part in text.split(","):
+        key, _, index = part.strip().removeprefix("#").partition(":")
+        try:
+            if flag == "--mask-colors" and not re.fullmatch("[0-9a-fA-F]{6}", key):
+                raise ValueError
+            key, index = int(key, 16) if flag == "--mask-colors" else float(key), int(index)
+            if not math.isfinite(key):
+                raise ValueError
+        except ValueError:
+            example = "000000:0,ff0000:1" if flag == "--mask-colors" else "0:0,128:1"
+            raise UserError(f"{flag} has {shown(part.strip())}, but needs pairs as in {example}.") from None
+        if found.setdefault(key, index) != index:
+            raise UserError(f"{flag} has {shown(part.strip())}, but names another class for it before: leave one out.")
+        if not 0 <= index < classes:
+            raise UserError(
+                f"{flag} names class {shown(index)}, but there are the classes 0..{classes - 1}: mend it, or raise "
+                "--classes."
+            )
+    return found

@@ -68,7 +68,7 @@ def test_fingerprint_sees_everything(tmp_path):
         pairs = write_pairs(tmp_path / str(i), *arrays)
         seen.append(storage.gather(pairs, resolve(), as_it_is)[1])
     pairs[1].image.rename(pairs[1].image.with_name("z.png"))
-    pairs[1].mask.rename(pairs[1].mask.with_name("z.png"))
+    pairs[1].masks[0].rename(pairs[1].masks[0].with_name("z.png"))
     seen.append(storage.gather(files.find_pairs(DataConfig(data=str(tmp_path / str(i)))), resolve(), as_it_is)[1])
     assert len(set(seen)) == len(seen) == 8
     by_hand = hashlib.sha256()
@@ -197,7 +197,7 @@ def memory_information(monkeypatch, tmp_path, kilobytes):
 
 
 def test_too_little_memory_is_said_before_it_is_full(phantoms, tmp_path, monkeypatch, capsys):
-    """12 samples of 2 KiB each: too much for 10 KiB, which the third of them shows, and not for 30 KiB."""
+    """12 samples of 2 KiB each: too much for 10 KiB, which the third of them shows, and not for 100 KiB."""
     read = []
     original = storage.with_normalization
     monkeypatch.setattr(storage, "with_normalization", lambda *given: read.append(0) or original(*given))
@@ -208,7 +208,7 @@ def test_too_little_memory_is_said_before_it_is_full(phantoms, tmp_path, monkeyp
     assert error.startswith("error: ") and error.count("\n") == 1 and error.endswith("add --stream.\n")
     assert "12 images takes about 2.29e-05 GiB decoded, but 1.34e-05 GiB of memory are available" in error
     assert len(read) == 2 and not (tmp_path / "run").exists()
-    memory_information(monkeypatch, tmp_path, 30)
+    memory_information(monkeypatch, tmp_path, 100)
     assert main([*flags, "--epochs", "1"]) == 0
 
 

@@ -5,15 +5,20 @@ computed in a window that is wider by that distance, and what comes out is what 
 """
 
 import itertools
+import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.data.samples import Normalization
+from unet_lowlevel.errors import UserError
 from unet_lowlevel.losses import probabilities
+from unet_lowlevel.memory import OUT_OF_MEMORY, check_available, prediction_bytes
 from unet_lowlevel.ops.cropping import mirror_indices
 from unet_lowlevel.unet import UNet, smallest_valid_size, valid_margin
 
@@ -104,6 +109,15 @@ def surroundings(config: ModelConfig) -> int:
     for _ in range(config.depth - 1):
         needed = 2 * needed + half_width(config)
     return -(-needed // multiple) * multiple
+
+
+def smallest_tile_size(config: ModelConfig) -> int:
+    """Side of the smallest window that is of use: a third of it is tile, below which nearly all work is surroundings.
+
+    288 at depth 5, and no less than 64, which always fits.
+    """
+    margin = valid_margin(config) or 2 * surroundings(config)
+    return max(margin * 3 // 2, 64)
 
 
 def read_window(image: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
@@ -207,8 +221,47 @@ class TiledNetwork:
         """Whether the image [H, W, C] is computed whole."""
         return all(len(spans(side, self.tile_size, self.model.config)) == 1 for side in image.shape[:2])
 
+    def largest_tile(self, image: np.ndarray) -> int:
+        """Pixels of what is computed at once of the image [H, W, C], without its surroundings."""
+        axes = [spans(side, self.tile_size, self.model.config) for side in image.shape[:2]]
+        return math.prod(max(span.stop - span.start for span in axis) for axis in axes)
+
     def tiles(self, image: np.ndarray, normalize: Normalization) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """The probabilities of an image [H, W, C] part by part: rows, columns, float32 [rows, columns, K]."""
+        """The probabilities of an image [H, W, C] part by part: rows, columns, float32 [rows, columns, K].
+
+        When memory runs out the image begins anew, in smaller tiles: what then comes replaces what came before.
+
+        Raises:
+            UserError: when memory runs out with the smallest tiles.
+        """
+        while True:
+            try:
+                check_available(prediction_bytes(self.model.config, self.largest_tile(image)))
+                yield from self.parts(image, normalize)
+                return
+            except OUT_OF_MEMORY as error:
+                side = min(self.tile_size, max(image.shape[:2]))
+                if not self.lower_tile_size(side):
+                    height, width = image.shape[:2]
+                    raise UserError(
+                        f"An image of {height} x {width} pixels ran out of memory even with --tile-size {side}: end "
+                        "other programs, or use a machine with more memory."
+                    ) from error
+
+    def lower_tile_size(self, side: int) -> bool:
+        """To the half of `side`, at which memory ran out, for this image and the next; False if that is of no use."""
+        smaller = max(side // 2, smallest_tile_size(self.model.config))
+        if smaller >= side:
+            return False
+        self.tile_size = smaller
+        tqdm.write(
+            f"note: memory ran out for {side} x {side} pixels at once: going on as with --tile-size {smaller}",
+            file=sys.stderr,
+        )
+        return True
+
+    def parts(self, image: np.ndarray, normalize: Normalization) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """As `tiles`, with the tile size as it is."""
         if self.fits(image):
             yield slice(None), slice(None), self.of_batch(normalize(image)[np.newaxis])[0]
             return

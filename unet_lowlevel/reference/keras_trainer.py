@@ -18,6 +18,7 @@ from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.losses import make_loss, probabilities
+from unet_lowlevel.memory import within_memory
 from unet_lowlevel.optimizers import global_norm, learning_rate_at
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.reference.keras_unet import KerasUNet
@@ -25,7 +26,14 @@ from unet_lowlevel.reference.weights import write_keras
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
 from unet_lowlevel.training.step import fit_labels
-from unet_lowlevel.training.trainer import OnStep, say, warning_of_one_class
+from unet_lowlevel.training.trainer import (
+    OnStep,
+    check_validation,
+    image_too_large,
+    say,
+    step_too_large,
+    warning_of_one_class,
+)
 
 
 class FittedUNet(tf.keras.Model):
@@ -130,8 +138,9 @@ class KerasTrainer:
         """Builds the network and compiles it; writes nothing yet. For the arguments see `Trainer`.
 
         Raises:
-            UserError: for settings that Keras lacks.
+            UserError: for settings that Keras lacks; see also `Trainer`.
         """
+        check_validation(config, validation)
         self.config, self.run, self.validation = config, run, validation
         self.unet = KerasUNet(config.model, seed=config.training.seed)
         if config.training.output_bias_prior:
@@ -162,15 +171,17 @@ class KerasTrainer:
                 say(self.journal.verdict_on_patience())
             else:
                 batches = self.batches.dataset.map(lambda images, labels, index: (images, labels[..., tf.newaxis]))
-                self.model.fit(
-                    batches.apply(tf.data.experimental.assert_cardinality(self.batches.steps_per_epoch)),
-                    validation_data=whole_images(self.validation, channels),
-                    initial_epoch=len(self.journal.history),
-                    epochs=self.config.training.epochs,
-                    callbacks=[WritesRunFolder(self, on_step, signals)],
-                    verbose=1 if on_terminal() else 0,
-                    shuffle=False,  # the batches are shuffled already
-                )
+                writes_run_folder = WritesRunFolder(self, on_step, signals)
+                with within_memory(writes_run_folder.too_large):
+                    self.model.fit(
+                        batches.apply(tf.data.experimental.assert_cardinality(self.batches.steps_per_epoch)),
+                        validation_data=whole_images(self.validation, channels),
+                        initial_epoch=len(self.journal.history),
+                        epochs=self.config.training.epochs,
+                        callbacks=[writes_run_folder],
+                        verbose=1 if on_terminal() else 0,
+                        shuffle=False,  # the batches are shuffled already
+                    )
         return self.journal.best()
 
 
@@ -196,11 +207,20 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
     def __init__(self, trainer: KerasTrainer, on_step: OnStep | None, signals: StopSignals):
         super().__init__()
         self.trainer, self.journal, self.on_step, self.signals = trainer, trainer.journal, on_step, signals
+        self.validating: Sample | None = None
+
+    def too_large(self) -> str:
+        """What to say when memory runs out here."""
+        kept = self.journal.what_is_kept()
+        if self.validating:
+            return image_too_large(self.validating, kept)
+        return step_too_large(self.trainer.config, kept, can_recompute=False)
 
     def on_epoch_begin(self, epoch, logs=None):
         # Keras counts from 0. The dataset is iterated anew after this.
         self.trainer.batches.epoch.assign(epoch + 1)
         self.start, self.images = time.perf_counter(), 0
+        self.validating = None
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations)
@@ -214,6 +234,9 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         self.training_seconds = time.perf_counter() - self.start
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self.validating = self.trainer.validation[batch]
 
     def on_epoch_end(self, epoch, logs=None):
         config, optimizer = self.trainer.config, self.model.optimizer
@@ -253,6 +276,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         samples, training = self.trainer.validation, self.trainer.config.training
         pictures = {}
         for sample in (samples[i] for i in evenly(len(samples), training.pictures)):
+            self.validating = sample
             image = sample.normalized()
             p = probabilities(self.trainer.unet.whole(tf.constant(image[None])))
             predicted = metrics.predicted_labels(p, training.threshold)[0].numpy()

@@ -16,6 +16,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
 from unet_lowlevel.optimizers import global_norm
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.training.interruption import Stopped, StopSignals
@@ -45,7 +46,11 @@ class Trainer:
             run: the run folder; it exists when `fit` is called.
             training, validation: in memory or in files.
             network: the implementation.
+
+        Raises:
+            UserError: when a validation image is too large for the memory.
         """
+        check_validation(config, validation)
         self.config, self.run = config, run
         self.training, self.validation = training, validation
         self.model = network(config.model, seed=config.training.seed)
@@ -68,7 +73,8 @@ class Trainer:
             the history row of the best epoch.
 
         Raises:
-            UserError: when the loss is not finite, a checkpoint cannot be restored, or the disk is full.
+            UserError: when the loss is not finite, a checkpoint cannot be restored, memory runs out, or the disk is
+                full.
             Stopped: when a signal has asked for the end; the state is saved.
         """
         training = self.config.training
@@ -89,7 +95,8 @@ class Trainer:
                 if self.journal.out_of_patience():
                     say(self.journal.verdict_on_patience(), bar)
                     break
-                row, gradients = self.train_epoch(epoch, bar, on_step, signals)
+                with within_memory(self.step_too_large):
+                    row, gradients = self.train_epoch(epoch, bar, on_step, signals)
                 start, average = time.perf_counter(), self.train_step.average
                 with average.in_place() if average else contextlib.nullcontext():
                     row |= self.validate(epoch, bar)
@@ -150,17 +157,21 @@ class Trainer:
             f"images, or lower --learning-rate or set --clip-norm 1; {self.journal.what_is_kept()}."
         )
 
+    def step_too_large(self) -> str:
+        return step_too_large(self.config, self.journal.what_is_kept(), can_recompute=type(self.model) is UNet)
+
     def validate(self, epoch: int, bar: tqdm) -> dict:
         """Loss and scores over the whole validation images, one by one; draws some of them."""
         tally, pictures = Tally(), {}
         chosen = evenly(len(self.validation), self.config.training.pictures)
         for i, sample in enumerate(self.validation):
-            image, labels = sample.normalized(), sample.label[np.newaxis].astype(np.int32)
-            result = self.evaluation_step(tf.constant(image[np.newaxis]), tf.constant(labels))
-            tally.add(result, 1)
-            if i in chosen:
-                predicted = metrics.predicted_labels(result["probabilities"], self.config.training.threshold)
-                pictures[sample.stem] = comparison(image, sample.label, predicted[0].numpy())
+            with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
+                image, labels = sample.normalized(), sample.label[np.newaxis].astype(np.int32)
+                result = self.evaluation_step(tf.constant(image[np.newaxis]), tf.constant(labels))
+                tally.add(result, 1)
+                if i in chosen:
+                    predicted = metrics.predicted_labels(result["probabilities"], self.config.training.threshold)
+                    pictures[sample.stem] = comparison(image, sample.label, predicted[0].numpy())
         warning = warning_of_one_class(tally.confusion, epoch)
         if warning:
             say(warning, bar)
@@ -176,6 +187,35 @@ def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:
     return (
         f"warning: all validation pixels are predicted as class {predicted.argmax()} in epoch {epoch}; if it stays "
         "so, try --overfit-one-batch, then look at masks and --learning-rate"
+    )
+
+
+def step_too_large(config: Config, kept: str, *, can_recompute: bool) -> str:
+    """What to say when a training step runs out of memory; these settings are fixed once a run has begun."""
+    batch_size, crop_size = config.training.batch_size, config.training.crop_size
+    remedies = [f"--batch-size {batch_size // 2}"] if batch_size > 1 else []
+    remedies += ["a smaller --crop-size"]
+    remedies += ["--recompute"] if can_recompute and not config.model.recompute else []
+    return (
+        f"A training step ran out of memory with --batch-size {batch_size} and --crop-size {crop_size}: start another "
+        f"--run with {' or '.join(remedies)}, or free some memory; {kept}."
+    )
+
+
+def check_validation(config: Config, samples: list[Sample]) -> None:
+    """Raises a `UserError` when memory would run out at the largest image, before hours are spent."""
+    largest = max(samples, key=lambda sample: math.prod(sample.size))
+    with within_memory(lambda: image_too_large(largest, "nothing was written")):
+        check_available(prediction_bytes(config.model, math.prod(largest.size)))
+
+
+def image_too_large(sample: Sample, kept: str) -> str:
+    """What to say when the validation of a whole image runs out of memory; training sees crops of it only."""
+    height, width = sample.size
+    return (
+        f"The validation of {sample.stem}, which is computed whole, ran out of memory at {height} x {width} pixels: "
+        "start another --run with the image and its mask cut into smaller ones, or with smaller images in "
+        f"--validation-list, or free some memory; {kept}."
     )
 
 

@@ -1,0 +1,256 @@
+"""Running out of memory: training ends with what to lower, prediction goes on with smaller tiles."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY
+from kill_and_resume import assert_same_training, history
+from PIL import Image
+from test_storage import memory_information
+
+from unet_lowlevel.cli.predict import main as predict
+from unet_lowlevel.cli.train import main as train
+from unet_lowlevel.config import resolve
+from unet_lowlevel.data.files import find_pairs, read_image
+from unet_lowlevel.data.samples import Normalization, Sample
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.evaluation import evaluate
+from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.tiling import TiledNetwork, smallest_tile_size, spans
+from unet_lowlevel.training.step import EvaluationStep, TrainStep
+from unet_lowlevel.training.trainer import image_too_large, step_too_large
+
+EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
+def failing(original, call, error=EXHAUSTED):
+    """`original`, but that it raises at its so-manieth call, counted from 1, and at all after it."""
+    calls = 0
+
+    def function(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls >= call:
+            raise error
+        return original(*arguments)
+
+    return function
+
+
+def only_error(capsys):
+    """The one sentence on stderr."""
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and error.endswith(".\n")
+    return error
+
+
+@pytest.mark.parametrize("kind", [TrainStep, EvaluationStep])
+@pytest.mark.parametrize("error", [EXHAUSTED, MemoryError()])
+def test_training_says_what_to_lower_and_keeps_what_was_saved(
+    kind, error, tiny_run, phantoms, tmp_path, monkeypatch, capsys
+):
+    """In the second epoch, of 3 steps and 3 images to validate; resumed, it comes to the same as `tiny_run`."""
+    monkeypatch.setattr(kind, "__call__", failing(kind.__call__, 5, error))
+    run = tmp_path / "run"
+    assert train(["--run", str(run), "--data", str(phantoms), "--ema-decay", "0.5", *TINY]) == 2
+    message = only_error(capsys)
+    assert f"the checkpoints in {run} are as they were" in message
+    if kind is TrainStep:
+        assert "--batch-size 4 and --crop-size 32: start another --run with --batch-size 2 or" in message
+    else:
+        assert "validation of patient-" in message and "32 x 32 pixels" in message and "--validation-list" in message
+    assert len(history(run)) == 1
+    monkeypatch.undo()
+    assert train(["--run", str(run), "--resume"]) == 0
+    assert_same_training(run, tiny_run)
+
+
+@pytest.mark.parametrize("implementation", ["lowlevel", "highlevel", "keras"])
+@pytest.mark.parametrize("part", ["window", "normalized"])
+def test_all_trainings_say_the_same_when_images_cannot_be_had(
+    implementation, part, phantoms, tmp_path, monkeypatch, capsys
+):
+    """Out of the input pipeline TensorFlow brings a MemoryError as one of its own."""
+    monkeypatch.setattr(Sample, part, failing(getattr(Sample, part), 6, MemoryError()))
+    run = tmp_path / "run"
+    assert train(["--run", str(run), "--data", str(phantoms), *TINY, "--pictures", "0"], implementation) == 2
+    message = only_error(capsys)
+    if part == "window":  # of the second batch
+        kept = "nothing was saved yet"
+        expected = step_too_large(
+            resolve(flags={"batch_size": 4, "crop_size": 32}), kept, can_recompute=implementation == "lowlevel"
+        )
+        assert message == f"error: {expected}\n"
+    else:  # of the third image of the second epoch
+        assert message.startswith("error: The validation of patient-")
+        assert f"the checkpoints in {run} are as they were" in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "can_recompute", "expected"),
+    [
+        ({}, True, "--batch-size 2 or a smaller --crop-size or --recompute"),
+        ({}, False, "--batch-size 2 or a smaller --crop-size"),
+        ({"batch_size": 3, "recompute": True}, True, "--batch-size 1 or a smaller --crop-size"),
+        ({"batch_size": 1}, True, "a smaller --crop-size or --recompute"),
+    ],
+)
+def test_only_what_can_be_lowered_is_named(flags, can_recompute, expected):
+    config = resolve(flags={"crop_size": 64} | flags)
+    message = step_too_large(config, "nothing was saved yet", can_recompute=can_recompute)
+    assert f"start another --run with {expected}, or free some memory; nothing was saved yet." in message
+
+
+def test_an_image_too_large_is_named_with_its_size():
+    sample = Sample("slide", np.zeros((3, 5, 1), np.uint8), np.zeros((3, 5), np.uint8))
+    message = image_too_large(sample, "nothing was saved yet")
+    assert message.startswith("The validation of slide") and "3 x 5 pixels" in message
+
+
+def little_memory(monkeypatch, pixels):
+    """From here on the network raises what TensorFlow does, for more than so many pixels at once; gives the sizes."""
+    original, computed = TiledNetwork.__init__, []
+
+    def limited(function):
+        def compute(images, *more):
+            if np.prod(images.shape[:3]) > pixels:
+                raise EXHAUSTED
+            computed.append(tuple(images.shape[:3]))
+            return function(images, *more)
+
+        return compute
+
+    def create(self, *arguments):
+        original(self, *arguments)
+        self.whole, self.tile = limited(self.whole), limited(self.tile)
+
+    monkeypatch.setattr(TiledNetwork, "__init__", create)
+    return computed
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """A folder of images: four small ones of one size, which are a batch, and two large ones."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "gallery"
+    folder.mkdir()
+    for i, size in enumerate([(150, 140)] * 4 + [(300, 310), (310, 300)]):
+        Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def run_predict(run, gallery, output):
+    return predict(["--run", str(run), "--images", str(gallery), "--output", str(output), "--probabilities"])
+
+
+def same_masks(one, other, count=6):
+    """Probabilities differ by no more than rounding; masks only where they are 1/2 but for that."""
+    assert len(list(one.glob("*.png"))) == len(list(other.glob("*.png"))) == 2 * count
+    for i in range(count):
+        a, b = (read_image(folder / f"{i}_probability.png").astype(int) for folder in (one, other))
+        np.testing.assert_allclose(a, b, rtol=0, atol=1)
+        decided = np.abs(a - 32768) > 2
+        np.testing.assert_array_equal(read_image(one / f"{i}.png")[decided], read_image(other / f"{i}.png")[decided])
+
+
+@pytest.mark.parametrize("pixels", [90000, 50000, 10000])
+def test_prediction_goes_on_with_smaller_tiles(pixels, tiny_run, gallery, tmp_path, monkeypatch, capsys):
+    """Too little memory for a large image; for a batch of small ones as well; for anything but tiles."""
+    assert run_predict(tiny_run, gallery, tmp_path / "whole") == 0
+    assert capsys.readouterr().err == ""
+    computed = little_memory(monkeypatch, pixels)
+    assert run_predict(tiny_run, gallery, tmp_path / "tiled") == 0
+    same_masks(tmp_path / "whole", tmp_path / "tiled")
+    notes = capsys.readouterr().err.splitlines()
+    # A batch of 4 is 289 x 289 pixels; after it each image is alone.
+    expected = {90000: [(310, 155)], 50000: [(289, 144)], 10000: [(289, 144), (144, 72)]}[pixels]
+    assert notes == [
+        f"note: memory ran out for {side} x {side} pixels at once: going on as with --tile-size {smaller}"
+        for side, smaller in expected
+    ]
+    assert computed[0] == {90000: (4, 150, 140), 50000: (1, 84, 140), 10000: (1, 62, 58)}[pixels]
+
+
+def test_an_image_that_fails_midway_begins_anew(tiny_run, monkeypatch, capsys):
+    image = np.random.default_rng(0).integers(0, 255, (300, 310, 1), np.uint8)
+    predictor = Predictor(tiny_run, tile_size=200)
+    expected = predictor.probabilities(image)
+    tile, calls = predictor.tile, []
+
+    def fail_once(window, core):
+        calls.append(window.shape)
+        if len(calls) == 3:
+            raise EXHAUSTED
+        return tile(window, core)
+
+    predictor.tile = fail_once
+    tiles = list(predictor.tiles(image, Normalization()))
+    assert len(calls) > 3 + 4 and calls[3] != calls[2] and len(tiles) == len(calls) - 1
+    assert predictor.tile_size == 100 and capsys.readouterr().err.count("note: ") == 1
+    np.testing.assert_allclose(predictor.probabilities(image), expected, rtol=0, atol=1e-5)
+
+
+def test_without_room_for_the_smallest_tile_it_is_said(tiny_run, gallery, tmp_path, monkeypatch, capsys):
+    little_memory(monkeypatch, 1000)
+    assert run_predict(tiny_run, gallery, tmp_path / "out") == 2
+    *notes, error = capsys.readouterr().err.splitlines()
+    assert [note.rpartition(" ")[2] for note in notes] == ["144", "72", "64"]
+    assert error.startswith("error: An image of 150 x 140 pixels ran out of memory even with --tile-size 64: ")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_evaluation_goes_on_with_smaller_tiles(tiny_run, phantoms, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("unet_lowlevel.inference.tiling.smallest_tile_size", lambda config: 8)
+    pairs = find_pairs(Predictor(tiny_run).config.data)
+    expected = evaluate(Predictor(tiny_run), pairs, tmp_path / "whole")
+    little_memory(monkeypatch, 1000)  # the images have 1024 pixels
+    found = evaluate(Predictor(tiny_run), pairs, tmp_path / "tiled")
+    assert found["dice"] == pytest.approx(expected["dice"], abs=1e-3)
+    assert capsys.readouterr().err.count("note: ") == 1
+
+
+@pytest.mark.parametrize(("preset", "size"), [("default", 288), ("paper", 276)])
+def test_the_smallest_tile_is_worth_its_surroundings(preset, size):
+    config = resolve(preset, flags={"in_channels": 1}).model
+    assert smallest_tile_size(config) == size
+    tile = spans(5000, size, config)[1]
+    assert tile.stop - tile.start >= 0.29 * tile.window_size
+    assert smallest_tile_size(resolve(flags={"in_channels": 1, "depth": 1}).model) == 64
+
+
+def test_other_errors_are_not_taken_for_it(tiny_run, monkeypatch):
+    predictor = Predictor(tiny_run)
+
+    def broken(images):
+        raise tf.errors.InternalError(None, None, "broken")
+
+    predictor.whole = broken
+    with pytest.raises(tf.errors.InternalError):
+        predictor.probabilities(np.zeros((20, 20, 1), np.uint8))
+    with pytest.raises(UserError, match="even with --tile-size 20"):
+        predictor.whole = failing(None, 1)
+        predictor.probabilities(np.zeros((20, 20, 1), np.uint8))
+
+
+@pytest.mark.parametrize("implementation", ["lowlevel", "keras"])
+def test_what_is_certain_to_run_out_is_refused_before_the_training(
+    implementation, phantoms, tmp_path, monkeypatch, capsys
+):
+    """32 x 32 pixels of 6 x 2 channels of 4 bytes are 48 KiB; the samples themselves take 24 KiB."""
+    run = tmp_path / "run"
+    flags = ["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "1"]
+    memory_information(monkeypatch, tmp_path, 47)
+    assert train(flags, implementation) == 2
+    message = only_error(capsys)
+    assert "32 x 32 pixels" in message and "nothing was written" in message and not run.exists()
+    memory_information(monkeypatch, tmp_path, 49)
+    assert train(flags, implementation) == 0
+
+
+def test_tiles_are_no_larger_than_what_memory_is_certain_to_lack(tiny_run, tmp_path, monkeypatch, capsys):
+    image = np.random.default_rng(0).integers(0, 255, (300, 310, 1), np.uint8)
+    expected = Predictor(tiny_run).probabilities(image)
+    predictor = Predictor(tiny_run)
+    memory_information(monkeypatch, tmp_path, 310 * 300 * 32 // 1024 - 1)
+    np.testing.assert_allclose(predictor.probabilities(image), expected, rtol=0, atol=1e-5)
+    assert predictor.tile_size == 155 and capsys.readouterr().err.count("note: ") == 1

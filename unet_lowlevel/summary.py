@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.config import Config, ModelConfig
 from unet_lowlevel.unet import check_valid_size
 
 
@@ -88,6 +88,15 @@ def summarize(config: ModelConfig, height: int, width: int) -> list[Layer]:
         block(f"decoder/level_{level}", channels // 2)
     convolution("output", config.classes, 1, bias=True)
     return layers
+
+
+def step_operations(config: Config) -> int:
+    """Floating-point operations of the convolutions of a training step: a multiply-add is two, and the gradients of
+    activations and weights cost as much as the forward pass each."""
+    size = config.training.crop_size
+    layers = summarize(config.model, size, size)
+    forward = sum(layer.multiply_adds for layer in layers if "batch_normalization" not in layer.name)
+    return 3 * 2 * forward * config.training.batch_size
 
 
 def table(layers: list[Layer], height: int, width: int, in_channels: int) -> str:

@@ -21,7 +21,7 @@ from unet_lowlevel.config import Config, apply
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.reference.peers import MATRIX_SIZE, PEERS, PeerError, Task, Worker, missing_packages
 from unet_lowlevel.run_folder import installed_version
-from unet_lowlevel.summary import summarize
+from unet_lowlevel.summary import step_operations
 from unet_lowlevel.training.step import TrainStep
 from unet_lowlevel.unet import UNet
 
@@ -78,15 +78,6 @@ class Plan:
             "rounds": self.rounds,
             "steps": self.steps,
         }
-
-
-def step_operations(config: Config) -> int:
-    """Floating-point operations of the convolutions of a training step: a multiply-add is two, and the gradients of
-    activations and weights cost as much as the forward pass each."""
-    size = config.training.crop_size
-    layers = summarize(config.model, size, size)
-    forward = sum(layer.multiply_adds for layer in layers if "batch_normalization" not in layer.name)
-    return 3 * 2 * forward * config.training.batch_size
 
 
 @dataclasses.dataclass(frozen=True)

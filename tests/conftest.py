@@ -1,6 +1,7 @@
 """What all tests share: a quiet TensorFlow, and the real data where a machine has it."""
 
 import os
+import shutil
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports tensorflow
 
@@ -39,6 +40,38 @@ def tiny_run(phantoms, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "tiny"
     assert main(["--run", str(run), "--data", str(phantoms), "--ema-decay", "0.5", *TINY]) == 0
     return run
+
+
+@pytest.fixture
+def place(tmp_path, phantoms, tiny_run, monkeypatch) -> Path:
+    """A current folder with good data in data/ and a finished run in run/."""
+    shutil.copytree(phantoms, tmp_path / "data")
+    shutil.copytree(tiny_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def on_disk(folder) -> dict:
+    """What lies in a folder: of files the content, of links where they lead."""
+    paths = sorted(folder.rglob("*"))
+    return {
+        path: os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        for path in paths
+    }
+
+
+def refused(command, flags, words, place, capfd) -> str:
+    """Asserts that a command ends with exit code 2 and one sentence with all of `words`, and changes nothing."""
+    before = on_disk(place)
+    assert command.main(flags) == 2
+    output, error = capfd.readouterr()
+    assert not output or "--resume" in flags  # which has said what it trains on before it opens the checkpoints
+    assert error.startswith("error: ") and error.count("\n") == 1 and error.rstrip().endswith((".", "?"))
+    assert error[:-1].isprintable() and len(error) < 2000
+    for word in words:
+        assert word in error
+    assert on_disk(place) == before
+    return error
 
 
 def sentence(caught, *words):

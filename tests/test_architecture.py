@@ -17,7 +17,7 @@ FLOORS = [
     ["metrics", "optimizers"],
     ["pictures"],
     ["data"],
-    ["run_folder"],
+    ["memory", "run_folder"],
     ["training"],
     ["inference"],
     ["summary"],

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unet_lowlevel.config import Config, check, from_json, load_json, to_json
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, shown
 
 
 def next_free(name: str, runs: Path = Path("runs")) -> Path:
@@ -61,10 +61,21 @@ def in_use(folder: Path) -> Iterator[None]:
         yield
 
 
+def refuse_links(folder: Path) -> None:
+    """Raises a `UserError` when something in a run folder leads elsewhere, where a resumed training would write."""
+    links = [path for path in sorted(folder.rglob("*")) if path.is_symlink()]
+    if links:
+        raise UserError(
+            f"{links[0]} is a link, but all that --resume writes to must lie in the run folder: copy it there."
+        )
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.unlink(missing_ok=True)  # left by a killed process, or a link to what must not be written
+    with temporary.open("x", encoding="utf-8") as file:
+        file.write(text)
     os.replace(temporary, path)
 
 
@@ -113,8 +124,10 @@ def read(folder: Path) -> tuple[Config, dict, dict]:
         raise UserError(f"{folder / 'config.json'} has model.in_channels 0, but a trained network has at least 1.")
     run, split = content.get("run", {}), load_json(folder / "split.json")
     if not isinstance(run, dict):
-        raise UserError(f"{folder / 'config.json'} has {run!r} in section 'run', but needs versions: restore the file.")
+        raise UserError(
+            f"{folder / 'config.json'} has {shown(run)} in section 'run', but needs versions: restore the file."
+        )
     parts = [split.get(part) if isinstance(split, dict) else None for part in ("training", "validation")]
-    if not all(isinstance(stems, list) and all(isinstance(stem, str) for stem in stems) for stems in parts):
+    if not all(isinstance(stems, list) and stems and all(isinstance(stem, str) for stem in stems) for stems in parts):
         raise UserError(f"{folder / 'split.json'} does not list training and validation images: restore the file.")
     return config, run, split

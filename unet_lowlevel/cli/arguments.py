@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from unet_lowlevel.config import PRESETS, Config, checked, flag, is_list, resolve, sections, settings
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.config import PRESETS, Config, checked, flag, is_list, is_utf8, resolve, sections, settings
+from unet_lowlevel.errors import UserError, reason, shown
 
 # TensorFlow's remarks on CUDA and CPU would bury ours, and what matters it raises; whoever sets the variable sees them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,6 +30,9 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message[0].upper()}{message[1:]}: see --help.")
 
     def parse_args(self, args=None, namespace=None):
+        for text in sys.argv[1:] if args is None else args:
+            if not is_utf8(text):
+                raise UserError(f"{shown(text)} on the command line is no text in UTF-8: rename what it names.")
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             name = unknown[0].split("=")[0]
@@ -106,10 +109,19 @@ def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
         return work(parser.parse_args(argv)) or 0
-    except UserError as error:
+    except (UserError, OSError) as error:
+        # What is read and written tells more of its failures; this is for whatever the system refuses beside it.
+        if isinstance(error, OSError):
+            if error.filename is None:
+                raise
+            error = UserError(f"{error.filename} cannot be used ({reason(error)}): mend that, or name another place.")
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        # A file's name may hold anything: the sentence stays one line, of characters that every terminal has.
+        line = "".join(
+            c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(error)
+        )
+        print(f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

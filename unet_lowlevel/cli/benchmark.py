@@ -15,7 +15,7 @@ from unet_lowlevel.cli.arguments import (
     start_tensorflow,
 )
 from unet_lowlevel.config import resolve
-from unet_lowlevel.data.files import make_output
+from unet_lowlevel.data.writing import make_output
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.reference.peers import PEERS, PRECISIONS
 

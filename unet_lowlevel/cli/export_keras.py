@@ -20,7 +20,7 @@ def export(arguments: argparse.Namespace) -> None:
     if output.suffix != ".keras":
         raise UserError(f"--output is {output}, but must end in .keras, by which Keras knows its files.")
     start_tensorflow()
-    from unet_lowlevel.data.files import refuse_existing
+    from unet_lowlevel.data.writing import refuse_existing
     from unet_lowlevel.inference.predictor import Predictor
     from unet_lowlevel.reference.keras_unet import KerasUNet
     from unet_lowlevel.reference.weights import write_keras

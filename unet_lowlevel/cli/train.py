@@ -24,7 +24,7 @@ from unet_lowlevel.data import phantom
 from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.training.interruption import Stopped
 
 OnStep = Callable[[int, float], None]
@@ -73,7 +73,8 @@ def train(arguments: argparse.Namespace, implementation: str, on_step: OnStep | 
         config = with_default_data(config)
     pairs = find_pairs(config.data)
     if not arguments.resume:
-        training, validation = split([pair.stem for pair in pairs], config.data, config.training.seed)
+        groups = {pair.stem: pair.group for pair in pairs}
+        training, validation = split(list(groups), config.data, config.training.seed, groups)
         parts = {"training": training, "validation": validation}
     resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(run)} --resume"
     try:
@@ -84,6 +85,11 @@ def train(arguments: argparse.Namespace, implementation: str, on_step: OnStep | 
             samples, digest = gather(pairs, config, keep, progress("reading"))
             if arguments.resume and digest != stored.get("data_fingerprint"):
                 raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
+            unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
+            if unknown:
+                raise UserError(
+                    f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
+                )
             config = fit_to_data(config, samples)
             options = {"implementation": implementation, "resume": arguments.resume, "on_step": on_step}
             run_training(config, run, samples, parts, digest, **options)
@@ -108,6 +114,7 @@ def resumed(arguments: argparse.Namespace, implementation: str) -> tuple[Config,
         raise UserError(f"{other[0]} does not go with --resume, which takes the run's settings: leave it out.")
     run = Path(arguments.run)
     config, stored, parts = run_folder.read(run)
+    run_folder.refuse_links(run)
     if stored.get("implementation") != implementation:
         raise UserError(f"--run {run} was not made by train_{implementation}.py: go on with the script that made it.")
     return settings.apply(config, given), run, stored, parts

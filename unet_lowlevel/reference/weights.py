@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.errors import UserError, listed, reason
 from unet_lowlevel.unet import UNet, smallest_valid_size
 
 
@@ -80,8 +80,9 @@ def read_keras(path: Path) -> tf.keras.Model:
     try:
         return tf.keras.models.load_model(path, compile=False)
     except Exception as error:  # a damaged file raises whatever the reader stumbled on
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-        raise UserError(f"{path} cannot be read as a Keras model ({reason}): save it anew from Keras.") from error
+        raise UserError(
+            f"{path} cannot be read as a Keras model ({reason(error)}): save it anew from Keras."
+        ) from error
 
 
 def load_keras(path: Path, unet: UNet) -> None:

@@ -1,11 +1,12 @@
 """Checkpoints: the state of a training, and the best weights, on disk."""
 
+import logging
 import shutil
 from pathlib import Path
 
 import tensorflow as tf
 
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, listed, reason
 from unet_lowlevel.unet import UNet
 
 
@@ -36,7 +37,12 @@ class Checkpoints:
             model: the network.
             memory: what training remembers beside it: the `TrainStep`.
             progress: see there.
+
+        Raises:
+            UserError: see `newest_in`.
         """
+        for name in ("checkpoints", "best"):
+            newest_in(run / name)
         state = tf.train.Checkpoint(model=model, memory=memory, progress=progress)
         self.newest = tf.train.CheckpointManager(state, str(run / "checkpoints"), max_to_keep=keep)
         self.best = tf.train.CheckpointManager(by_name(model), str(run / "best"), max_to_keep=1)
@@ -81,9 +87,36 @@ def restore_best(model: UNet, run: Path) -> None:
     restore(by_name(model), run / "best")
 
 
+def newest_in(folder: Path) -> str | None:
+    """The newest checkpoint in `folder`; None when nothing was ever saved there.
+
+    Raises:
+        UserError: when what TensorFlow has noted there is damaged, lost, or lies elsewhere: a training would begin from
+            nothing in the place of the old one, or delete the old checkpoints of another.
+    """
+    notes = folder / "checkpoint"
+    if not notes.exists():
+        return None
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # TensorFlow's own words on what is wrong
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+        path = tf.train.latest_checkpoint(str(folder))
+    except Exception:  # a damaged file raises whatever the reader stumbled on
+        path = None
+    finally:
+        logging.disable(level)
+    if path is None:
+        raise UserError(f"{notes} is damaged, or the checkpoint that it names is lost: restore the run folder.")
+    elsewhere = [other for other in (path, *state.all_model_checkpoint_paths) if Path(other).parent != folder]
+    if elsewhere:
+        raise UserError(f"{notes} names {listed(elsewhere)}, which lies elsewhere: restore the run folder.")
+    return path
+
+
 def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:
     """Restores the newest checkpoint in `folder`, every variable of it and nothing else, or raises a `UserError`."""
-    path = tf.train.latest_checkpoint(str(folder))
+    path = newest_in(folder)
     if path is None:
         raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")
     try:
@@ -91,7 +124,6 @@ def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:
         status.assert_existing_objects_matched()
         status.assert_consumed()
     except Exception as error:  # a damaged file raises whatever the reader stumbled on
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{path} does not fit this network or is damaged ({reason}): restore the run folder."
+            f"{path} does not fit this network or is damaged ({reason(error)}): restore the run folder."
         ) from error

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from unet_lowlevel.config import Config
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.training.checkpoints import Checkpoints, Progress
 from unet_lowlevel.training.summaries import Summaries, forget_after
@@ -65,7 +65,14 @@ class Journal:
             self.checkpoints.restore()
             if int(self.progress.epoch):
                 self.history = read_history(run / "history.csv", int(self.progress.epoch))
-        self.tally = Tally.from_json(self.progress.tally.numpy().decode())  # of the epoch that has begun
+        try:
+            self.tally = Tally.from_json(self.progress.tally.numpy().decode())  # of the epoch that has begun
+            if not 0 <= int(self.progress.best_epoch) <= len(self.history):
+                raise ValueError(f"epoch {int(self.progress.best_epoch)} the best of {len(self.history)}")
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise UserError(
+                f"{run / 'checkpoints'} holds what no training has saved ({reason(error)}): restore the run folder."
+            ) from None
         self.saved, self.saved_steps = time.monotonic(), self.tally.steps
         if resume:
             # A training that was killed may have told TensorBoard more than it has saved.
@@ -197,10 +204,11 @@ def read_history(path: Path, epochs: int | None = None) -> list[dict]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [{name: float(row[name]) for name in HISTORY} for row in csv.DictReader(file)][:epochs]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        rows = [row | {"epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise UserError(
-            f"{path} cannot be read ({error}): restore the file, or train anew in another folder."
+            f"{path} cannot be read ({reason(error)}): restore the file, or train anew in another folder."
         ) from None
     if epochs is not None and len(rows) < epochs:
         raise UserError(f"{path} has {len(rows)} epochs, but the checkpoint has {epochs}: restore the file.")
-    return [row | {"epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]
+    return rows

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from unet_lowlevel import metrics
+from unet_lowlevel.errors import listed
 
 
 class Tally:
@@ -33,8 +34,16 @@ class Tally:
 
     @classmethod
     def from_json(cls, text: str) -> "Tally":
-        """What `to_json` has written; an empty tally from an empty text."""
+        """What `to_json` has written; an empty tally from an empty text.
+
+        Raises:
+            ValueError, TypeError, OverflowError, RecursionError: when it is something else.
+        """
         tally = cls()
-        for name, value in json.loads(text or "{}").items():
-            setattr(tally, name, np.array(value, np.int64) if name in ("confusion", "thresholds") else value)
+        found = json.loads(text) if text else vars(tally)
+        if not isinstance(found, dict) or found.keys() != vars(tally).keys():
+            raise ValueError(f"not the sums {listed(vars(tally))}")
+        for name, value in found.items():
+            kind = type(getattr(tally, name))
+            setattr(tally, name, np.array(value, np.int64) if kind is np.int64 else kind(value))
         return tally

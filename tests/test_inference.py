@@ -86,7 +86,18 @@ def test_evaluation_agrees_with_the_training_and_with_the_written_masks(tiny_run
 
 
 def test_split_all_takes_every_image(tiny_run, phantoms, tmp_path):
-    flags = ["--run", str(tiny_run), "--data", str(phantoms), "--split", "all", "--output", str(tmp_path / "out")]
+    flags = [
+        "--run",
+        str(tiny_run),
+        "--data",
+        str(phantoms),
+        "--split",
+        "all",
+        "--pictures",
+        "70",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     assert evaluate(flags) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 12
 

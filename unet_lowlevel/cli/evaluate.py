@@ -16,13 +16,15 @@ from unet_lowlevel.cli.arguments import (
 from unet_lowlevel.errors import UserError
 
 PLACES = ("data", "images", "masks")
+# Of the run's settings those that other images may ask to change.
+SETTINGS = (*PLACES, "mask_values", "mask_colors", "max_megapixels")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("Scores a trained run on images with masks: writes metrics.json and per_image.csv.")
     parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
-    add_settings(parser, *PLACES, "mask_values", "mask_colors", "max_megapixels")
+    add_settings(parser, *SETTINGS)
     parser.add_argument(
         "--split",
         choices=("validation", "all"),
@@ -46,7 +48,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.pictures < 0:
         raise UserError(f"--pictures is {arguments.pictures}, but must be at least 0.")
     predictor = Predictor(Path(arguments.run))
-    given = given_settings(arguments)
+    given = {name: value for name, value in given_settings(arguments).items() if name in SETTINGS}
     if any(name in given for name in PLACES):  # without them the data of the training, with them only what they name
         given = dict.fromkeys(PLACES, "") | given
     predictor.config = settings.check(settings.apply(predictor.config, given))

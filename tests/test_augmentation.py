@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from unet_lowlevel.config import AugmentationConfig
-from unet_lowlevel.data.augmentation import augment, change_gray_values, flip_and_turn, random_window
+from unet_lowlevel.data.augmentation import augment, change_gray_values, flip_and_turn, random_start
+from unet_lowlevel.ops.cropping import mirror_indices
 
 OFF = AugmentationConfig(flips=False, quarter_turns=False, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0)
 
@@ -20,7 +21,8 @@ def numbered(height, width):
 
 def random_crop(image, label, crop, margin, seed):
     """The pixels of a random window."""
-    rows, columns = random_window(tf.shape(label), crop, margin, seed)
+    start = random_start(tf.shape(label), crop, margin, seed)
+    rows, columns = (mirror_indices(start[i], crop[i], label.shape[i]) for i in range(2))
     return [tf.gather(tf.gather(pixels, rows, axis=0), columns, axis=1) for pixels in (image, label)]
 
 
@@ -46,6 +48,15 @@ def test_flips_and_turns_are_those_of_the_square(flips, turns, expected):
     counts = np.bincount(seen, minlength=8)
     assert set(np.flatnonzero(counts)) == set(expected)
     assert counts[list(expected)].min() > 0.5 * 200 / len(expected)
+
+
+def test_weights_stay_with_their_labels():
+    image, label = numbered(5, 5)
+    for seed in range(20):
+        changed = augment(image, label, AugmentationConfig(), [2, seed], tf.cast(label, tf.float32))
+        np.testing.assert_array_equal(changed[1], changed[2])
+    assert len(augment(image, label, OFF, [0, 0])) == 2
+    assert len(augment(image, label, AugmentationConfig(augment=False), [0, 0], label)) == 3
 
 
 def test_oblong_crops_are_not_turned_by_quarters():

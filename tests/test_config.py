@@ -176,11 +176,15 @@ MISMATCHES = [
     ({"folds": 1}, ["--folds 1", "--folds 2 or more"]),
     ({"folds": 5, "fold": 5}, ["--fold 5", "--folds 5", "--fold below"]),
     ({"folds": 5, "validation_list": "a.txt"}, ["--folds", "--validation-list", "one of them"]),
+    ({"blocks": True, "validation_list": "a.txt"}, ["--blocks", "--validation-list", "one of them"]),
     ({"validation_fraction": 0.0}, ["--validation-fraction is 0", "0.2"]),
     ({"data": "a", "images": "b", "masks": "c"}, ["--data", "--images", "--masks"]),
     ({"images": "b"}, ["--images", "--masks", "together"]),
     ({"masks": "b"}, ["--images", "--masks", "together"]),
     ({"depth": 0}, ["--depth is 0", "at least 1"]),
+    ({"weight_map": True, "loss": "dice"}, ["--weight-map", "--loss dice", "--no-weight-map"]),
+    ({"elastic_grid": 2}, ["--elastic-grid is 2", "at least 3"]),
+    ({"weight_map_sigma": 0.0}, ["--weight-map-sigma is 0.0", "at least 0.1"]),
 ]
 
 
@@ -205,6 +209,7 @@ def test_mistakes_in_flags(flags, parts):
         {"validation_list": "a.txt", "validation_fraction": 0.0},
         {"images": "a", "masks": "b"},
         {"kernel_size": 1, "depth": 1},
+        {"weight_map": True, "loss": "focal"},
         {},
     ],
 )
@@ -227,7 +232,7 @@ def test_apply_leaves_the_start_alone():
 
 def test_flag():
     assert cfg.flag("batch_size") == "--batch-size"
-    assert all(re.fullmatch(r"--[a-z-]+", cfg.flag(name)) for name in cfg.settings())
+    assert all(re.fullmatch(r"--[a-z0-9-]+", cfg.flag(name)) for name in cfg.settings())
 
 
 def test_listed():

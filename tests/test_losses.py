@@ -273,6 +273,16 @@ def test_make_loss_hands_over_every_setting(name):
     assert float(loss(labels, tf.constant(logits))) == float(function(labels, tf.constant(logits), **options))
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice_cross_entropy"])
+def test_made_losses_take_a_weight_map(name):
+    labels, logits = example(1)
+    loss = losses.make_loss(LossConfig(loss=name, class_weights=(1.0, 5.0)))
+    weighted = float(loss(labels, tf.constant(logits), tf.constant(WEIGHT_MAP)))
+    options = {"class_weights": (1.0, 5.0), "weight_map": WEIGHT_MAP}
+    assert weighted == pytest.approx(getattr(oracle, name)(labels, logits.astype(np.float64), **options), rel=1e-5)
+    assert abs(weighted - float(loss(labels, tf.constant(logits)))) > 0.1
+
+
 def test_losses_work_in_a_graph_with_an_open_batch_size():
     labels, logits = example(3)
     for name in ALL:

@@ -89,6 +89,47 @@ def test_learns_one_batch():
     assert losses[-1] < 0.3 * losses[0]
 
 
+WEIGHTED = apply(CONFIG, {"weight_map": True, "loss": "cross_entropy"})
+
+
+def test_weights_say_how_much_a_pixel_counts():
+    """Twice the weights are twice the loss; where the weight is 0, the label does not matter."""
+    images, labels = batch(2)
+    weights = tf.constant(np.random.default_rng(0).uniform(0, 3, labels.shape), tf.float32)
+    once, twice = (made(WEIGHTED)(images, labels, weights * factor) for factor in (1.0, 2.0))
+    assert float(twice["loss"]) == pytest.approx(2 * float(once["loss"]), rel=1e-5)
+    for gradient, doubled in zip(once["gradients"], twice["gradients"], strict=True):
+        np.testing.assert_allclose(doubled, 2 * gradient, rtol=1e-4, atol=1e-6)
+    ones = made(WEIGHTED)(images, labels, tf.ones_like(weights))
+    plain = made(apply(CONFIG, {"loss": "cross_entropy"}))(images, labels)
+    assert float(ones["loss"]) == pytest.approx(float(plain["loss"]), rel=1e-6)
+    none = tf.where(labels > 0, weights, 0.0)
+    right, wrong = (made(WEIGHTED)(images, shown, none) for shown in (labels, tf.ones_like(labels)))
+    assert float(right["loss"]) == float(wrong["loss"]) != float(once["loss"])
+
+
+def test_learns_one_batch_with_weights_in_one_trace():
+    step = made(apply(WEIGHTED, {"learning_rate": 0.02}))
+    images, labels = batch(2)
+    weights = tf.where(labels > 0, 1.0, 3.0)
+    losses = [float(step(images, labels, weights)["loss"]) for _ in range(40)]
+    assert losses[-1] < 0.3 * losses[0]
+    step(*batch(1), tf.ones([1, 8, 8]))
+    assert step.compiled.experimental_get_tracing_count() == 1
+
+
+def test_weights_of_a_valid_network_are_those_of_the_middle():
+    config = apply(WEIGHTED, {"padding": "valid"})
+    side = smallest_valid_size(config.model, 4)
+    images, labels = batch(2, side)
+    lost = valid_margin(config.model) // 2
+    weights = np.ones(labels.shape, np.float32)
+    weights[:, lost : side - lost, lost : side - lost] = 0
+    assert float(made(config, side)(images, labels, tf.constant(weights))["loss"]) == 0
+    weights[:, lost, lost] = 1
+    assert float(made(config, side)(images, labels, tf.constant(weights))["loss"]) > 0
+
+
 def test_labels_of_a_valid_network_are_those_of_the_middle():
     model = dataclasses.replace(CONFIG.model, padding="valid")
     config = dataclasses.replace(CONFIG, model=model)

@@ -27,6 +27,7 @@ STEPS = 20
 
 def preset(name) -> Config:
     flags = {"in_channels": 1, "dropout_rate": 0.0, "loss": "cross_entropy", "crop_size": SIDES[name]}
+    flags["weight_map"] = False
     # The wide network without normalization would leap from loss to loss at a thousandth.
     flags |= {"optimizer": "adam", "learning_rate": 1e-5 if name == "paper" else 1e-3, "schedule": "constant"}
     return resolve(name, flags=flags)

@@ -91,6 +91,15 @@ class LossConfig:
     focal_gamma: float = setting(2.0, "exponent that mutes easy pixels in the focal loss", minimum=0.0)
     tversky_alpha: float = setting(0.3, "weight of false positives in the Tversky loss", minimum=0.0)
     tversky_beta: float = setting(0.7, "weight of false negatives in the Tversky loss", minimum=0.0)
+    weight_map: bool = setting(
+        False,
+        "weight each pixel in cross-entropy and focal loss as in the paper: classes balanced, and more between objects "
+        "that are close to each other; objects are those of --instances",
+    )
+    weight_map_w0: float = setting(10.0, "weight between objects that touch, beside that of the class", minimum=0.0)
+    weight_map_sigma: float = setting(
+        5.0, "how far that reaches, in pixels: the standard deviation of equation 2", minimum=0.1, maximum=1000.0
+    )
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,11 @@ class DataConfig:
         0, "number of folds of a cross-validation; 0: use --validation-fraction", minimum=0, maximum=1000
     )
     fold: int = setting(0, "which fold is held out, from 0", minimum=0, maximum=999)
+    blocks: bool = setting(
+        False,
+        "hold out neighbours in the order of the stems: a block of images for each of the --folds, or without these "
+        "the last images; for slices, of which neighbours resemble each other",
+    )
     group_regex: str = setting(
         "",
         "regular expression on the stem: images whose match (or first bracket) is equal stay on one side of the split",
@@ -188,6 +202,22 @@ class AugmentationConfig:
     augment: bool = setting(True, "change the training images at random, as below")
     flips: bool = setting(True, "mirror left-right and up-down")
     quarter_turns: bool = setting(True, "turn by 90, 180 or 270 degrees (square crops)")
+    elastic: float = setting(
+        0.0,
+        "standard deviation in pixels of random displacements on a coarse grid, smooth between its points; 10 in the "
+        "paper",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    elastic_grid: int = setting(3, "points a side of that grid, which spans the crop", minimum=3, maximum=64)
+    rotation: float = setting(0.0, "largest angle of a rotation, in degrees", minimum=0.0, maximum=180.0)
+    scaling: float = setting(0.0, "largest relative change of size", minimum=0.0, maximum=0.5)
+    shear: float = setting(0.0, "largest angle of a shear, in degrees", minimum=0.0, maximum=45.0)
+    interpolation: str = setting(
+        "bilinear",
+        "how an image is resampled after these four; a mask takes the nearest pixel",
+        choices=("bilinear", "bicubic"),
+    )
     brightness: float = setting(0.1, "largest shift, in units of the normalized image", minimum=0.0)
     contrast: float = setting(0.1, "largest relative change of contrast", minimum=0.0, below=1.0)
     gamma: float = setting(0.1, "largest relative change of the gamma exponent", minimum=0.0, below=1.0)
@@ -260,6 +290,8 @@ PRESETS = {
         "dropout_position": "contracting_end",
         "classes": 2,
         "loss": "cross_entropy",
+        "weight_map": True,
+        "elastic": 10.0,
         "optimizer": "sgd",
         "learning_rate": 1e-3,
         "momentum": 0.99,
@@ -368,6 +400,8 @@ def check(config: Config) -> Config:
         )
     if loss.class_weights and loss.loss not in ("cross_entropy", "dice_cross_entropy", "focal"):
         raise UserError(f"--class-weights has no effect on --loss {loss.loss}: leave it out, or use cross_entropy.")
+    if loss.weight_map and loss.loss not in ("cross_entropy", "dice_cross_entropy", "focal"):
+        raise UserError(f"--weight-map has no effect on --loss {loss.loss}: use cross_entropy, or --no-weight-map.")
     if data.fold and not data.folds:
         raise UserError(f"--fold is {data.fold}, but --folds is not given: say how many folds there are.")
     if data.folds == 1 or (data.folds and data.fold >= data.folds):
@@ -376,6 +410,8 @@ def check(config: Config) -> Config:
         )
     if data.folds and data.validation_list:
         raise UserError("--folds and --validation-list both say what is held out: give one of them.")
+    if data.blocks and data.validation_list:
+        raise UserError("--blocks and --validation-list both say what is held out: give one of them.")
     if not data.folds and not data.validation_list and data.validation_fraction == 0:
         raise UserError("--validation-fraction is 0, but some images must be held out: use for example 0.2.")
     if data.data and (data.images or data.masks):

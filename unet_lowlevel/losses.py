@@ -97,7 +97,14 @@ def pixel_cross_entropy(labels, logits) -> tf.Tensor:
 
 
 def pixel_weights(labels, class_weights: Sequence[float], weight_map) -> tf.Tensor | float:
-    """class_weights[label] * weight_map, float32 [N, H, W]; what is not given counts as 1."""
+    """class_weights[label] * weight_map, float32 [N, H, W]; what is not given counts as 1.
+
+    With --weight-map the map is that of the paper (see `data/weight_maps.py`), which already balances the classes:
+
+        w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
+
+    Reference: Ronneberger et al. 2015, equation 2.
+    """
     weights = tf.gather(tf.constant(class_weights, tf.float32), labels) if class_weights else 1.0
     return weights if weight_map is None else weights * weight_map
 
@@ -112,7 +119,7 @@ def cross_entropy(labels, logits, *, class_weights: Sequence[float] = (), weight
     Args:
         labels, logits: see the module.
         class_weights: one for each of max(K, 2) classes, background first; empty: all 1.
-        weight_map: float32 [N, H, W] or None.
+        weight_map: float32 [N, H, W] or None; see `pixel_weights`.
 
     Returns:
         scalar, 0 or more.
@@ -175,17 +182,24 @@ def tversky(labels, logits, *, alpha: float = 0.3, beta: float = 0.7, smooth: fl
 
 
 def make_loss(config: LossConfig) -> Loss:
-    """The loss that the configuration names, as a function (labels, logits) -> scalar."""
+    """The loss that the configuration names, as a function (labels, logits) -> scalar.
+
+    Cross-entropy, alone or with Dice, and focal loss take a third argument, a weight map float32 [N, H, W] or None.
+    """
     smooth, class_weights = config.dice_smooth, config.class_weights
     return {
         "dice": lambda labels, logits: soft_dice(labels, logits, smooth=smooth),
         "batch_dice": lambda labels, logits: soft_dice(labels, logits, smooth=smooth, over_batch=True),
         "generalized_dice": generalized_dice,
-        "cross_entropy": lambda labels, logits: cross_entropy(labels, logits, class_weights=class_weights),
-        "dice_cross_entropy": lambda labels, logits: dice_cross_entropy(
-            labels, logits, smooth=smooth, class_weights=class_weights
+        "cross_entropy": lambda labels, logits, weight_map=None: cross_entropy(
+            labels, logits, class_weights=class_weights, weight_map=weight_map
         ),
-        "focal": lambda labels, logits: focal(labels, logits, gamma=config.focal_gamma, class_weights=class_weights),
+        "dice_cross_entropy": lambda labels, logits, weight_map=None: dice_cross_entropy(
+            labels, logits, smooth=smooth, class_weights=class_weights, weight_map=weight_map
+        ),
+        "focal": lambda labels, logits, weight_map=None: focal(
+            labels, logits, gamma=config.focal_gamma, class_weights=class_weights, weight_map=weight_map
+        ),
         "tversky": lambda labels, logits: tversky(
             labels, logits, alpha=config.tversky_alpha, beta=config.tversky_beta, smooth=smooth
         ),

@@ -7,13 +7,12 @@ operations: the same seed gives the same picture in whatever order images are pr
 import tensorflow as tf
 
 from unet_lowlevel.config import AugmentationConfig
-from unet_lowlevel.ops.cropping import mirror_indices
 
 fold_in = tf.random.experimental.stateless_fold_in
 
 
-def random_window(size, crop: tuple[int, int], margin: int, seed) -> tuple[tf.Tensor, tf.Tensor]:
-    """A window at a random place; an image that is too small is mirrored around its middle.
+def random_start(size, crop: tuple[int, int], margin: int, seed) -> tf.Tensor:
+    """Where a window at a random place begins; an image that is too small is mirrored around its middle.
 
     The place depends on the image's size alone, so that of the image no more than the window has to be read.
 
@@ -25,7 +24,7 @@ def random_window(size, crop: tuple[int, int], margin: int, seed) -> tuple[tf.Te
         seed: int32 [2].
 
     Returns:
-        rows int32 [crop[0]] and columns int32 [crop[1]] of the image that make the window.
+        int32 [2], row and column of its first pixel, outside of the image where it is mirrored; see `mirror_indices`.
     """
     half = margin // 2
     last = size + (margin - half) - tf.constant(crop)
@@ -33,11 +32,10 @@ def random_window(size, crop: tuple[int, int], margin: int, seed) -> tuple[tf.Te
     room = tf.maximum(last + half + 1, 1)
     inside = -half + tf.minimum(tf.cast(uniform * tf.cast(room, tf.float32), tf.int32), room - 1)
     middle = (size - tf.constant(crop)) // 2
-    start = tf.where(last >= -half, inside, middle)
-    return mirror_indices(start[0], crop[0], size[0]), mirror_indices(start[1], crop[1], size[1])
+    return tf.where(last >= -half, inside, middle)
 
 
-def flip_and_turn(image, label, config: AugmentationConfig, seed) -> tuple[tf.Tensor, tf.Tensor]:
+def flip_and_turn(image, label, config: AugmentationConfig, seed, weights=None) -> tuple[tf.Tensor, ...]:
     """One of the flips and quarter turns of the square, each with the same probability.
 
     A quarter turn is a transposition followed by a flip, a half turn both flips. Crops that are not
@@ -48,9 +46,10 @@ def flip_and_turn(image, label, config: AugmentationConfig, seed) -> tuple[tf.Te
         label: int32 [H, W].
         config: `flips` and `quarter_turns`.
         seed: int32 [2].
+        weights: float32 [H, W] or None.
 
     Returns:
-        image and label, changed alike.
+        image, label and, if given, weights, changed alike.
     """
     up_down, left_right, quarter, half = tf.unstack(tf.random.stateless_uniform([4], seed) < 0.5)
     no = tf.constant(False)
@@ -67,7 +66,7 @@ def flip_and_turn(image, label, config: AugmentationConfig, seed) -> tuple[tf.Te
         pixels = tf.where(flip_rows, pixels[::-1], pixels)
         return tf.where(flip_columns, pixels[:, ::-1], pixels)
 
-    return change(image), change(label)
+    return tuple(change(pixels) for pixels in (image, label, weights) if pixels is not None)
 
 
 def change_gray_values(image, config: AugmentationConfig, seed) -> tf.Tensor:
@@ -103,9 +102,10 @@ def change_gray_values(image, config: AugmentationConfig, seed) -> tf.Tensor:
     return image
 
 
-def augment(image, label, config: AugmentationConfig, seed) -> tuple[tf.Tensor, tf.Tensor]:
-    """All changes that the configuration asks for; see the functions above."""
+def augment(image, label, config: AugmentationConfig, seed, weights=None) -> tuple[tf.Tensor, ...]:
+    """All changes of a crop that the configuration asks for, see the functions above; those of its shape are in
+    `deformation.py`."""
     if not config.augment:
-        return image, label
-    image, label = flip_and_turn(image, label, config, fold_in(seed, 1))
-    return change_gray_values(image, config, fold_in(seed, 2)), label
+        return (image, label) if weights is None else (image, label, weights)
+    image, *masks = flip_and_turn(image, label, config, fold_in(seed, 1), weights)
+    return change_gray_values(image, config, fold_in(seed, 2)), *masks

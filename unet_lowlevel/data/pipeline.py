@@ -4,8 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel.config import Config, apply
-from unet_lowlevel.data.augmentation import augment, fold_in, random_window
+from unet_lowlevel.data.augmentation import augment, fold_in, random_start
+from unet_lowlevel.data.deformation import deforms, random_field, resampled, window_of_field
 from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.data.weight_maps import class_balance
 from unet_lowlevel.ops.cropping import mirror_indices
 from unet_lowlevel.unet import check_valid_size, smallest_valid_size, valid_margin
 
@@ -47,7 +49,8 @@ def one_batch(config: Config, samples: list[Sample]) -> tuple[Config, list[Sampl
     batch = []
     for sample in samples[: config.training.batch_size]:
         rows, columns = (mirror_indices((length - side) // 2, side, length).numpy() for length in sample.size)
-        batch.append(Sample(sample.stem, *sample.window(rows, columns)))
+        image, label, *weights = sample.window(rows, columns)
+        batch.append(Sample(sample.stem, image, label, weights=weights[0] if weights else None))
     changes = {"augment": False, "dropout_rate": 0.0, "steps_per_epoch": config.training.steps_per_epoch or 20}
     return apply(config, changes), batch
 
@@ -66,7 +69,7 @@ class TrainingBatches:
             samples: in memory or in files; of each image only the window of its crop is read.
             config: with a resolved crop size.
         """
-        training = config.training
+        training, changes = config.training, config.augmentation
         self.samples, self.batch_size = samples, training.batch_size
         self.images_per_epoch = training.steps_per_epoch * training.batch_size or len(samples)
         self.steps_per_epoch = -(-self.images_per_epoch // training.batch_size)
@@ -84,16 +87,34 @@ class TrainingBatches:
             images = tf.concat(shuffled, 0)[: self.images_per_epoch]
             return tf.data.Dataset.from_tensor_slices(images).enumerate().skip(self.first)
 
+        kinds = [tf.float32, tf.uint8]
+        if config.loss.weight_map:
+            kinds.append(tf.float32)
+            balance = tf.constant(class_balance(class_frequencies(samples, config.model.classes)), tf.float32)
+
         def load(index, rows, columns):
             return samples[index].window(rows, columns)
 
         def prepare(position, index):
             seed = fold_in(fold_in([training.seed, 2], self.epoch), position)
-            rows, columns = random_window(tf.gather(sizes, index), crop, margin, fold_in(seed, 0))
-            image, label = tf.numpy_function(load, [index, rows, columns], (tf.float32, tf.uint8), stateful=False)
+            size = tf.gather(sizes, index)
+            start, extent = random_start(size, crop, margin, fold_in(seed, 0)), crop
+            if deforms(changes):
+                field = random_field(crop, changes, fold_in(seed, 3))
+                start, extent, field = window_of_field(start, field, changes.interpolation)
+            rows, columns = (mirror_indices(start[i], extent[i], size[i]) for i in range(2))
+            image, *masks = tf.numpy_function(load, [index, rows, columns], kinds, stateful=False)
+            image.set_shape([None, None, channels])
+            if deforms(changes):
+                image, *masks = resampled(image, masks, field, changes.interpolation)
             image.set_shape([*crop, channels])
-            label.set_shape(crop)
-            return *augment(image, tf.cast(label, tf.int32), config.augmentation, seed), index
+            for mask in masks:
+                mask.set_shape(crop)
+            label, *weights = masks
+            image, label, *weights = augment(image, tf.cast(label, tf.int32), changes, seed, *weights)
+            if weights:
+                weights = [tf.gather(balance, label) + weights[0]]
+            return image, label, *weights, index
 
         self.dataset = (
             tf.data.Dataset.range(1)
@@ -106,6 +127,7 @@ class TrainingBatches:
     def of_epoch(self, epoch: int, first: int = 0):
         """Iterates over (images [N, crop, crop, C], labels [N, crop, crop], index [N] into the samples).
 
+        With weight maps there are weights float32 [N, crop, crop] before the index.
         `first` batches of the epoch are passed over.
         """
         self.epoch.assign(epoch)

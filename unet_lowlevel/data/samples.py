@@ -46,12 +46,14 @@ class Sample:
         image: [H,W,C] as stored, uint8, uint16 or float32.
         label: [H,W] uint8 class indices.
         normalization: what makes of the image, or of a window of it, what the network takes.
+        weights: [H,W] float32, what pixels weigh beside their class (see `weight_maps.py`), or None.
     """
 
     stem: str
     image: np.ndarray
     label: np.ndarray
     normalization: Normalization = Normalization()
+    weights: np.ndarray | None = None
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -70,10 +72,16 @@ class Sample:
         """The whole image float32 [H,W,C]."""
         return self.normalization(self.image)
 
-    def window(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pixels at `rows` [h] and `columns` [w], and no others: image float32 [h,w,C], label uint8 [h,w]."""
+    def window(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The pixels at `rows` [h] and `columns` [w], and no others.
+
+        Returns:
+            image float32 [h,w,C], label uint8 [h,w] and, of a sample that has them, weights float32 [h,w].
+        """
         place = rows[:, np.newaxis], columns
-        return self.normalization(self.image[place]), self.label[place]
+        parts = self.normalization(self.image[place]), self.label[place]
+        weights = self.weights
+        return parts if weights is None else (*parts, weights[place])
 
 
 def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:

@@ -12,6 +12,7 @@ import numpy as np
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.samples import Sample, decoded, with_normalization
+from unet_lowlevel.data.weight_maps import separation_of_pair
 from unet_lowlevel.errors import UserError
 
 Keep = Callable[[Sample], Sample]
@@ -19,18 +20,19 @@ MEMORY_INFORMATION = Path("/proc/meminfo")
 
 
 class StoredSample(Sample):
-    """A sample whose image and label lie in files.
+    """A sample whose image, label and weights lie in files.
 
     They are mapped anew at each access and let go after it: what is read of them is what is looked at, and neither
     open files nor pages in memory pile up.
     """
 
     def __init__(self, sample: Sample, folder: Path, name: str):
-        """Writes the pixels of `sample` to FOLDER/NAME.image and FOLDER/NAME.label."""
+        """Writes the pixels of `sample` to FOLDER/NAME.image, NAME.label and, if it has some, NAME.weights."""
         self.stem, self.normalization = sample.stem, sample.normalization
         self.size, self.class_counts = sample.size, sample.class_counts
         self.map_image = stored(sample.image, folder / f"{name}.image")
         self.map_label = stored(sample.label, folder / f"{name}.label")
+        self.map_weights = stored(sample.weights, folder / f"{name}.weights") if sample.weights is not None else None
 
     @property
     def image(self) -> np.ndarray:
@@ -39,6 +41,10 @@ class StoredSample(Sample):
     @property
     def label(self) -> np.ndarray:
         return self.map_label()
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        return self.map_weights() if self.map_weights else None
 
 
 def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
@@ -49,6 +55,11 @@ def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
     """
     array.tofile(path)
     return functools.partial(np.memmap, path, array.dtype, "r", shape=array.shape)
+
+
+def arrays(sample: Sample) -> list[np.ndarray]:
+    """Image, label and, if there are some, weights."""
+    return [array for array in (sample.image, sample.label, sample.weights) if array is not None]
 
 
 @contextlib.contextmanager
@@ -102,7 +113,7 @@ def in_memory(count: int) -> Iterator[Keep]:
 
     def keep(sample: Sample) -> Sample:
         nonlocal read, used
-        read, used = read + 1, used + sample.image.nbytes + sample.label.nbytes
+        read, used = read + 1, used + sum(array.nbytes for array in arrays(sample))
         available, needed = available_memory(), used / read * count
         if available is not None and needed > used + available and 4 * used > used + available:
             raise UserError(
@@ -128,18 +139,23 @@ def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items:
 
     Args:
         pairs: sorted by stem.
-        config: what channels and masks mean, and the normalization.
+        config: what channels and masks mean, the normalization, and whether there are weight maps.
         keep: what `on_disk` or `in_memory` yields.
         progress: may be tqdm.
 
     Returns:
         the samples that `keep` returned, normalization included, and the fingerprint of the data: SHA-256 over stems,
-        shapes, kinds and pixels of images and labels.
+        shapes, kinds and pixels of images, labels and weights.
+
+    Raises:
+        UserError: when a pair cannot be used, or `keep` cannot keep it.
     """
     digest, samples = hashlib.sha256(), []
-    for sample in decoded(progress(pairs), config):
+    for pair, sample in zip(pairs, decoded(progress(pairs), config), strict=True):
+        if config.loss.weight_map:
+            sample.weights = separation_of_pair(pair, sample.size, config)
         digest.update(repr(sample.stem).encode())
-        for array in (sample.image, sample.label):
+        for array in arrays(sample):
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array))
         samples.append(keep(with_normalization(sample, config.data)))

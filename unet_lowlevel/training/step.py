@@ -11,7 +11,7 @@ from unet_lowlevel.unet import UNet
 
 
 def fit_labels(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The labels under the logits: a valid network speaks of the middle of its input only."""
+    """The labels, or weights, under the logits: a valid network speaks of the middle of its input only."""
     if labels.shape[1:3].is_fully_defined() and labels.shape[1:3] == logits.shape[1:3]:
         return labels
     return center_crop(labels, tf.shape(logits)[1], tf.shape(logits)[2])
@@ -46,25 +46,25 @@ class TrainStep(tf.Module):
         self.total_steps = total_steps
         # One signature, the number of images left open: the smaller last batch of an epoch is not
         # another graph.
-        self.compiled = tf.function(
-            self.update,
-            input_signature=[
-                tf.TensorSpec([None, *crop, model.config.in_channels], tf.float32, "images"),
-                tf.TensorSpec([None, *crop], tf.int32, "labels"),
-            ],
-            autograph=False,
-        )
+        signature = [
+            tf.TensorSpec([None, *crop, model.config.in_channels], tf.float32, "images"),
+            tf.TensorSpec([None, *crop], tf.int32, "labels"),
+        ]
+        if config.loss.weight_map:
+            signature.append(tf.TensorSpec([None, *crop], tf.float32, "weights"))
+        self.compiled = tf.function(self.update, input_signature=signature, autograph=False)
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
-        """Runs `update` in its compiled form."""
-        return self.compiled(images, labels)
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor) -> dict:
+        """Runs `update` in its compiled form, with weights exactly if the configuration asks for weight maps."""
+        return self.compiled(images, labels, *weights)
 
-    def update(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
+    def update(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None = None) -> dict:
         """Moves every weight once, against the gradient of the loss on this batch.
 
         Args:
             images: float32 [N, H, W, C], normalized.
             labels: int32 [N, H, W].
+            weights: float32 [N, H, W], how much each pixel counts in the loss; None: all alike.
 
         Returns:
             loss (scalar), learning_rate, gradient_norm; counts of the batch as
@@ -78,7 +78,10 @@ class TrainStep(tf.Module):
             logits = self.model(images, training=True, seed=seed)
             with tf.name_scope("loss"):
                 labels = fit_labels(labels, logits)
-                loss = self.loss(labels, logits)
+                if weights is None:
+                    loss = self.loss(labels, logits)
+                else:
+                    loss = self.loss(labels, logits, fit_labels(weights, logits))
         gradients = tape.gradient(loss, self.weights)
         with tf.name_scope("optimizer"):
             gradient_norm = global_norm(gradients)
@@ -124,6 +127,9 @@ class EvaluationStep(tf.Module):
 
     def evaluate(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
         """Looks at whole images with the network as it is used for prediction.
+
+        The loss is without weight maps, which say what to learn first, not how good the result is; so losses of
+        trainings with and without them can be compared.
 
         Args:
             images: float32 [N, H, W, C], normalized, of any size.

@@ -1,0 +1,86 @@
+"""The weight of every pixel in the loss, as in the paper: classes balanced, and borders between objects enforced.
+
+    w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
+
+d1 and d2 are the distances to the nearest and to the second nearest object. The second term depends on the objects
+alone: it is computed once for each mask (`separation`), and moves with the mask from then on. The first is looked up in
+a table by the class of each pixel (`class_balance`), whenever a crop is ready.
+
+Reference: Ronneberger et al. 2015, equation 2.
+"""
+
+import math
+
+import numpy as np
+from scipy import ndimage
+
+from unet_lowlevel.config import Config
+from unet_lowlevel.data.files import Pair
+from unet_lowlevel.data.instances import read_instances
+from unet_lowlevel.errors import UserError
+
+# Where d1 + d2 is so many sigma or more, the term is below 2e-8 w0: nothing, beside a weight near 1 in float32.
+REACH = 6.0
+
+
+def separation(instances: np.ndarray, w0: float, sigma: float) -> np.ndarray:
+    """How much a pixel weighs because it lies between objects: w0 exp(-(d1 + d2)^2 / (2 sigma^2)).
+
+    d1 and d2 are Euclidean distances between the centers of pixels: to the nearest pixel of the nearest object, 0 in an
+    object, and to that of the second nearest. From 6 sigma on, and with fewer than two objects, the weight is 0.
+
+    Args:
+        instances: whole numbers [H,W], one for each object, 0 the background.
+        w0: 0 or more.
+        sigma: in pixels, above 0.
+
+    Returns:
+        float32 [H,W] in 0..w0.
+    """
+    values, numbers = np.unique(instances, return_inverse=True)
+    numbers = numbers.reshape(instances.shape) + 1
+    reach = math.ceil(REACH * sigma)
+    first, second = np.full((2, *instances.shape), np.inf, np.float32)
+    for number, (value, box) in enumerate(zip(values, ndimage.find_objects(numbers), strict=True), start=1):
+        if value == 0:
+            continue
+        # What lies farther away is not changed by this object.
+        around = tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in box)
+        distance = ndimage.distance_transform_edt(numbers[around] != number).astype(np.float32)
+        nearer, farther = first[around], second[around]
+        np.minimum(farther, np.maximum(nearer, distance), out=farther)
+        np.minimum(nearer, distance, out=nearer)
+    return np.float32(w0) * np.exp(-((first + second) ** 2) / np.float32(2 * sigma**2))
+
+
+def class_balance(frequencies: np.ndarray) -> np.ndarray:
+    """w_c: the weight of a pixel of each class, such that all classes together weigh the same.
+
+    w_c[k] = 1 / (K frequencies[k]) with K the number of classes that occur; 0 for the others
+
+    Over the pixels that were counted the mean of the weights is 1.
+
+    Args:
+        frequencies: float64 [classes], shares that add up to 1.
+
+    Returns:
+        float64 [classes].
+    """
+    occurs = frequencies > 0
+    return np.where(occurs, 1 / np.where(occurs, np.count_nonzero(occurs) * frequencies, 1.0), 0.0)
+
+
+def separation_of_pair(pair: Pair, size: tuple[int, int], config: Config) -> np.ndarray:
+    """`separation` of the objects that `instances.read_instances` finds for a pair, float32 [H,W].
+
+    Raises:
+        UserError: when a file cannot be used, or the objects are not of the image's `size`.
+    """
+    instances = read_instances(pair, config)
+    if instances.shape != size:
+        sizes = ["x".join(map(str, shape)) for shape in (size, instances.shape)]
+        raise UserError(
+            f"{pair.image} is {sizes[0]} pixels (height x width), but its instance labels {pair.instances} are "
+            f"{sizes[1]}: replace them by those of the image."
+        )
+    return separation(instances, config.loss.weight_map_w0, config.loss.weight_map_sigma)

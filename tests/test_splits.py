@@ -162,6 +162,43 @@ def test_folds_of_real_data(datasets):
     assert all(len({re.match(r"\d", stem).group() for stem in part}) == 1 for part in parts)
 
 
+BLOCKS = {"blocks": True, "folds": 3}
+
+
+def folds_of(stems, known=None, **settings):
+    data = [DataConfig(fold=fold, **settings) for fold in range(settings["folds"])]
+    return [splits.split(shuffled(stems), each, 7, known)[1] for each in data]
+
+
+def test_blocks_are_neighbours():
+    stems = [f"{i:02d}" for i in range(11)]
+    assert folds_of(stems, **BLOCKS) == [stems[:4], stems[4:8], stems[8:]]
+    _, last = splits.split(shuffled(stems), DataConfig(blocks=True, validation_fraction=0.25), 7)
+    assert last == stems[8:]
+
+
+@pytest.mark.parametrize("by", ["expression", "known"])
+def test_blocks_keep_groups_whole(by):
+    known = {stem: stem.split("_")[0] for stem in STEMS} if by == "known" else None
+    folds = folds_of(STEMS, known, group_regex="" if known else REGEX, **BLOCKS)
+    assert [sorted(owners(fold)) for fold in folds] == [["anna", "bert"], ["cleo", "dora"], ["emil", "fred"]]
+    assert sorted(itertools.chain(*folds)) == sorted(STEMS)
+
+
+def test_blocks_of_a_single_volume_are_what_its_folds_are_anyway():
+    assert folds_of(list(SLICES), SLICES, **BLOCKS) == folds_of(list(SLICES), SLICES, folds=3)
+
+
+def test_too_many_blocks_are_refused():
+    with pytest.raises(UserError, match="--folds is 3, but there are only 2 images"):
+        splits.split(["a", "b"], DataConfig(**BLOCKS), 0)
+
+
+def test_blocks_of_real_data(datasets):
+    stems = list(files.list_images(datasets / "isbi2012_em" / "images"))
+    assert folds_of(stems, blocks=True, folds=5) == [stems[i : i + 6] for i in range(0, 30, 6)]
+
+
 SLICES = {f"scan_{i:03d}": "scan" for i in range(10)}
 
 

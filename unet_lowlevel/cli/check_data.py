@@ -34,7 +34,7 @@ from unet_lowlevel.pictures import contact_sheet, evenly, overlay
 
 SETTINGS = [
     *("data", "images", "masks", "channels", "mask_values", "mask_colors", "max_megapixels", "stream"),
-    *("validation_fraction", "validation_list", "folds", "fold", "group_regex", "seed"),
+    *("validation_fraction", "validation_list", "folds", "fold", "blocks", "group_regex", "seed"),
     *("classes", "depth", "base_channels", "batch_size", "crop_size"),
 ]
 FRAMES = {ERROR: (220, 40, 40), WARNING: (245, 150, 30), NOTE: (90, 150, 220)}

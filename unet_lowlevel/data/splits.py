@@ -1,7 +1,7 @@
 """Which images train and which are held out: pure functions of the stems, the settings and the seed.
 
 Images of one group never part: a patient, a volume, or whatever --group-regex finds equal in their stems. Only when
-there is a single volume is it cut, into blocks of neighbouring slices.
+there is a single volume is it cut, into blocks of neighbouring slices. --blocks holds out neighbours always.
 """
 
 import math
@@ -47,7 +47,8 @@ def split(
 
     By `data.validation_list` if given, else by fold `data.fold` of `data.folds` if given, else whole groups in
     random order until they hold at least `data.validation_fraction` of the images, one group staying for training.
-    Of a single volume the last slices are held out, or those of the fold, counted from the first.
+    With `data.blocks` the order is that of the stems: the last groups are held out, or the block of the fold, counted
+    from the first. So it is with the slices of a single volume.
 
     Args:
         stems: of all images.
@@ -65,9 +66,9 @@ def split(
     if data.validation_list:
         held_out = _listed_stems(data.validation_list, groups, data.group_regex)
     else:
-        if len(groups) == 1 and known and not data.group_regex and len(stems) > 1:
-            held_out = _block(sorted(stems), data)
-            return sorted(set(stems) - held_out), sorted(held_out)
+        single_volume = len(groups) == 1 and known and not data.group_regex and len(stems) > 1
+        if single_volume:
+            groups = {stem: [stem] for stem in sorted(stems)}
         if len(groups) < 2:
             found = f"one image, {stems[0]!r}," if len(stems) == 1 else f"{len(stems)} images of a single group"
             by = f" by --group-regex {data.group_regex!r}" if data.group_regex else ""
@@ -75,30 +76,31 @@ def split(
                 f"There is only {found}{by}, but one group must train and another be held out: add images"
                 f"{', or mend --group-regex' if by else ''}."
             )
-        names = sorted(groups)
-        order = [names[i] for i in np.random.Generator(np.random.Philox(seed)).permutation(len(names))]
-        chosen = _fold(order, groups, data) if data.folds else _fraction(order, groups, data)
+        if data.folds > len(groups):
+            single = all(len(members) == 1 for members in groups.values())
+            by = f" by --group-regex {data.group_regex!r}" if data.group_regex else ""
+            kind = f"groups{by}" if by or not single else "slices" if single_volume else "images"
+            raise UserError(f"--folds is {data.folds}, but there are only {len(groups)} {kind}: use at most that many.")
+        if data.blocks or single_volume:
+            order = list(groups)  # of their first stems
+            chosen = _block(order, data) if data.folds else _fraction(order[::-1], groups, data)
+        else:
+            names = sorted(groups)
+            order = [names[i] for i in np.random.Generator(np.random.Philox(seed)).permutation(len(names))]
+            chosen = _fold(order, groups, data) if data.folds else _fraction(order, groups, data)
         held_out = {stem for name in chosen for stem in groups[name]}
     return sorted(set(stems) - held_out), sorted(held_out)
 
 
-def _block(stems: list[str], data: DataConfig) -> set[str]:
-    """Neighbouring slices of the one volume there is: the last ones, or a fold of as many blocks."""
-    if data.folds > len(stems):
-        raise UserError(f"--folds is {data.folds}, but there are only {len(stems)} slices: use at most that many.")
-    if data.folds:
-        return set(np.array_split(stems, data.folds)[data.fold].tolist())
-    return set(stems[-min(_wanted(len(stems), data), len(stems) - 1) :])
-
-
-def _wanted(total: int, data: DataConfig) -> int:
-    """How many of `total` images are to be held out, at least one."""
-    return max(math.ceil(data.validation_fraction * total - 1e-9), 1)  # 0.55 * 100 is 55.00000000000001
+def _block(order: list[str], data: DataConfig) -> list[str]:
+    """The groups of one fold, neighbours in `order`; the folds have as many groups each, the first ones one more."""
+    return np.array_split(order, data.folds)[data.fold].tolist()
 
 
 def _fraction(order: list[str], groups: dict[str, list[str]], data: DataConfig) -> list[str]:
     """The first groups of `order` that together reach the fraction: at least one, never all."""
-    wanted = _wanted(sum(map(len, groups.values())), data)
+    total = sum(map(len, groups.values()))
+    wanted = max(math.ceil(data.validation_fraction * total - 1e-9), 1)  # 0.55 * 100 is 55.00000000000001
     count, images = 1, len(groups[order[0]])
     while images < wanted and count < len(order) - 1:
         images += len(groups[order[count]])
@@ -108,11 +110,6 @@ def _fraction(order: list[str], groups: dict[str, list[str]], data: DataConfig) 
 
 def _fold(order: list[str], groups: dict[str, list[str]], data: DataConfig) -> list[str]:
     """The groups of one fold: the largest groups are dealt first, each to the fold with the fewest images so far."""
-    if data.folds > len(groups):
-        single = all(len(members) == 1 for members in groups.values())
-        by = f" by --group-regex {data.group_regex!r}" if data.group_regex else ""
-        kind = f"groups{by}" if by or not single else "images"
-        raise UserError(f"--folds is {data.folds}, but there are only {len(groups)} {kind}: use at most that many.")
     sizes = [0] * data.folds
     folds: list[list[str]] = [[] for _ in sizes]
     for name in sorted(order, key=lambda name: -len(groups[name])):  # stable: equal sizes stay in random order

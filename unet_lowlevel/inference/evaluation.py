@@ -1,20 +1,32 @@
 """Scores of a trained run on images whose masks are known."""
 
 import csv
+import dataclasses
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from unet_lowlevel import metrics
-from unet_lowlevel.data.files import Pair
+from unet_lowlevel.data.files import Pair, list_images, read_pixels
+from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded
+from unet_lowlevel.data.volumes import Slice
 from unet_lowlevel.data.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.inference.boundaries import boundary_scores, boundary_tally
+from unet_lowlevel.inference.instances import (
+    Separation,
+    average_precision,
+    choose_separation,
+    foreground,
+    match_counts,
+    separate,
+)
 from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.scores import known_mean, pixel_scores, pixel_tally, surface_scores, surface_tally
 from unet_lowlevel.pictures import comparison, evenly, sheet
 from unet_lowlevel.run_folder import write_text
 
@@ -43,6 +55,10 @@ def evaluate(
     pairs: list[Pair],
     output: Path,
     *,
+    scores: Sequence[str] = (),
+    separation: Separation | None = None,
+    region: Path | None = None,
+    bootstrap: int = 0,
     pictures: int = 0,
     progress: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> dict:
@@ -55,13 +71,18 @@ def evaluate(
         predictor: of a run.
         pairs: images and masks.
         output: folder, made when it does not exist.
+        scores: of `SCORES`, beside those of single pixels.
+        separation: how instances are told from each other; None: as `choose_objects` finds best for these images.
+        region: folder of images, by stem, which are not 0 where pixels count.
+        bootstrap: from how many data sets drawn at random to compute intervals of confidence.
         pictures: how many.
         progress: wraps the images, to show how far the work is.
 
     Returns:
-        what metrics.json holds: dice, iou, mean_iou, precision, recall, pixel_error from the counts of all
-        images together, images (their number), mean_over_images (the same scores, averaged over the
-        images) and per_class (Dice, IoU, precision, recall of every class).
+        what metrics.json holds: every score of all images together, see `scores_of`; images (their number),
+        mean_over_images (the same scores, averaged over the images), per_class (Dice, IoU, precision, recall of every
+        class), with instances the separation, and with `bootstrap` intervals, see `intervals`. A score that cannot be
+        told is None.
 
     Raises:
         UserError: before anything is written, when an image cannot be used or a file would be overwritten.
@@ -71,32 +92,36 @@ def evaluate(
     names = ["metrics.json", "per_image.csv", *(["pictures.png"] if pictures else [])]
     for name in names:
         refuse_existing(output / name)
-    confusions, thresholds = [], []
+    regions = find_regions(region, pairs) if region else {}
+    if "instances" in scores and separation is None:
+        separation = choose_objects(predictor, pairs, progress)
+    tallies = []
     for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
         predictor.check_channels(sample.image, pair.image)
-        probabilities = tf.constant(predictor.probabilities(sample.image)[np.newaxis])
-        labels = tf.constant(sample.label[np.newaxis].astype(np.int32))
-        counts = metrics.probability_counts(labels, probabilities, predictor.config.training.threshold)
-        confusions.append(counts[0][0])
-        thresholds.append(counts[1][0])
-    confusions, thresholds = np.stack(confusions), np.stack(thresholds)
-    per_image = metrics.scores(confusions, thresholds)
-    pooled = metrics.scores(confusions.sum(0), thresholds.sum(0))
-    classes = metrics.class_scores(confusions.sum(0))
+        inside = read_region(regions[pair.stem], sample.size) if region else np.ones(sample.size, bool)
+        probabilities = predictor.probabilities(sample.image)
+        tallies.append(tally(predictor, pair, sample.label, probabilities, inside, scores, separation))
+    counts = {name: np.stack([each[name] for each in tallies]) for name in tallies[0]}
+    pooled, per_image = scores_of({name: values.sum(0) for name, values in counts.items()}), scores_of(counts)
+    classes = metrics.class_scores(counts["confusion"].sum(0))
     result = {
-        **{name: float(value) for name, value in pooled.items()},
+        **{name: number(value) for name, value in pooled.items()},
         "images": len(pairs),
-        "mean_over_images": {name: float(values.mean()) for name, values in per_image.items()},
+        "mean_over_images": {name: number(known_mean(values)) for name, values in per_image.items()},
         "per_class": [
             {"class": k} | {name: float(values[k]) for name, values in classes.items()}
             for k in range(len(classes["iou"]))
         ],
     }
+    if "instances" in scores:
+        result["separation"] = dataclasses.asdict(separation)
+    if bootstrap:
+        result["intervals"] = intervals(counts, bootstrap)
     output.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["stem", *per_image])
-    writer.writerows([pair.stem, *(values[i] for values in per_image.values())] for i, pair in enumerate(pairs))
+    writer.writerows([pair.stem, *(number(values[i]) for values in per_image.values())] for i, pair in enumerate(pairs))
     write_text(output / "per_image.csv", table.getvalue())
     if pictures:
         ranked = np.argsort(per_image["dice"], kind="stable")
@@ -105,6 +130,127 @@ def evaluate(
         write_image(output / "pictures.png", sheet(shown))
     write_text(output / "metrics.json", json.dumps(result, indent=1) + "\n")
     return result
+
+
+def tally(
+    predictor: Predictor,
+    pair: Pair,
+    label: np.ndarray,
+    probabilities: np.ndarray,
+    inside: np.ndarray,
+    scores: Sequence[str],
+    separation: Separation | None,
+) -> dict[str, np.ndarray]:
+    """All that `scores_of` needs of an image: arrays that may be added over images; `inside` bool [H, W] counts."""
+    found = pixel_tally(label[inside], probabilities[inside], predictor.config.training.threshold)
+    label, probability = np.where(inside, label, 0), np.where(inside, foreground(probabilities), 0)
+    if "surfaces" in scores:
+        prediction = np.where(inside, predictor.labels(probabilities), 0)
+        found["surfaces"] = surface_tally(label, prediction, max(predictor.config.model.classes, 2))
+    if "instances" in scores or "boundaries" in scores:
+        objects = np.where(inside, true_objects(predictor, pair, label.shape), 0)
+    if "instances" in scores:
+        found["instances"] = match_counts(objects, separate(probability, separation))
+    if "boundaries" in scores:
+        found["boundaries"] = boundary_tally(objects, label > 0, probability, np.count_nonzero(inside))
+    return found
+
+
+def scores_of(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every score {name: [...]} that `counts` tell, which are `tally`s [...] or sums of them."""
+    result = pixel_scores(counts)
+    for name, compute in (
+        ("instances", average_precision),
+        ("surfaces", surface_scores),
+        ("boundaries", boundary_scores),
+    ):
+        if name in counts:
+            result |= compute(counts[name])
+    return result
+
+
+def intervals(counts: dict[str, np.ndarray], repeats: int) -> dict[str, dict[str, list]]:
+    """95 % intervals by bootstrap: what the scores would be for as many images, drawn with repetition from these.
+
+    Args:
+        counts: `tally`s of the images, stacked.
+        repeats: how often to draw; with the same seed always.
+
+    Returns:
+        {"all_images": {score: [2.5th, 97.5th percentile]}, "mean_over_images": the same of the mean}
+    """
+    per_image = scores_of(counts)
+    images = len(per_image["dice"])
+    drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), repeats)
+    pooled = scores_of({name: np.tensordot(drawn, values, 1) for name, values in counts.items()})
+    means = {name: known_mean(values, drawn) for name, values in per_image.items()}
+    return {
+        what: {name: [number(bound) for bound in bounds(values)] for name, values in found.items()}
+        for what, found in (("all_images", pooled), ("mean_over_images", means))
+    }
+
+
+def bounds(values: np.ndarray) -> np.ndarray:
+    """The 2.5th and the 97.5th percentile of what is not NaN."""
+    known = values[~np.isnan(values)]
+    return np.percentile(known, [2.5, 97.5]) if known.size else np.full(2, np.nan)
+
+
+def number(value: np.ndarray) -> float | None:
+    """A score as it is written: nothing where it cannot be told, since JSON knows no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def true_objects(predictor: Predictor, pair: Pair, size: tuple[int, int]) -> np.ndarray:
+    """`read_instances`, which must be of the image's size."""
+    objects = read_instances(pair, predictor.config)
+    if objects.shape != size:
+        found, wanted = ("x".join(map(str, shape)) for shape in (objects.shape, size))
+        raise UserError(
+            f"{pair.instances} is {found} pixels (height x width), but {pair.image} is {wanted}: replace the labels by "
+            "those of the image."
+        )
+    return objects
+
+
+def choose_objects(
+    predictor: Predictor, pairs: list[Pair], progress: Callable[[Iterable], Iterable] = lambda items: items
+) -> Separation:
+    """`choose_separation` on the images of a run, one of them in memory at a time."""
+
+    def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
+            predictor.check_channels(sample.image, pair.image)
+            probability = foreground(predictor.probabilities(sample.image))
+            yield true_objects(predictor, pair, sample.size), probability
+
+    return choose_separation(images())
+
+
+def find_regions(folder: Path, pairs: list[Pair]) -> dict[str, Path | Slice]:
+    """{stem: image} in the folder of --region, or a `UserError` when some are missing."""
+    regions = list_images(folder)
+    missing = [pair.stem for pair in pairs if pair.stem not in regions]
+    if missing:
+        raise UserError(
+            f"--region {folder} has no image for {listed(missing)}: give them the names of the images up to the suffix."
+        )
+    return regions
+
+
+def read_region(image: Path | Slice, size: tuple[int, int]) -> np.ndarray:
+    """Where an image of --region is not 0, bool [H, W]; a `UserError` when it is of another size, or 0 throughout."""
+    inside = read_pixels(image).any(-1)
+    if inside.shape != size:
+        found, wanted = ("x".join(map(str, shape)) for shape in (inside.shape, size))
+        raise UserError(
+            f"{image} of --region is {found} pixels (height x width), but its image is {wanted}: resize it."
+        )
+    if not inside.any():
+        raise UserError(
+            f"{image} of --region is 0 throughout, so that no pixel counts: mark what does, or leave it out."
+        )
+    return inside
 
 
 def compare(predictor: Predictor, sample: Sample) -> np.ndarray:

@@ -1,0 +1,251 @@
+"""Single objects: how they are told from each other, and average precision by hand and by brute force."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+from conftest import sentence
+from PIL import Image
+
+from unet_lowlevel.cli.evaluate import main as evaluate
+from unet_lowlevel.cli.predict import main as predict
+from unet_lowlevel.data.files import read_image
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import folders
+from unet_lowlevel.inference.instances import (
+    Separation,
+    as_uint16,
+    average_precision,
+    choose_separation,
+    foreground,
+    match_counts,
+    read_separation,
+    separate,
+    without_small,
+    write_separation,
+)
+from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.metrics import THRESHOLDS
+
+
+def bumps(*centres, size=(30, 40), radius=7):
+    """Probabilities that fall from 1 in the centres to 0 at twice the radius."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    distance = np.min([np.hypot(y - cy, x - cx) for cy, cx in centres], 0)
+    return np.clip(1 - distance / (2 * radius), 0, 1).astype(np.float32)
+
+
+def test_touching_objects_part_where_the_probability_is_lowest():
+    probability = bumps((15, 12), (15, 24))
+    together = separate(probability, Separation(0.5, 0.5, 1))
+    assert together.max() == 1
+    apart = separate(probability, Separation(0.5, 0.8, 1))
+    assert apart.dtype == np.int32 and apart.max() == 2
+    np.testing.assert_array_equal(apart > 0, probability >= 0.5)
+    x = np.arange(40)
+    assert (apart[:, x < 18] != 2).all() and (apart[:, x > 18] != 1).all()
+
+
+def test_objects_meet_in_the_valley_and_not_halfway():
+    probability = np.full((3, 21), 0.75, np.float32)
+    probability[:, [0, 1, 19, 20]], probability[:, 5], probability[:, 6] = 0.95, 0.65, 0.6
+    objects = separate(probability, Separation(0.5, 0.9, 1))
+    np.testing.assert_array_equal(objects[:, :6], 1)
+    np.testing.assert_array_equal(objects[:, 7:], 2)
+
+
+def test_what_has_no_seed_is_no_object():
+    probability = bumps((15, 12)) + 0.7 * bumps((15, 34), radius=3)
+    assert separate(probability, Separation(0.5, 0.5, 1)).max() == 2
+    assert separate(probability, Separation(0.5, 0.8, 1)).max() == 1
+
+
+def test_seeds_do_not_join_at_corners():
+    probability = np.zeros((4, 4), np.float32)
+    probability[:2, :2] = probability[2:, 2:] = 1
+    np.testing.assert_array_equal(
+        separate(probability, Separation(0.5, 0.8, 1)),
+        [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 2, 2], [0, 0, 2, 2]],
+    )
+
+
+def test_small_objects_are_left_out():
+    objects = np.array([[1, 1, 0, 2], [3, 3, 3, 0], [0, 0, 5, 5]])
+    np.testing.assert_array_equal(without_small(objects, 2), [[1, 1, 0, 0], [2, 2, 2, 0], [0, 0, 3, 3]])
+    np.testing.assert_array_equal(without_small(objects, 3), [[0, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
+    assert not separate(np.zeros((5, 6), np.float32), Separation()).any()
+    assert (separate(np.ones((5, 6), np.float32), Separation()) == 1).all()
+
+
+def test_foreground_of_several_classes():
+    np.testing.assert_allclose(foreground(np.array([[[0.25]]])), [[0.25]])
+    np.testing.assert_allclose(foreground(np.array([[[0.25, 0.5, 0.25]]])), [[0.75]])
+
+
+def test_sixteen_bits():
+    assert as_uint16(np.array([[65535]])).dtype == np.uint16
+    with pytest.raises(UserError) as caught:
+        as_uint16(np.array([[65536]]))
+    sentence(caught, "--instances", "65536")
+
+
+def greatest_matching(truth, prediction, threshold):
+    """TP by trying every assignment of true objects to predicted ones."""
+    iou = {
+        (t, p): np.sum((truth == t) & (prediction == p)) / np.sum((truth == t) | (prediction == p))
+        for t in np.unique(truth[truth > 0])
+        for p in np.unique(prediction[prediction > 0])
+    }
+    true, predicted = (list(np.unique(objects[objects > 0])) for objects in (truth, prediction))
+    predicted += [None] * len(true)
+    return max(
+        (
+            sum(p is not None and iou[t, p] >= threshold for t, p in zip(true, chosen, strict=True))
+            for chosen in itertools.permutations(predicted, len(true))
+        ),
+        default=0,
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_matches_are_the_greatest_number(seed):
+    random = np.random.default_rng(seed)
+    truth = np.repeat(random.integers(0, 5, (1, 8)), 3, 1) * np.ones((4, 1), int) * 3  # numbers with gaps
+    prediction = np.where(random.uniform(size=truth.shape) < 0.2, random.integers(0, 4, truth.shape), truth)
+    prediction = np.where(random.uniform() < 0.5, np.roll(prediction, 1, 1), prediction)
+    counts = match_counts(truth, prediction)
+    true, predicted = (np.unique(objects[objects > 0]).size for objects in (truth, prediction))
+    for (hit, invented, missed), threshold in zip(counts, THRESHOLDS, strict=True):
+        assert hit == greatest_matching(truth, prediction, threshold)
+        assert (hit + invented, hit + missed) == (predicted, true)
+
+
+def test_average_precision_by_hand():
+    """Three true objects of 10 pixels; one found with IoU 1, one with 7 of 10, one missed, one invented."""
+    truth, prediction = np.zeros((2, 4, 20), int)
+    truth[0, :10], truth[1, :10], truth[2, :10] = 1, 2, 3
+    prediction[0, :10], prediction[1, :7], prediction[3, 12:15] = 9, 4, 1
+    scores = average_precision(match_counts(truth, prediction))
+    assert scores["ap_50"] == scores["ap_70"] == pytest.approx(2 / 4)  # 0.7 is at least 0.7
+    assert scores["ap_75"] == scores["ap_95"] == pytest.approx(1 / 5)
+    assert scores["ap"] == pytest.approx((5 * 2 / 4 + 5 * 1 / 5) / 10)
+    assert list(scores) == ["ap", *(f"ap_{s}" for s in range(50, 100, 5))]
+
+
+def test_an_object_matches_once():
+    """Both halves of an object have an IoU of exactly 0.5."""
+    truth = np.ones((2, 4), int)
+    prediction = np.array([[1, 1, 2, 2]] * 2)
+    np.testing.assert_array_equal(match_counts(truth, prediction)[0], [1, 1, 0])
+    np.testing.assert_array_equal(match_counts(prediction, truth)[0], [1, 0, 1])
+    np.testing.assert_array_equal(match_counts(truth, prediction)[1], [0, 2, 1])
+
+
+@pytest.mark.parametrize(("true", "predicted", "ap"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)])
+def test_average_precision_without_objects(true, predicted, ap):
+    counts = match_counts(np.full((3, 3), true), np.full((3, 3), predicted))
+    assert {float(value) for value in average_precision(counts).values()} == {ap}
+
+
+def test_average_precision_of_sums():
+    counts = np.random.default_rng(0).integers(0, 5, (2, 6, 10, 3))
+    scores = average_precision(counts)
+    tp, fp, fn = counts[1, 2, 5]
+    assert scores["ap_75"].shape == (2, 6) and scores["ap_75"][1, 2] == pytest.approx(tp / max(tp + fp + fn, 1))
+
+
+def test_choice_of_thresholds():
+    """Objects that only a high seed parts, with specks to leave out; and an image without anything."""
+    probability = 0.94 * bumps((15, 12), (15, 24))
+    truth = np.where(probability >= 0.3, np.where(np.arange(40) <= 18, 1, 2), 0)
+    probability[2:4, 33:36] = 1
+    found = choose_separation([(truth, probability), (np.zeros((5, 5), int), np.zeros((5, 5), np.float32))])
+    assert found.threshold in (0.3, 0.4) and found.seed_threshold >= 0.6 and found.smallest_object > 6
+    assert average_precision(match_counts(truth, separate(probability, found)))["ap_50"] == 1.0
+    assert choose_separation([(truth * 0, probability * 0)]) == Separation(0.3, 0.5, 1)  # no matter: the first
+
+
+def test_stored_in_the_run(tmp_path):
+    assert read_separation(tmp_path) == Separation()
+    write_separation(tmp_path, Separation(0.4, 0.9, 30))
+    assert read_separation(tmp_path) == Separation(0.4, 0.9, 30)
+    assert [path.name for path in tmp_path.iterdir()] == ["instances.json"]
+    for text in ("[]", "{}", '{"threshold": "x", "seed_threshold": 1, "smallest_object": 1}', "{", "null"):
+        (tmp_path / "instances.json").write_text(text)
+        with pytest.raises(UserError) as caught:
+            read_separation(tmp_path)
+        sentence(caught, "instances.json")
+    with pytest.raises(UserError) as caught:
+        write_separation(tmp_path / "nowhere", Separation())
+    sentence(caught, "--run", "nowhere")
+
+
+def test_evaluation_and_written_instances_agree(tiny_run, phantoms, tmp_path, capsys):
+    """AP in metrics.json is that of the PNG files; the thresholds chosen are stored, and prediction takes them."""
+    try:
+        flags = ["--run", str(tiny_run), "--scores", "instances"]
+        assert evaluate([*flags, "--choose-thresholds", "--output", str(tmp_path / "chosen")]) == 0
+        result = json.loads((tmp_path / "chosen" / "metrics.json").read_text())
+        assert read_separation(tiny_run) == Separation(**result["separation"])
+        assert evaluate([*flags, "--output", str(tmp_path / "again")]) == 0
+        assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == result
+        assert "ap_50" in capsys.readouterr().out
+
+        stems = json.loads((tiny_run / "split.json").read_text())["validation"]
+        images = [str(phantoms / "images" / f"{stem}.png") for stem in stems]
+        flags = ["--run", str(tiny_run), "--instances", "--output", str(tmp_path / "masks"), "--images", *images]
+        assert predict(flags) == 0
+        counts = np.zeros((10, 3), int)
+        for stem in stems:
+            found = read_image(tmp_path / "masks" / f"{stem}_instances.png")[..., 0]
+            assert found.dtype == np.uint16
+            with Image.open(phantoms / "masks" / f"{stem}.png") as mask:
+                counts += match_counts(components(np.asarray(mask) > 0), found.astype(int))
+        assert result["ap_50"] == pytest.approx(counts[0, 0] / max(counts[0].sum(), 1))
+    finally:
+        (tiny_run / "instances.json").unlink(missing_ok=True)  # other tests use the run
+
+
+def components(mask):
+    """4-connected components by flooding."""
+    numbers = np.zeros(mask.shape, int)
+    for start in np.argwhere(mask):
+        if numbers[tuple(start)]:
+            continue
+        number, stack = numbers.max() + 1, [tuple(start)]
+        while stack:
+            y, x = stack.pop()
+            if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x] and not numbers[y, x]:
+                numbers[y, x] = number
+                stack += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+    return numbers
+
+
+def test_instances_of_tiles_and_volumes(tiny_run, tmp_path):
+    import tifffile
+
+    random = np.random.default_rng(0)
+    tifffile.imwrite(
+        tmp_path / "stack.tif", random.integers(0, 255, (3, 40, 50), dtype=np.uint8), photometric="minisblack"
+    )
+    predictor = Predictor(tiny_run)
+    how = Separation(0.3, 0.4, 2)
+    for tile_size, name in ((2048, "whole"), (16, "tiles")):
+        predictor.tile_size = tile_size
+        images = folders.find_images([str(tmp_path / "stack.tif")])
+        assert folders.predict_files(predictor, images, tmp_path / name, separation=how) == (3, [])
+    whole, tiles = (tifffile.imread(tmp_path / name / "stack_instances.tif") for name in ("whole", "tiles"))
+    assert whole.shape == (3, 40, 50) and whole.dtype == np.uint16
+    assert np.mean(whole != tiles) < 0.02  # a probability at a threshold may fall to either side
+    assert dataclasses.asdict(how) == {"threshold": 0.3, "seed_threshold": 0.4, "smallest_object": 2}
+
+
+def test_nothing_is_overwritten(tiny_run, phantoms, tmp_path, capsys):
+    image = sorted((phantoms / "images").iterdir())[0]
+    (tmp_path / f"{image.stem}_instances.png").write_text("mine")
+    flags = ["--run", str(tiny_run), "--images", str(image), "--output", str(tmp_path), "--instances"]
+    assert predict(flags) == 2
+    assert "_instances.png" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [f"{image.stem}_instances.png"]

@@ -1,0 +1,162 @@
+"""From probabilities to single objects, and how many of them are right."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+from skimage.measure import label
+from skimage.segmentation import relabel_sequential, watershed
+
+from unet_lowlevel.config import load_json
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.metrics import THRESHOLDS
+from unet_lowlevel.run_folder import write_text
+
+FILE = "instances.json"
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How objects are told from each other.
+
+    Attributes:
+        threshold: probability from which a pixel belongs to an object.
+        seed_threshold: probability that a pixel in the middle of each object has; where it is lower, objects part.
+        smallest_object: in pixels; smaller ones are left out.
+    """
+
+    threshold: float = 0.5
+    seed_threshold: float = 0.8
+    smallest_object: int = 10
+
+
+# What `choose_separation` tries.
+GRID = {
+    "threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+    "seed_threshold": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+    "smallest_object": (1, 10, 30, 100),
+}
+
+
+def foreground(probabilities: np.ndarray) -> np.ndarray:
+    """Probability of any class but the background [H, W], from those of the network [H, W, K]."""
+    return probabilities[..., 0] if probabilities.shape[-1] == 1 else 1 - probabilities[..., 0]
+
+
+def separate(probability: np.ndarray, how: Separation) -> np.ndarray:
+    """The number of the object that each pixel belongs to, int32 [H, W], 0 for the background.
+
+    Seeds are the connected components (by edges) of `probability` >= `seed_threshold`; they grow from high
+    probabilities to low ones, down to `threshold`, until they meet (watershed).
+
+    Args:
+        probability: of the foreground [H, W].
+    """
+    inside = probability >= how.threshold
+    seeds = label(inside & (probability >= how.seed_threshold), connectivity=1)
+    return without_small(watershed(-probability, seeds, mask=inside), how.smallest_object)
+
+
+def without_small(objects: np.ndarray, smallest: int) -> np.ndarray:
+    """The objects of at least `smallest` pixels, numbered from 1 in their order; int32."""
+    keep = np.bincount(objects.reshape(-1)) >= smallest
+    keep[0] = False
+    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[objects]
+
+
+def as_uint16(objects: np.ndarray) -> np.ndarray:
+    """The numbers as they are written; a `UserError` when there are too many."""
+    if objects.max() > 65535:
+        raise UserError(
+            f"--instances finds {objects.max()} objects in an image, but 16 bits number no more than 65535: predict "
+            "parts of the image, or leave the flag out."
+        )
+    return objects.astype(np.uint16)
+
+
+def match_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """How many objects match at each of `THRESHOLDS`: int64 [10, 3] of TP, FP, FN.
+
+    A true and a predicted object may match when their IoU is at least the threshold; TP is the greatest number of
+    pairs in which no object occurs twice (Weigert et al. 2020, StarDist).
+
+    Args:
+        truth, prediction: numbers of objects, int [H, W], 0 for the background.
+    """
+    truth, prediction = (relabel_sequential(objects)[0].astype(np.int64) for objects in (truth, prediction))
+    true, predicted = (np.bincount(objects.reshape(-1))[1:] for objects in (truth, prediction))
+    both = (truth > 0) & (prediction > 0)
+    cells, overlap = np.unique(truth[both] * (predicted.size + 1) + prediction[both], return_counts=True)
+    i, j = cells // (predicted.size + 1) - 1, cells % (predicted.size + 1) - 1
+    iou = overlap / (true[i] + predicted[j] - overlap)
+    rows = []
+    for threshold in THRESHOLDS:
+        close = iou >= threshold
+        graph = csr_array((np.ones(close.sum(), bool), (i[close], j[close])), (true.size, predicted.size))
+        hit = np.count_nonzero(maximum_bipartite_matching(graph) >= 0) if close.any() else 0
+        rows.append([hit, predicted.size - hit, true.size - hit])
+    return np.array(rows)
+
+
+def average_precision(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """AP = TP / (TP + FP + FN) at each of `THRESHOLDS`: ap_50, ap_55, ... ap_95; and their mean, ap.
+
+    1 where there are no objects, neither true nor predicted.
+
+    Args:
+        counts: [..., 10, 3] of `match_counts`, or summed over images.
+    """
+    total = counts.sum(-1)
+    values = np.where(total > 0, counts[..., 0] / np.maximum(total, 1), 1.0)
+    each = {f"ap_{100 * threshold:.0f}": values[..., s] for s, threshold in enumerate(THRESHOLDS)}
+    return {"ap": values.mean(-1)} | each
+
+
+def choose_separation(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> Separation:
+    """The best of `GRID` by average precision at IoU 0.5 over all objects of the images; the first among equals.
+
+    Args:
+        images: true objects int [H, W] and probability of the foreground [H, W], of each image.
+    """
+    choices = [choice for choice in itertools.product(*GRID.values()) if choice[0] <= choice[1]]
+    counts = np.zeros((len(choices), 3), np.int64)
+    for truth, probability in images:
+        for (threshold, seed_threshold), group in itertools.groupby(range(len(choices)), lambda k: choices[k][:2]):
+            objects = separate(probability, Separation(threshold, seed_threshold, 1))
+            for k in group:
+                counts[k] += match_counts(truth, without_small(objects, choices[k][2]))[0]
+    best = np.argmax(counts[:, 0] / np.maximum(counts.sum(-1), 1))
+    return Separation(*choices[best])
+
+
+def write_separation(run: Path, how: Separation) -> None:
+    """Stores it in the run folder, or raises a `UserError`."""
+    try:
+        write_text(run / FILE, json.dumps(dataclasses.asdict(how), indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"--run {run} cannot be written to ({error.strerror}): allow it, or copy the run.") from None
+
+
+def read_separation(run: Path) -> Separation:
+    """What is stored in the run folder, else the defaults.
+
+    Raises:
+        UserError: when the file cannot be used.
+    """
+    if not (run / FILE).exists():
+        return Separation()
+    values = load_json(run / FILE)
+    names = [item.name for item in dataclasses.fields(Separation)]
+    if not (
+        isinstance(values, dict)
+        and sorted(values) == sorted(names)
+        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
+    ):
+        raise UserError(f"{run / FILE} does not hold the numbers {', '.join(names)}: choose them again, or remove it.")
+    return Separation(**values)

@@ -6,8 +6,9 @@ import tensorflow as tf
 from op_checks import normal
 
 from unet_lowlevel.config import resolve
+from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.inference.folding import folded
-from unet_lowlevel.inference.tiling import in_tiles, read_window, spans, surroundings, tile_logits
+from unet_lowlevel.inference.tiling import TiledNetwork, in_tiles, read_window, spans, surroundings, tile_logits
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.unet import UNet, check_valid_size, valid_margin
 
@@ -17,6 +18,7 @@ NETWORKS = [
     {"depth": 2, "convolutions_per_block": 3},
     {"depth": 3, "kernel_size": 5},
     {"depth": 4, "batch_normalization": False, "activation": "relu"},
+    {"padding": "valid"},
     {"padding": "valid", "depth": 3},
     {"padding": "valid", "depth": 2, "kernel_size": 5},
 ]
@@ -78,6 +80,20 @@ def test_tiles_cover_an_axis_once_in_windows_that_the_network_takes(flags, size)
         # No larger than asked for, unless one tile of the smallest kind with its surroundings is.
         margin = valid_margin(config) or 2 * surroundings(config)
         assert window <= max(size, margin + multiple) + multiple
+
+
+@pytest.mark.parametrize("flags", NETWORKS)
+def test_any_part_has_the_probabilities_of_the_whole_image(flags):
+    model = UNet(model_config(flags))
+    for i, variable in enumerate(model.named_variables().values()):
+        variable.assign_add(0.05 * np.abs(normal(*variable.shape, seed=i)).astype(np.float32))
+    network = TiledNetwork(model, 2048)
+    image = normal(61, 250, 2).astype(np.float32)
+    whole = network.of_batch(image[np.newaxis])[0]
+    parts = [(slice(0, 61), slice(0, 250)), (slice(7, 8), slice(249, 250)), (slice(30, 61), slice(99, 132))]
+    for rows, columns in parts:
+        found = network.part(image, Normalization(), rows, columns)
+        np.testing.assert_allclose(found, whole[rows, columns], rtol=0, atol=1e-5)
 
 
 def test_surroundings_of_the_default_network():

@@ -7,13 +7,15 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tqdm import tqdm
 
 from unet_lowlevel.config import PRESETS, Config, checked, flag, is_list, is_utf8, resolve, sections, settings
 from unet_lowlevel.errors import UserError, reason, shown
+from unet_lowlevel.inference import TILE_SIZE
+from unet_lowlevel.training.interruption import Stopped
 
 # TensorFlow's remarks on CUDA and CPU would bury ours, and what matters it raises; whoever sets the variable sees them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,10 +46,10 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
-def add_settings(parser: Parser, *names: str, defaults: dict | None = None) -> None:
+def add_settings(parser: Parser, *names: str, defaults: dict | None = None, without: Collection[str] = ()) -> None:
     """Adds --preset, --config and a flag for every setting, or without presets only for the settings named.
 
-    `defaults` are those of this command, over the general ones.
+    `defaults` are those of this command, over the general ones; it has no flag for the settings `without`.
     """
     defaults = defaults or {}
     if not names:
@@ -56,10 +58,46 @@ def add_settings(parser: Parser, *names: str, defaults: dict | None = None) -> N
         parser.add_argument("--preset", default="default", metavar="NAME", help=f"settings to start from: {presets}")
         parser.add_argument("--config", metavar="FILE", help="JSON file of settings, such as a run's config.json")
     for section, kind in sections().items():
-        chosen = [item for item in dataclasses.fields(kind) if not names or item.name in names]
+        fields = [item for item in dataclasses.fields(kind) if item.name not in without]
+        chosen = [item for item in fields if not names or item.name in names]
         group = parser.add_argument_group(section, kind.__doc__.splitlines()[0]) if chosen else None
         for item in chosen:
             add_flag(group, item, defaults.get(item.name, item.default))
+
+
+def add_runs(parser: Parser) -> None:
+    """Adds --run and whether to average over views of the image; see `predictor_of`."""
+    parser.add_argument(
+        "--run",
+        metavar="DIR",
+        nargs="+",
+        required=True,
+        help="run folder that training wrote; of several the probabilities are averaged, and images are read, and the "
+        "threshold applied, as in the first",
+    )
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument(
+        "--average-flips",
+        action="store_true",
+        help="average over the image mirrored and turned in all 8 ways; takes 8 times as long",
+    )
+    views.add_argument(
+        "--average-rotations",
+        action="store_true",
+        help="average over the image rotated by 7 angles, as the paper does; takes 7 to 14 times as long",
+    )
+
+
+def predictor_of(arguments: argparse.Namespace, tile_size: int = TILE_SIZE):
+    """The `Predictor` of a command with `add_runs`."""
+    from unet_lowlevel.inference.ensemble import make_predictor
+
+    return make_predictor(
+        [Path(run) for run in arguments.run],
+        average_flips=arguments.average_flips,
+        average_rotations=arguments.average_rotations,
+        tile_size=tile_size,
+    )
 
 
 def add_flag(group, item: dataclasses.Field, default) -> None:
@@ -105,7 +143,7 @@ def resolved_config(arguments: argparse.Namespace) -> Config:
 
 
 def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str] | None) -> int:
-    """Parses, works, and turns a `UserError` into one sentence and exit code 2."""
+    """Parses, works, and turns a `UserError` into one sentence and exit code 2, a signal into 128 and its number."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
         return work(parser.parse_args(argv)) or 0
@@ -123,6 +161,8 @@ def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser
         )
         print(f"error: {line}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

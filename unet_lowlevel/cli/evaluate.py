@@ -6,24 +6,27 @@ from pathlib import Path
 from unet_lowlevel import config as settings
 from unet_lowlevel.cli.arguments import (
     Parser,
+    add_runs,
     add_settings,
     given_settings,
+    predictor_of,
     progress,
     run_command,
     show_path,
     start_tensorflow,
 )
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.inference import SCORES
 
 PLACES = ("data", "images", "masks")
 # Of the run's settings those that other images may ask to change.
-SETTINGS = (*PLACES, "mask_values", "mask_colors", "max_megapixels")
+SETTINGS = (*PLACES, "instances", "mask_values", "mask_colors", "max_megapixels")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("Scores a trained run on images with masks: writes metrics.json and per_image.csv.")
-    parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
+    add_runs(parser)
     add_settings(parser, *SETTINGS)
     parser.add_argument(
         "--split",
@@ -33,36 +36,107 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results; nothing is overwritten")
     parser.add_argument(
+        "--scores",
+        metavar="LIST",
+        default="",
+        help="beside the scores of single pixels, any of: instances (average precision of objects), surfaces "
+        "(Hausdorff 95 and mean surface distance), boundaries (Rand, information and warping, as in ISBI 2012)",
+    )
+    parser.add_argument(
+        "--choose-thresholds",
+        action="store_true",
+        help="choose on these images, by average precision, the thresholds of --scores instances, and store them in "
+        "RUN/instances.json, from where prediction and later evaluations take them",
+    )
+    parser.add_argument(
+        "--region",
+        metavar="DIR",
+        help="folder of images with the same names, not 0 where pixels count: a field of view",
+    )
+    parser.add_argument(
+        "--bootstrap",
+        metavar="N",
+        type=int,
+        default=0,
+        help="95 %% intervals of confidence from N data sets drawn from the images, for example 1000 (default: 0)",
+    )
+    parser.add_argument(
         "--pictures", metavar="N", type=int, default=0, help="also write pictures.png of N images (default: 0)"
     )
     return run_command(evaluate, parser, argv)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    scores = check(arguments)
     start_tensorflow()
     from unet_lowlevel.data.files import find_pairs
     from unet_lowlevel.inference.evaluation import choose
     from unet_lowlevel.inference.evaluation import evaluate as evaluate_pairs
-    from unet_lowlevel.inference.predictor import Predictor
+    from unet_lowlevel.inference.instances import Separation, read_separation, write_separation
 
-    if arguments.pictures < 0:
-        raise UserError(f"--pictures is {arguments.pictures}, but must be at least 0.")
-    predictor = Predictor(Path(arguments.run))
+    run, output = Path(arguments.run[0]), Path(arguments.output)
+    predictor = predictor_of(arguments)
+    if arguments.split == "validation" and not predictor.split["validation"]:
+        raise UserError(
+            f"No image was held out by all of --run {' '.join(arguments.run)}: name other images by --data and add "
+            "--split all."
+        )
     given = {name: value for name, value in given_settings(arguments).items() if name in SETTINGS}
     if any(name in given for name in PLACES):  # without them the data of the training, with them only what they name
-        given = dict.fromkeys(PLACES, "") | given
+        given = dict.fromkeys((*PLACES, "instances"), "") | given
     predictor.config = settings.check(settings.apply(predictor.config, given))
-    pairs = find_pairs(predictor.config.data)
+    pairs = choose(find_pairs(predictor.config.data), predictor.split, arguments.split)
     result = evaluate_pairs(
         predictor,
-        choose(pairs, predictor.split, arguments.split),
-        Path(arguments.output),
+        pairs,
+        output,
+        scores=scores,
+        separation=None if arguments.choose_thresholds else read_separation(run),
+        region=Path(arguments.region) if arguments.region else None,
+        bootstrap=arguments.bootstrap,
         pictures=arguments.pictures,
         progress=progress("evaluating"),
     )
-    print(
-        f"{'':12s} {'all pixels':>10s} {'mean of images':>15s}   ({result['images']} images, split {arguments.split})"
-    )
-    for name, mean in result["mean_over_images"].items():
-        print(f"{name:12s} {result[name]:10.4f} {mean:15.4f}")
-    print(f"wrote metrics.json and per_image.csv to {show_path(arguments.output)}")
+    show(result, arguments.split)
+    if arguments.choose_thresholds:
+        write_separation(run, Separation(**result["separation"]))
+        print(f"wrote instances.json to {show_path(run)}")
+    print(f"wrote metrics.json and per_image.csv to {show_path(output)}")
+
+
+def check(arguments: argparse.Namespace) -> list[str]:
+    """The names in --scores, or a `UserError` when a flag is wrong."""
+    for name in ("pictures", "bootstrap"):
+        if getattr(arguments, name) < 0:
+            raise UserError(f"--{name} is {getattr(arguments, name)}, but must be at least 0.")
+    scores = [name.strip() for name in arguments.scores.split(",") if name.strip()]
+    unknown = [name for name in scores if name not in SCORES]
+    if unknown:
+        raise UserError(f"--scores has {unknown[0]!r}, but may have {listed(list(SCORES))}.")
+    if arguments.choose_thresholds and ("instances" not in scores or arguments.split != "validation"):
+        raise UserError(
+            "--choose-thresholds chooses on held-out images for objects: add --scores instances, and leave out "
+            "--split all."
+        )
+    return scores
+
+
+def show(result: dict, split: str) -> None:
+    """Prints the scores as a table, with their intervals where there are some."""
+    intervals = result.get("intervals")
+    width = 30 if intervals else 10
+    print(f"{'':16s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}", end="   ")
+    print(f"({result['images']} images, split {split}{', 95 % intervals' if intervals else ''})")
+    for name in result["mean_over_images"]:
+        cells = [shown(result[name]), shown(result["mean_over_images"][name])]
+        if intervals:
+            cells = [
+                f"{cell} [{', '.join(map(shown, intervals[what][name]))}]"
+                for cell, what in zip(cells, ("all_images", "mean_over_images"), strict=True)
+            ]
+        print(f"{name:16s} {cells[0]:>{width}s} {cells[1]:>{max(width, 15)}s}")
+
+
+def shown(score: float | None) -> str:
+    """Four significant digits, or a dash where a score cannot be told."""
+    return "-" if score is None else f"{score:.4f}" if score >= 0.01 or score == 0 else f"{score:.3e}"

@@ -7,8 +7,10 @@ from pathlib import Path
 from unet_lowlevel import config as settings
 from unet_lowlevel.cli.arguments import (
     Parser,
+    add_runs,
     add_settings,
     given_settings,
+    predictor_of,
     progress,
     run_command,
     show_path,
@@ -27,9 +29,11 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         "Segments images with a trained run: writes <stem>.png masks of the images' sizes, and for volumes (TIFF "
         "stacks, NIfTI files, DICOM series) volumes of the same geometry."
     )
-    parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
     if by_keras:
+        parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
         parser.add_argument("--model", metavar="FILE", help="weights of this .keras file instead of the run's")
+    else:
+        add_runs(parser)
     parser.add_argument(
         "--images", metavar="PATH", nargs="+", required=True, help="image files or volumes, or folders of them"
     )
@@ -43,6 +47,12 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         f"a smaller one takes less memory and more time (default: {TILE_SIZE})",
     )
     parser.add_argument("--probabilities", action="store_true", help="also write 16-bit <stem>_probability.png")
+    parser.add_argument(
+        "--instances",
+        dest="with_instances",
+        action="store_true",
+        help="also write 16-bit <stem>_instances.png, a number for each object; of a volume in each slice anew",
+    )
     parser.add_argument("--overlays", action="store_true", help="also write <stem>_overlay.png")
     add_settings(parser, *SETTINGS)
     return run_command(predict_by_keras if by_keras else predict, parser, argv)
@@ -51,9 +61,7 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
 def predict(arguments: argparse.Namespace) -> int:
     check_tile_size(arguments)
     start_tensorflow()
-    from unet_lowlevel.inference.predictor import Predictor
-
-    return predict_with(Predictor(Path(arguments.run), tile_size=arguments.tile_size), arguments)
+    return predict_with(predictor_of(arguments, arguments.tile_size), Path(arguments.run[0]), arguments)
 
 
 def predict_by_keras(arguments: argparse.Namespace) -> int:
@@ -66,7 +74,7 @@ def predict_by_keras(arguments: argparse.Namespace) -> int:
     predictor = Predictor(Path(arguments.run), KerasUNet, arguments.tile_size)
     if arguments.model:
         load_keras(Path(arguments.model), predictor.model)
-    return predict_with(predictor, arguments)
+    return predict_with(predictor, Path(arguments.run), arguments)
 
 
 def check_tile_size(arguments: argparse.Namespace) -> None:
@@ -74,9 +82,13 @@ def check_tile_size(arguments: argparse.Namespace) -> None:
         raise UserError(f"--tile-size is {arguments.tile_size}, but must be at least 1: use for example 1024.")
 
 
-def predict_with(predictor, arguments: argparse.Namespace) -> int:
-    """Predicts the images of the command and says so; returns exit code 3 when some of them could not be used."""
+def predict_with(predictor, run: Path, arguments: argparse.Namespace) -> int:
+    """Predicts the images of the command and says so; returns exit code 3 when some of them could not be used.
+
+    The thresholds of instances are those of `run`, of several networks the first.
+    """
     from unet_lowlevel.inference.folders import find_images, predict_files
+    from unet_lowlevel.inference.instances import read_separation
 
     given = {name: value for name, value in given_settings(arguments).items() if name in SETTINGS}
     predictor.config = settings.apply(predictor.config, given)
@@ -86,6 +98,7 @@ def predict_with(predictor, arguments: argparse.Namespace) -> int:
         images,
         Path(arguments.output),
         with_probabilities=arguments.probabilities,
+        separation=read_separation(run) if arguments.with_instances else None,
         with_overlays=arguments.overlays,
         progress=progress("predicting"),
     )

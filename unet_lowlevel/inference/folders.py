@@ -14,10 +14,11 @@ import numpy as np
 from unet_lowlevel.data.decoding import MAPPED_BYTES
 from unet_lowlevel.data.dicom import is_series
 from unet_lowlevel.data.files import images_in, list_images, read_image, stem_of
-from unet_lowlevel.data.samples import Normalization, normalization
+from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.data.volumes import Slice, open_volume
 from unet_lowlevel.data.writing import make_output, refuse_existing, write_image
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.instances import Separation, as_uint16, foreground, separate
 from unet_lowlevel.inference.predictor import Predictor
 from unet_lowlevel.memory import OUT_OF_MEMORY
 from unet_lowlevel.pictures import LABEL_PALETTE, overlay
@@ -47,9 +48,16 @@ def find_images(names: list[str]) -> dict[str, Path | Slice]:
     return found
 
 
-def output_names(stem: str, classes: int, suffix: str, *, with_probabilities: bool) -> dict[str, str]:
-    """{what: file name} of what is written for an image or a volume; what is mask, colours, or a channel's number."""
+def output_names(
+    stem: str, classes: int, suffix: str, *, with_probabilities: bool, with_instances: bool = False
+) -> dict[str, str]:
+    """{what: file name} of what is written for an image or a volume.
+
+    What is mask, instances, colours, or a channel's number.
+    """
     names = {"mask": f"{stem}{suffix}"}
+    if with_instances:
+        names["instances"] = f"{stem}_instances{suffix}"
     if classes > 2 and suffix == ".png":  # who shows volumes has colours of his own
         names["colours"] = f"{stem}_colours.png"
     if with_probabilities and classes == 1:
@@ -65,6 +73,7 @@ def predict_files(
     output: Path,
     *,
     with_probabilities: bool = False,
+    separation: Separation | None = None,
     with_overlays: bool = False,
     progress: Callable[[Iterable], Iterable] = lambda items: items,
 ) -> tuple[int, list[str]]:
@@ -74,11 +83,12 @@ def predict_files(
     computed together, which changes a probability by no more than rounding, and large images tile by tile.
 
     Args:
-        predictor: of a run.
+        predictor: of a run, or an ensemble.
         images: {stem: image}, the slices of a volume together, from `find_images`.
         output: folder, made when it does not exist.
         with_probabilities: also <stem>_probability.png, 16 bit, 65535 for probability 1; of a network
             with several classes <stem>_probability_<class>.png.
+        separation: also <stem>_instances.png, 16 bit, of objects told from each other in this way.
         with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most `OVERLAY_SIDE` pixels.
         progress: wraps the images, to show how far the work is.
 
@@ -88,7 +98,9 @@ def predict_files(
     Raises:
         UserError: before anything is written, when a file would be overwritten; or when none can be written.
     """
-    outputs = Outputs(images, output, predictor.config.model.classes, with_probabilities, with_overlays)
+    outputs = Outputs(
+        images, output, predictor.config.model.classes, with_probabilities, separation is not None, with_overlays
+    )
     failures = []
 
     def read(item: tuple[str, Path | Slice]) -> Picture | None:
@@ -99,13 +111,15 @@ def predict_files(
         except UserError as error:
             failures.append(str(error))
             return None
-        return Picture(stem, source, image, normalization(image, predictor.config.data))
+        return Picture(stem, source, image, predictor.normalization(image))
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         writing: collections.deque[Future] = collections.deque()
         for batch in batches(ahead(reader, read, progress(list(images.items()))), predictor):
             make_output(output)  # now that there is something to write
-            for picture, found in zip(batch, results(predictor, batch, outputs.channels, output), strict=True):
+            for picture, found in zip(
+                batch, results(predictor, batch, outputs.channels, output, separation), strict=True
+            ):
                 writing.append(writer.submit(outputs.write, picture, found))
             while len(writing) > waiting(batch[-1]):
                 writing.popleft().result()
@@ -118,7 +132,13 @@ class Outputs:
     """The files of a prediction: which there will be, and how they are written."""
 
     def __init__(
-        self, images: dict[str, Path | Slice], folder: Path, classes: int, probabilities: bool, overlays: bool
+        self,
+        images: dict[str, Path | Slice],
+        folder: Path,
+        classes: int,
+        probabilities: bool,
+        instances: bool,
+        overlays: bool,
     ):
         """Settles all names.
 
@@ -132,11 +152,17 @@ class Outputs:
         for stem, image in images.items():
             self.names[stem] = {}
             if not isinstance(image, Slice):
-                self.names[stem] |= output_names(stem, classes, ".png", with_probabilities=probabilities)
+                self.names[stem] |= output_names(
+                    stem, classes, ".png", with_probabilities=probabilities, with_instances=instances
+                )
             elif image.path not in self.volumes:
                 volume = open_volume(image.path)
                 names = output_names(
-                    stem_of(image.path.resolve()), classes, volume.suffix, with_probabilities=probabilities
+                    stem_of(image.path.resolve()),
+                    classes,
+                    volume.suffix,
+                    with_probabilities=probabilities,
+                    with_instances=instances,
                 )
                 self.volumes[image.path] = VolumeOfMasks(image.path, volume.count, names, folder)
             if overlays:
@@ -197,7 +223,7 @@ class VolumeOfMasks:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image [H, W, C] as `read_image` gives it, and how to normalize it."""
+    """An image [H, W, C] as `read_image` gives it, and how the predictor wants it normalized."""
 
     stem: str
     source: Path | Slice
@@ -241,16 +267,24 @@ def batches(pictures: Iterable[Picture], predictor: Predictor) -> Iterator[list[
 
 
 def results(
-    predictor: Predictor, batch: list[Picture], channels: list[str], output: Path
+    predictor: Predictor, batch: list[Picture], channels: list[str], output: Path, separation: Separation | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """{what: pixels} of each image of a batch: the mask, and by number `channels` of its probabilities, 16 bits."""
+    """{what: pixels} of each image of a batch: the mask, its instances, and by number `channels` of its probabilities.
+
+    Instances and probabilities are of 16 bits.
+    """
     for picture, its_tiles in zip(batch, tiles_of(predictor, batch), strict=True):
         size = picture.image.shape[:2]
         found = {"mask": canvas(size, np.uint8, output)} | {k: canvas(size, np.uint16, output) for k in channels}
+        probability = canvas(size, np.float32, output) if separation else None
         for rows, columns, p in its_tiles:
+            if separation:
+                probability[rows, columns] = foreground(p)
             found["mask"][rows, columns] = predictor.labels(p) * step_of_gray(predictor.config.model.classes)
             for k in channels:
                 found[k][rows, columns] = np.rint(p[..., int(k)] * 65535)
+        if separation:
+            found["instances"] = as_uint16(separate(probability, separation))
         yield found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel import metrics, run_folder
-from unet_lowlevel.data.samples import normalization
+from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import TILE_SIZE
 from unet_lowlevel.inference.folding import folded
@@ -42,10 +42,14 @@ class Predictor(TiledNetwork):
                 f"{path} has {image.shape[-1]} channels, but the network was trained on {channels}: convert the image."
             )
 
+    def normalization(self, image: np.ndarray) -> Normalization:
+        """How to normalize the image [H, W, C] as read from its file, for `tiles`."""
+        return normalization(image, self.config.data)
+
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Image [H, W, C] as read from its file -> float32 [H, W, K]; see `losses.probabilities`."""
         found = np.empty([*image.shape[:2], self.config.model.classes], np.float32)
-        for rows, columns, tile in self.tiles(image, normalization(image, self.config.data)):
+        for rows, columns, tile in self.tiles(image, self.normalization(image)):
             found[rows, columns] = tile
         return found
 

@@ -81,6 +81,20 @@ def spans_of_same(length: int, size: int, config: ModelConfig) -> list[Span]:
     return found
 
 
+def span_around(start: int, stop: int, length: int, config: ModelConfig) -> Span:
+    """The window around any part of an axis, pixels start ... stop - 1, pooled as in the whole image."""
+    multiple = 2 ** (config.depth - 1)
+    if config.padding == "valid":
+        low, margin = start // multiple * multiple, valid_margin(config)
+        window = smallest_valid_size(config, stop - low)
+        return Span(start, stop, low - margin // 2, window, (0, stop - low), start - low)
+    padded, margin = -(-length // multiple) * multiple, surroundings(config)
+    before = (padded - length) // 2
+    low, high = (start + before) // multiple * multiple, -(-(stop + before) // multiple) * multiple
+    first, last = max(low - margin, 0), min(high + margin, padded)
+    return Span(start, stop, first - before, last - first, (low - first, high - first), start + before - low)
+
+
 def half_width(config: ModelConfig) -> int:
     """By how many pixels the convolutions of a block look beyond theirs, on each side."""
     return config.convolutions_per_block * (config.kernel_size // 2)
@@ -148,10 +162,17 @@ def in_tiles(
     """
     height, width = image.shape[:2]
     for rows, columns in itertools.product(spans(height, size, config), spans(width, size, config)):
-        computed = compute(read_window(image, rows, columns), np.array([rows.core, columns.core], np.int32))
         tile_rows, tile_columns = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-        below = computed[rows.inside : rows.inside + rows.stop - rows.start]
-        yield tile_rows, tile_columns, below[:, columns.inside : columns.inside + columns.stop - columns.start]
+        yield tile_rows, tile_columns, in_window(image, rows, columns, compute)
+
+
+def in_window(
+    image: np.ndarray, rows: Span, columns: Span, compute: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """What `compute` gives for one tile of an image; see `in_tiles`."""
+    computed = compute(read_window(image, rows, columns), np.array([rows.core, columns.core], np.int32))
+    below = computed[rows.inside : rows.inside + rows.stop - rows.start]
+    return below[:, columns.inside : columns.inside + columns.stop - columns.start]
 
 
 def tile_logits(model: UNet, window: tf.Tensor, core: tf.Tensor) -> tf.Tensor:
@@ -270,6 +291,19 @@ class TiledNetwork:
             return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
 
         yield from in_tiles(image, self.tile_size, self.model.config, compute)
+
+    def part(self, image: np.ndarray, normalize: Normalization, rows: slice, columns: slice) -> np.ndarray:
+        """The probabilities of a part of an image [H, W, C], in one window: float32 [rows, columns, K].
+
+        `image` may be anything with a shape that gives the pixels of a rectangle; `rows` and `columns` have both ends.
+        """
+        parts = zip((rows, columns), image.shape[:2], strict=True)
+        around = [span_around(part.start, part.stop, length, self.model.config) for part, length in parts]
+
+        def compute(window: np.ndarray, core: np.ndarray) -> np.ndarray:
+            return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
+
+        return in_window(image, *around, compute)
 
     def of_batch(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized."""

@@ -9,7 +9,7 @@ import tifffile
 from conftest import on_disk, refused
 from PIL import Image
 
-from unet_lowlevel.cli import compare, evaluate, export_keras, make_phantoms, predict, train
+from unet_lowlevel.cli import compare, cross_validate, evaluate, export_keras, make_phantoms, predict, train
 
 predict_by_keras = SimpleNamespace(__name__="predict_keras", main=lambda argv: predict.main(argv, by_keras=True))
 GRAY = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -138,6 +138,25 @@ COMPARISON = [
     ("bad data", None, "--output out --data nowhere", ["lowlevel training", "--data nowhere is not a folder"]),
 ]
 
+CROSS_VALIDATION = [
+    ("one fold", None, "--data data --folds 0", ["--folds is 0", "at least 2"]),
+    ("too many folds", None, "--data data --folds 50", ["--folds is 50", "12"]),
+    ("a fold", None, "--data data --fold 1", ["--fold is no flag"]),
+    ("a list", None, "--data data --validation-list x", ["--validation-list is no flag"]),
+    ("folder in use", None, "--data data --run run", ["--run run is the run folder of one training"]),
+    ("resume what", None, "--resume", ["--resume needs --run"]),
+    ("resume no cross-validation", None, "--resume --run run", ["run is no cross-validation"]),
+    (
+        "one name for two",
+        lambda p: (
+            [save(p / "data" / k / "a_probability.png", np.zeros((9, 9), np.uint8)) for k in ("images", "masks")]
+            + [save(p / "data" / k / "a.png", np.zeros((9, 9), np.uint8)) for k in ("images", "masks")]
+        ),
+        "--data data --run new",
+        ["a_probability.png", "rename"],
+    ),
+]
+
 EVALUATION = [
     ("no such run", None, "--run nowhere --output out", ["--run nowhere does not exist"]),
     (
@@ -164,6 +183,7 @@ CASES = [
         (predict_by_keras, PREDICTION_BY_KERAS),
         (export_keras, EXPORT),
         (compare, COMPARISON),
+        (cross_validate, CROSS_VALIDATION),
         (evaluate, EVALUATION),
         (make_phantoms, PHANTOMS),
     )

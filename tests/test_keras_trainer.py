@@ -69,10 +69,12 @@ def test_histories_are_the_same_up_to_rounding(runs):
 
 
 def test_every_setting_trains_alike(phantoms, tmp_path):
-    """Warm-up, schedule, clipping, decay, Nesterov's momentum, class weights, valid padding, an odd rest of images."""
+    """Warm-up, schedule, clipping, decay, Nesterov's momentum, class weights, weight maps, elastic deformation, valid
+    padding, an odd rest of images."""
     flags = ["--data", str(phantoms), *TINY, "--classes", "2", "--padding", "valid", "--optimizer", "sgd", "--nesterov"]
     flags += ["--learning-rate", "0.01", "--warmup-steps", "4", "--clip-norm", "0.5", "--weight-decay", "0.1"]
     flags += ["--loss", "focal", "--class-weights", "1,2", "--schedule", "polynomial", "--dropout-position", "block"]
+    flags += ["--weight-map", "--elastic", "2"]
     rows = {}
     for name in IMPLEMENTATIONS:
         assert train.main(["--run", str(tmp_path / name), *flags], name) == 0

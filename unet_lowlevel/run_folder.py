@@ -3,6 +3,7 @@
 config.json      every setting, versions of the packages, fingerprint of the data
 split.json       stems of the training and of the validation images
 checkpoints/     the newest states of the training, to go on from
+instances.json   thresholds that tell objects from each other, once they are chosen
 best/            the weights with the best validation mean IoU
 history.csv      a line an epoch
 train/, validation/    TensorBoard
@@ -42,8 +43,12 @@ def is_run(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def in_use(folder: Path) -> Iterator[None]:
+def in_use(folder: Path, name: str = "config.json") -> Iterator[None]:
     """Keeps other trainings out of a run folder; the system lets go of it when the process ends, however it does.
+
+    Args:
+        folder: of a run, or of a cross-validation.
+        name: of the file by which they are kept out.
 
     Raises:
         UserError: when another process is training there.
@@ -53,7 +58,7 @@ def in_use(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows, where nothing keeps others out
         yield
         return
-    with (folder / "config.json").open("rb") as file:
+    with (folder / name).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unet_lowlevel import config as settings
@@ -76,42 +76,59 @@ def train(arguments: argparse.Namespace, implementation: str, on_step: OnStep | 
         groups = {pair.stem: pair.group for pair in pairs}
         training, validation = split(list(groups), config.data, config.training.seed, groups)
         parts = {"training": training, "validation": validation}
-    resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(run)} --resume"
+    with (
+        resumable(run, "config.json"),
+        run_folder.in_use(run) if arguments.resume else contextlib.nullcontext(),
+        on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep,
+    ):
+        samples, digest = gather(pairs, config, keep, progress("reading"))
+        if arguments.resume and digest != stored.get("data_fingerprint"):
+            raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
+        unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
+        if unknown:
+            raise UserError(
+                f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
+            )
+        config = fit_to_data(config, samples)
+        options = {"implementation": implementation, "resume": arguments.resume, "on_step": on_step}
+        report(config, run, run_training(config, run, samples, parts, digest, **options))
+    return 0
+
+
+@contextlib.contextmanager
+def resumable(folder: Path, name: str) -> Iterator[None]:
+    """Tells, when what is inside is stopped, how to go on with `folder`: if it has the file `name` by then.
+
+    Raises:
+        Stopped: for `run_command`, which makes an exit code of it.
+    """
+    resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(folder)} --resume"
     try:
-        with (
-            run_folder.in_use(run) if arguments.resume else contextlib.nullcontext(),
-            on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep,
-        ):
-            samples, digest = gather(pairs, config, keep, progress("reading"))
-            if arguments.resume and digest != stored.get("data_fingerprint"):
-                raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
-            unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
-            if unknown:
-                raise UserError(
-                    f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
-                )
-            config = fit_to_data(config, samples)
-            options = {"implementation": implementation, "resume": arguments.resume, "on_step": on_step}
-            run_training(config, run, samples, parts, digest, **options)
+        yield
     except Stopped as stopped:
         print(f"stopped by {stopped}; all is saved, go on with:  {resume}", file=sys.stderr)
-        return 128 + stopped.signal
+        raise
     except KeyboardInterrupt:
-        if run_folder.is_run(run):
+        if (folder / name).is_file():
             print(f"what was saved is kept; go on with:  {resume}", file=sys.stderr)
         raise
-    return 0
+
+
+def changes_on_resume(arguments: argparse.Namespace, *allowed: str) -> dict:
+    """{setting: value} of the flags beside --resume, all of them `allowed`, or a `UserError`."""
+    if not arguments.run:
+        raise UserError("--resume needs --run DIR: name the run folder to go on with.")
+    given = given_settings(arguments)
+    other = [settings.flag(name) for name in given if name not in allowed]
+    other += ["--preset"] * (arguments.preset != "default") + ["--config"] * bool(arguments.config)
+    if other:
+        raise UserError(f"{other[0]} does not go with --resume, which takes the run's settings: leave it out.")
+    return given
 
 
 def resumed(arguments: argparse.Namespace, implementation: str) -> tuple[Config, Path, dict, dict]:
     """Settings, folder, stored facts and split of the run to go on with; --epochs and --stream may change."""
-    if not arguments.run:
-        raise UserError("--resume needs --run DIR: name the run folder to go on with.")
-    given = given_settings(arguments)
-    other = [settings.flag(name) for name in given if name not in ("epochs", "stream")]
-    other += ["--preset"] * (arguments.preset != "default") + ["--config"] * bool(arguments.config)
-    if other:
-        raise UserError(f"{other[0]} does not go with --resume, which takes the run's settings: leave it out.")
+    given = changes_on_resume(arguments, "epochs", "stream")
     run = Path(arguments.run)
     config, stored, parts = run_folder.read(run)
     run_folder.refuse_links(run)
@@ -154,8 +171,8 @@ def run_training(
     implementation: str,
     resume: bool,
     on_step: OnStep | None,
-) -> None:
-    """Trains and says what was reached."""
+):
+    """Trains and returns the trainer, whose journal tells what was reached."""
     from unet_lowlevel.data.pipeline import one_batch
     from unet_lowlevel.reference.trainers import make_trainer
 
@@ -175,7 +192,13 @@ def run_training(
     )
     # Whoever resumes has kept others out since before the data was read.
     with contextlib.nullcontext() if resume else run_folder.in_use(run):
-        best = trainer.fit(resume=resume, on_step=on_step)
+        trainer.fit(resume=resume, on_step=on_step)
+    return trainer
+
+
+def report(config: Config, run: Path, trainer) -> None:
+    """Says what a training has reached."""
+    best = trainer.journal.best()
     if config.training.overfit_one_batch:
         print(overfitting_verdict(trainer.journal.history[-1]["train_dice"]))
     scripts = Path(sys.argv[0]).parent

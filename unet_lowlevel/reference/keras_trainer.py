@@ -17,7 +17,7 @@ from unet_lowlevel.config import Config, OptimizerConfig
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.losses import make_loss, probabilities
+from unet_lowlevel.losses import Loss, make_loss, probabilities
 from unet_lowlevel.memory import within_memory
 from unet_lowlevel.optimizers import global_norm, learning_rate_at
 from unet_lowlevel.pictures import comparison, evenly
@@ -62,8 +62,9 @@ class Scores(tf.keras.metrics.Metric):
         )
 
     def update_state(self, labels, logits, sample_weight=None) -> None:
-        """Adds labels [N, H, W, 1] and logits [N, H', W', K]."""
-        confusion, thresholds = metrics.counts(fit_labels(labels[..., 0], logits), logits, self.threshold)
+        """Adds labels [N, H, W, 1], or with weights behind them, and logits [N, H', W', K]."""
+        labels = tf.cast(labels[..., 0], tf.int32)
+        confusion, thresholds = metrics.counts(fit_labels(labels, logits), logits, self.threshold)
         self.confusion.assign_add(tf.reduce_sum(confusion, 0))
         self.thresholds.assign_add(tf.reduce_sum(thresholds, 0))
 
@@ -149,11 +150,9 @@ class KerasTrainer:
         self.total_steps = config.training.epochs * self.batches.steps_per_epoch
         self.model = FittedUNet(self.unet)
         self.scores = Scores(config.model.classes, config.training.threshold)
-        loss = make_loss(config.loss)
         self.model.compile(
             make_optimizer(config.optimizer, self.total_steps, self.model),
-            # Keras turns labels into float32.
-            loss=lambda labels, logits: loss(fit_labels(tf.cast(labels[..., 0], tf.int32), logits), logits),
+            loss=packed_loss(make_loss(config.loss)),
             metrics=[self.scores],
             jit_compile=False,  # the same compilation for all implementations
         )
@@ -170,7 +169,9 @@ class KerasTrainer:
             if self.journal.out_of_patience():
                 say(self.journal.verdict_on_patience())
             else:
-                batches = self.batches.dataset.map(lambda images, labels, index: (images, labels[..., tf.newaxis]))
+                batches = self.batches.dataset.map(
+                    lambda images, *masks: (images, tf.stack([tf.cast(mask, tf.float32) for mask in masks[:-1]], -1))
+                )
                 writes_run_folder = WritesRunFolder(self, on_step, signals)
                 with within_memory(writes_run_folder.too_large):
                     self.model.fit(
@@ -183,6 +184,16 @@ class KerasTrainer:
                         shuffle=False,  # the batches are shuffled already
                     )
         return self.journal.best()
+
+
+def packed_loss(loss: Loss) -> Loss:
+    """`loss` of what Keras has one place for: labels [N, H, W, 1], or with a weight map behind them [N, H, W, 2]."""
+
+    def unpacked(packed: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        labels, *weights = tf.unstack(fit_labels(packed, logits), axis=-1)
+        return loss(tf.cast(labels, tf.int32), logits, *weights)
+
+    return unpacked
 
 
 def on_terminal() -> bool:

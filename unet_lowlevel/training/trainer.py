@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -61,6 +62,7 @@ class Trainer:
         crop = (config.training.crop_size,) * 2
         self.train_step = TrainStep(self.model, config, crop, total_steps)
         self.evaluation_step = EvaluationStep(self.model, config)
+        self.received: signal.Signals | None = None  # by which the training was asked to end, even in its last epoch
 
     def fit(self, *, resume: bool = False, on_step: OnStep | None = None) -> dict:
         """Trains to the last epoch, or until validation stops getting better.
@@ -104,6 +106,7 @@ class Trainer:
                 row["seconds"] += time.perf_counter() - start
                 self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients)
                 say(epoch_line(row, training.epochs), bar)
+                self.received = signals.received
                 if signals.received and epoch < training.epochs:
                     raise Stopped(signals.received, row["step"])
         return self.journal.best()
@@ -118,8 +121,8 @@ class Trainer:
         """
         tally, start = self.journal.tally, time.perf_counter()
         spent = tally.seconds
-        for images, labels, index in self.batches.of_epoch(epoch, tally.steps):
-            result = self.train_step(images, labels)
+        for *batch, index in self.batches.of_epoch(epoch, tally.steps):
+            result = self.train_step(*batch)
             if not math.isfinite(float(result["loss"])):
                 raise UserError(self.not_finite(result, index.numpy()))
             tally.add(result, len(index))

@@ -1,0 +1,262 @@
+"""Cross-validation: every image is scored once, by a network that has not seen it, and no fold is lost."""
+
+import csv
+import gc
+import json
+import shlex
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+from kill_and_resume import assert_same_training
+
+from unet_lowlevel import run_folder
+from unet_lowlevel.cli.cross_validate import main
+from unet_lowlevel.cli.predict import main as predict
+from unet_lowlevel.cli.train import main as train
+from unet_lowlevel.data.files import list_images, read_image
+from unet_lowlevel.data.masks import read_mask
+from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.unet import UNet
+
+FLAGS = [*TINY, "--steps-per-epoch", "3", "--folds", "3", "--learning-rate", "0.01", "--pictures", "0"]
+FLAGS += ["--no-batch-normalization", "--threshold", "0.18"]  # in six steps not much is learned: scores above 0
+SCORES = ("dice", "iou", "mean_iou", "precision", "recall", "pixel_error")
+
+
+@pytest.fixture(scope="module")
+def finished(phantoms, tmp_path_factory):
+    """A cross-validation that nobody has disturbed, and what it has printed."""
+    folder, printed = tmp_path_factory.mktemp("cross") / "validation", tmp_path_factory.mktemp("out") / "printed"
+    alive = []
+    with pytest.MonkeyPatch.context() as patch, printed.open("w") as file:
+        patch.setattr(sys, "stdout", file)
+        patch.setattr(sys, "argv", ["scripts/cross_validate_lowlevel.py"])
+        flags = ["--run", str(folder), "--data", str(phantoms), *FLAGS]
+        gc.collect()
+        gc.disable()  # so that it is no chance what is still in memory
+        try:
+            assert main(flags, lambda step, loss: alive.append(networks())) == 0
+        finally:
+            gc.enable()
+    return folder, printed.read_text(), alive
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return Path(shutil.copytree(finished[0], tmp_path / "copy"))
+
+
+def networks():
+    """How many there are in memory."""
+    return sum(type(thing) is UNet for thing in gc.get_objects())
+
+
+def folds_of(folder):
+    return [folder / f"fold-{i}" for i in range(3)]
+
+
+def rows_of(folder):
+    with (folder / "scores.csv").open() as file:
+        return {row["fold"]: row for row in csv.DictReader(file)}
+
+
+def assert_same(one, two):
+    """Everything but the times is the same."""
+    for a, b in zip(folds_of(one), folds_of(two), strict=True):
+        assert_same_training(a, b)
+    names = sorted(path.name for path in (one / "predictions").iterdir())
+    assert names == sorted(path.name for path in (two / "predictions").iterdir())
+    assert all((one / "predictions" / n).read_bytes() == (two / "predictions" / n).read_bytes() for n in names)
+    rows, others = ([row | {"seconds": ""} for row in rows_of(folder).values()] for folder in (one, two))
+    assert rows == others
+
+
+def stems_of(folder, part):
+    return [set(run_folder.read(run)[2][part]) for run in folds_of(folder)]
+
+
+def test_every_image_is_held_out_once_and_groups_are_whole(finished, phantoms):
+    training, validation = (stems_of(finished[0], part) for part in ("training", "validation"))
+    stems = set(list_images(phantoms / "images"))
+    assert sum(map(len, validation)) == len(stems) and set.union(*validation) == stems
+    for seen, held_out in zip(training, validation, strict=True):
+        assert seen == stems - held_out
+        assert not {stem.split("_")[0] for stem in seen} & {stem.split("_")[0] for stem in held_out}
+
+
+def test_predictions_are_those_of_the_network_that_has_not_seen_the_image(finished, phantoms):
+    folder = finished[0]
+    images = list_images(phantoms / "images")
+    names = {f"{stem}{end}.png" for stem in images for end in ("", "_probability")}
+    assert {path.name for path in (folder / "predictions").iterdir()} == names
+    predictors = [Predictor(run) for run in folds_of(folder)]
+    for predictor, held_out in zip(predictors, stems_of(folder, "validation"), strict=True):
+        for stem in held_out:
+            found = read_image(folder / "predictions" / f"{stem}_probability.png")
+            expected = predictor.probabilities(read_image(images[stem]))
+            np.testing.assert_array_equal(found, np.rint(expected * 65535))
+            mask = read_image(folder / "predictions" / f"{stem}.png")
+            np.testing.assert_array_equal(mask, np.where(expected >= 0.18, 255, 0))
+    assert len({predictor.probabilities(read_image(images[stem])).tobytes() for predictor in predictors}) == 3
+
+
+def test_a_fold_is_the_training_of_that_fold(finished, phantoms, tmp_path):
+    flags = ["--run", str(tmp_path / "run"), "--data", str(phantoms), *FLAGS, "--fold", "1"]
+    assert train(flags) == 0
+    assert_same_training(tmp_path / "run", finished[0] / "fold-1")
+
+
+def test_scores_are_those_of_the_histories_and_of_the_written_masks(finished, phantoms):
+    folder, printed, _ = finished
+    rows = rows_of(folder)
+    assert list(rows) == ["0", "1", "2", "mean", "std", "pooled"]
+    overlap = areas = wrong = 0
+    for number, held_out in enumerate(stems_of(folder, "validation")):
+        row = rows[str(number)]
+        with (folder / f"fold-{number}" / "history.csv").open() as file:
+            history = list(csv.DictReader(file))
+        best = max(history, key=lambda epoch: float(epoch["validation_mean_iou"]))
+        for name in ("dice", "iou", "mean_iou"):
+            assert float(row[name]) == pytest.approx(float(best[f"validation_{name}"]), abs=1e-9)
+        assert int(row["best_epoch"]) == int(best["epoch"]) and int(row["images"]) == len(held_out)
+        assert float(row["seconds"]) == pytest.approx(sum(float(epoch["seconds"]) for epoch in history))
+        for stem in held_out:
+            truth = read_mask(phantoms / "masks" / f"{stem}.png", 1).astype(bool)
+            mask = read_mask(folder / "predictions" / f"{stem}.png", 1).astype(bool)
+            overlap, areas = overlap + 2 * (truth & mask).sum(), areas + truth.sum() + mask.sum()
+            wrong += (truth != mask).sum()
+    assert float(rows["pooled"]["dice"]) == pytest.approx(overlap / areas)
+    assert float(rows["pooled"]["pixel_error"]) == pytest.approx(wrong / (12 * 32 * 32))
+    assert int(rows["pooled"]["images"]) == 12
+    for name in SCORES:
+        values = [float(rows[str(number)][name]) for number in range(3)]
+        assert float(rows["mean"][name]) == pytest.approx(statistics.mean(values))
+        assert float(rows["std"][name]) == pytest.approx(statistics.stdev(values))
+        assert statistics.stdev(values) > 0
+    lines = [line.split() for line in printed.splitlines()]
+    for fold, row in rows.items():
+        assert any(line[:1] == [fold] and f"{float(row['dice']):.4f}" in line for line in lines)
+
+
+def test_one_fold_at_a_time_is_in_memory(finished):
+    assert len(finished[2]) == 3 * 2 * 3 and len(set(finished[2])) == 1
+
+
+def test_the_printed_command_predicts_with_all_folds(finished, phantoms, tmp_path):
+    folder, printed, _ = finished
+    (line,) = [line for line in printed.splitlines() if line.startswith("predict with all folds:")]
+    _, script, *flags = shlex.split(line.removeprefix("predict with all folds:"))
+    assert Path(script).name == "predict_lowlevel.py"
+    flags[flags.index("--output") + 1] = str(tmp_path / "out")
+    assert predict([*flags, "--probabilities"]) == 0
+    stem, path = next(iter(list_images(phantoms / "images").items()))
+    expected = np.mean([Predictor(run).probabilities(read_image(path)) for run in folds_of(folder)], 0)
+    found = read_image(tmp_path / "out" / f"{stem}_probability.png")
+    np.testing.assert_allclose(found / 65535, expected, rtol=0, atol=2e-5)
+
+
+def test_a_fold_that_is_gone_is_made_anew_and_the_others_are_kept(finished, copy):
+    shutil.rmtree(copy / "fold-1")
+    (copy / "scores.csv").unlink()
+    kept = {path: path.stat().st_mtime_ns for number in (0, 2) for path in (copy / f"fold-{number}").rglob("*")}
+    steps = []
+    assert main(["--run", str(copy), "--resume"], lambda step, loss: steps.append(step)) == 0
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert_same(finished[0], copy)
+
+
+# In an epoch, at the end of the first fold, in the second.
+@pytest.mark.parametrize(("step", "number"), [(2, signal.SIGINT), (6, signal.SIGTERM), (10, signal.SIGINT)])
+def test_a_signal_stops_and_resume_goes_on(step, number, finished, phantoms, tmp_path, capsys):
+    folder, steps = tmp_path / "cross", []
+
+    def stop(*_):
+        steps.append(None)
+        if len(steps) == step:
+            signal.raise_signal(number)
+
+    assert main(["--run", str(folder), "--data", str(phantoms), *FLAGS], stop) == 128 + number
+    assert len(steps) == step
+    error = capsys.readouterr().err
+    assert f"stopped by {number.name}" in error and f"--run {folder} --resume" in error
+    assert main(["--run", str(folder), "--resume"], stop) == 0
+    assert len(steps) == 18
+    assert_same(finished[0], folder)
+
+
+def test_killed_while_it_predicts(finished, copy):
+    (copy / "fold-2" / "held_out.json").unlink()
+    (copy / "predictions" / "patient-000_slice-00.png").unlink()
+    mine = stems_of(copy, "validation")[2]
+    for stem in mine:  # torn
+        (copy / "predictions" / f"{stem}.png").write_bytes(b"")
+    restored = shutil.copy(finished[0] / "predictions" / "patient-000_slice-00.png", copy / "predictions")
+    steps = []
+    assert main(["--run", str(copy), "--resume"], lambda step, loss: steps.append(step)) == 0
+    assert steps == [] and Path(restored).exists()
+    assert_same(finished[0], copy)
+
+
+def test_streaming_changes_nothing(finished, phantoms, tmp_path):
+    folder = tmp_path / "streamed"
+    assert main(["--run", str(folder), "--data", str(phantoms), *FLAGS, "--stream"]) == 0
+    assert not (folder / "decoded").exists()
+    assert_same(finished[0], folder)
+
+
+def refused(capsys, *flags):
+    assert main([str(flag) for flag in flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def test_resume_takes_no_other_settings(copy, capsys):
+    for flags in (["--depth", "3"], ["--folds", "4"], ["--epochs", "9"], ["--preset", "paper"]):
+        assert f"{flags[0]} does not go with --resume" in refused(capsys, "--run", copy, "--resume", *flags)
+    assert "add --resume" in refused(capsys, "--run", copy)
+
+
+def test_a_fold_of_other_settings_is_refused(copy, capsys):
+    path = copy / "fold-1" / "config.json"
+    content = json.loads(path.read_text())
+    content["optimizer"]["learning_rate"] = 0.5
+    path.write_text(json.dumps(content))
+    error = refused(capsys, "--run", copy, "--resume")
+    assert "fold-1" in error and "--learning-rate 0.5" in error and "0.01" in error
+
+
+def test_other_data_is_refused(copy, phantoms, tmp_path, capsys):
+    shutil.copytree(phantoms, tmp_path / "data")
+    image = next((tmp_path / "data" / "images").iterdir())
+    other = sorted((tmp_path / "data" / "images").iterdir())[-1]
+    image.write_bytes(other.read_bytes() if image != other else sorted(image.parent.iterdir())[0].read_bytes())
+    path = copy / "cross_validation.json"
+    path.write_text(path.read_text().replace(str(phantoms), str(tmp_path / "data")))
+    assert "has changed" in refused(capsys, "--run", copy, "--resume")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": 1}', '{"confusion": [1], "thresholds": [2]}'])
+def test_damaged_counts_are_refused(text, copy, capsys):
+    (copy / "fold-0" / "held_out.json").write_text(text)
+    assert "held_out.json" in refused(capsys, "--run", copy, "--resume")
+
+
+def test_a_cross_validation_is_in_use_once(copy, capsys):
+    with run_folder.in_use(copy, "cross_validation.json"):
+        assert "is in use" in refused(capsys, "--run", copy, "--resume")
+
+
+def test_the_script_is_a_door():
+    script = Path(__file__).parents[1] / "scripts" / "cross_validate_lowlevel.py"
+    told = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--folds N" in told and "(default: 5)" in told and "--blocks" in told and "--resume" in told
+    assert "--fold N" not in told and "--validation-list" not in told

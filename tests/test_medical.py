@@ -14,6 +14,7 @@ import pytest
 from conftest import sentence
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from test_files import content, cut
 
 from unet_lowlevel.data import writing
 from unet_lowlevel.data.dicom import DicomSeries, is_series, patient_of, read_dicom
@@ -502,21 +503,6 @@ def test_dicom_table_of_values(kind, tmp_path):
     dataset.ModalityLUTSequence = [item]
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     same(read_dicom(tmp_path / "a.dcm"), values[U8] if kind == "MONOCHROME2" else 65535 - values[U8])
-
-
-def content(data):
-    return lambda path: path.write_bytes(data)
-
-
-def cut(write, share):
-    """What is left when a copy stops: `share` of the whole, or so many bytes."""
-
-    def write_and_cut(path):
-        write(path)
-        data = path.read_bytes()
-        path.write_bytes(data[: int(share * len(data)) if 0 < share < 1 else share])
-
-    return write_and_cut
 
 
 def a_dicom(pixels=U16, **tags):

@@ -4,6 +4,7 @@ A pixel of the output depends on those of the input within some distance, and on
 computed in a window that is wider by that distance, and what comes out is what the whole image would have given.
 """
 
+import functools
 import itertools
 import math
 import sys
@@ -287,10 +288,7 @@ class TiledNetwork:
             yield slice(None), slice(None), self.of_batch(normalize(image)[np.newaxis])[0]
             return
 
-        def compute(window: np.ndarray, core: np.ndarray) -> np.ndarray:
-            return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
-
-        yield from in_tiles(image, self.tile_size, self.model.config, compute)
+        yield from in_tiles(image, self.tile_size, self.model.config, functools.partial(self.of_window, normalize))
 
     def part(self, image: np.ndarray, normalize: Normalization, rows: slice, columns: slice) -> np.ndarray:
         """The probabilities of a part of an image [H, W, C], in one window: float32 [rows, columns, K].
@@ -299,11 +297,11 @@ class TiledNetwork:
         """
         parts = zip((rows, columns), image.shape[:2], strict=True)
         around = [span_around(part.start, part.stop, length, self.model.config) for part, length in parts]
+        return in_window(image, *around, functools.partial(self.of_window, normalize))
 
-        def compute(window: np.ndarray, core: np.ndarray) -> np.ndarray:
-            return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
-
-        return in_window(image, *around, compute)
+    def of_window(self, normalize: Normalization, window: np.ndarray, core: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [..., K] of the core of a window [h, w, C], see `tile_logits`."""
+        return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
 
     def of_batch(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized."""

@@ -268,7 +268,7 @@ def test_what_is_found_outside_of_the_region_does_not_count(tiny_run, phantoms):
     predictor, label, inside = Predictor(tiny_run), np.zeros((32, 32), np.uint8), np.zeros((32, 32), bool)
     image, mask = (phantoms / kind / "patient-000_slice-00.png" for kind in ("images", "masks"))
     pair = Pair(image.stem, image, (mask,), image.stem)
-    objects = read_instances(pair, predictor.config)
+    objects = read_instances(pair, (32, 32), predictor.config)
     label[objects > 0] = 1
     inside[:, :16] = True
     probabilities = np.where(inside, label, 1 - label).astype(np.float32)[..., np.newaxis]

@@ -9,15 +9,27 @@ from unet_lowlevel.data.masks import read_label, read_mask
 from unet_lowlevel.errors import UserError
 
 
-def read_instances(pair: Pair, config: Config) -> np.ndarray:
+def read_instances(pair: Pair, size: tuple[int, int], config: Config) -> np.ndarray:
     """The number of the object that each pixel belongs to, int32 [H,W], 0 for the background.
 
     From the instance labels of the pair where there are some; else from the masks of its objects, one number each;
     else from its one mask, whose connected components (by edges) of one class are taken for the objects.
 
     Raises:
-        UserError: when a file cannot be used.
+        UserError: when a file cannot be used, or the objects are not of the image's `size`.
     """
+    instances = _objects(pair, config)
+    if instances.shape != size:
+        sizes = ["x".join(map(str, shape)) for shape in (size, instances.shape)]
+        raise UserError(
+            f"{pair.image} is {sizes[0]} pixels (height x width), but its instance labels {pair.instances} are "
+            f"{sizes[1]}: replace them by those of the image."
+        )
+    return instances
+
+
+def _objects(pair: Pair, config: Config) -> np.ndarray:
+    """See `read_instances`: of whatever size."""
     classes, data = config.model.classes, config.data
     if pair.instances is not None:
         pixels = read_pixels(pair.instances, data)

@@ -11,8 +11,9 @@ import numpy as np
 
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair
+from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded, with_normalization
-from unet_lowlevel.data.weight_maps import separation_of_pair
+from unet_lowlevel.data.weight_maps import separation
 from unet_lowlevel.errors import UserError
 
 Keep = Callable[[Sample], Sample]
@@ -153,7 +154,8 @@ def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items:
     digest, samples = hashlib.sha256(), []
     for pair, sample in zip(pairs, decoded(progress(pairs), config), strict=True):
         if config.loss.weight_map:
-            sample.weights = separation_of_pair(pair, sample.size, config)
+            instances = read_instances(pair, sample.size, config)
+            sample.weights = separation(instances, config.loss.weight_map_w0, config.loss.weight_map_sigma)
         digest.update(repr(sample.stem).encode())
         for array in arrays(sample):
             digest.update(f"{array.dtype} {array.shape}".encode())

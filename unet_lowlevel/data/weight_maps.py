@@ -14,11 +14,6 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from unet_lowlevel.config import Config
-from unet_lowlevel.data.files import Pair
-from unet_lowlevel.data.instances import read_instances
-from unet_lowlevel.errors import UserError
-
 # Where d1 + d2 is so many sigma or more, the term is below 2e-8 w0: nothing, beside a weight near 1 in float32.
 REACH = 6.0
 
@@ -68,19 +63,3 @@ def class_balance(frequencies: np.ndarray) -> np.ndarray:
     """
     occurs = frequencies > 0
     return np.where(occurs, 1 / np.where(occurs, np.count_nonzero(occurs) * frequencies, 1.0), 0.0)
-
-
-def separation_of_pair(pair: Pair, size: tuple[int, int], config: Config) -> np.ndarray:
-    """`separation` of the objects that `instances.read_instances` finds for a pair, float32 [H,W].
-
-    Raises:
-        UserError: when a file cannot be used, or the objects are not of the image's `size`.
-    """
-    instances = read_instances(pair, config)
-    if instances.shape != size:
-        sizes = ["x".join(map(str, shape)) for shape in (size, instances.shape)]
-        raise UserError(
-            f"{pair.image} is {sizes[0]} pixels (height x width), but its instance labels {pair.instances} are "
-            f"{sizes[1]}: replace them by those of the image."
-        )
-    return separation(instances, config.loss.weight_map_w0, config.loss.weight_map_sigma)

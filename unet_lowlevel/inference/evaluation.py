@@ -148,7 +148,7 @@ def tally(
         prediction = np.where(inside, predictor.labels(probabilities), 0)
         found["surfaces"] = surface_tally(label, prediction, max(predictor.config.model.classes, 2))
     if "instances" in scores or "boundaries" in scores:
-        objects = np.where(inside, true_objects(predictor, pair, label.shape), 0)
+        objects = np.where(inside, read_instances(pair, label.shape, predictor.config), 0)
     if "instances" in scores:
         found["instances"] = match_counts(objects, separate(probability, separation))
     if "boundaries" in scores:
@@ -201,18 +201,6 @@ def number(value: np.ndarray) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def true_objects(predictor: Predictor, pair: Pair, size: tuple[int, int]) -> np.ndarray:
-    """`read_instances`, which must be of the image's size."""
-    objects = read_instances(pair, predictor.config)
-    if objects.shape != size:
-        found, wanted = ("x".join(map(str, shape)) for shape in (objects.shape, size))
-        raise UserError(
-            f"{pair.instances} is {found} pixels (height x width), but {pair.image} is {wanted}: replace the labels by "
-            "those of the image."
-        )
-    return objects
-
-
 def choose_objects(
     predictor: Predictor, pairs: list[Pair], progress: Callable[[Iterable], Iterable] = lambda items: items
 ) -> Separation:
@@ -222,7 +210,7 @@ def choose_objects(
         for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
             predictor.check_channels(sample.image, pair.image)
             probability = foreground(predictor.probabilities(sample.image))
-            yield true_objects(predictor, pair, sample.size), probability
+            yield read_instances(pair, sample.size, predictor.config), probability
 
     return choose_separation(images())
 

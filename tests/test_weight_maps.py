@@ -14,7 +14,7 @@ from unet_lowlevel.config import resolve
 from unet_lowlevel.data import files, storage
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, one_batch
 from unet_lowlevel.data.samples import Sample
-from unet_lowlevel.data.weight_maps import class_balance, separation
+from unet_lowlevel.data.weight_maps import class_balance, separation, separation_border
 from unet_lowlevel.data.writing import write_image
 from unet_lowlevel.errors import UserError
 
@@ -56,6 +56,32 @@ def test_two_squares_by_hand():
     found = separation(instances, 10.0, 5.0)
     assert_map(found[:, 3:7], np.full((3, 4), 10 * math.exp(-0.5)))
     assert_map(found[1], [10 * math.exp(-(d**2) / 50) for d in (7, 6, 5, 5, 5, 5, 5, 5, 6, 7)])
+
+
+def border_by_loops(instances, label):
+    result = np.zeros(instances.shape, bool)
+    for y, x in np.argwhere(instances > 0):
+        for row, column in np.argwhere(instances > 0):
+            near = max(abs(y - row), abs(x - column)) == 1
+            if near and instances[y, x] != instances[row, column] and label[y, x] == label[row, column]:
+                result[y, x] = True
+    return result
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (1, 8), (8, 1), (1, 1)])
+def test_border_is_where_another_object_of_the_class_is_a_neighbour(shape):
+    random = np.random.default_rng(3)
+    for _ in range(5):
+        instances = random.integers(0, 4, shape) * random.integers(0, 2, shape)
+        label = np.where(instances > 0, random.integers(1, 3, shape), 0).astype(np.uint8)
+        np.testing.assert_array_equal(separation_border(instances, label), border_by_loops(instances, label))
+
+
+def test_border_parts_what_touches_and_nothing_else():
+    instances = np.array([[1, 1, 1, 2, 2, 2], [1, 1, 1, 2, 2, 2], [0, 0, 0, 0, 0, 0], [0, 3, 0, 4, 4, 4]])
+    found = separation_border(instances, instances > 0)
+    np.testing.assert_array_equal(found, [[0, 0, 1, 1, 0, 0]] * 2 + [[0] * 6] * 2)
+    assert not separation_border(instances, np.where(instances == 2, 2, instances > 0)).any()  # the class parts them
 
 
 def test_touching_objects_have_the_whole_weight_nearly():
@@ -127,6 +153,7 @@ def test_each_sample_has_its_map_and_batches_the_whole_equation(tmp_path):
     for sample in samples:
         assert sample.weights.shape == sample.size and sample.weights.max() > 3
         assert_map(sample.weights, separation(np.where(np.arange(44) < 16, 1, 2) * sample.label, 10.0, 5.0))
+        np.testing.assert_array_equal(sample.target, sample.label)
     (batch,) = TrainingBatches(samples, config).of_epoch(1)
     _, labels, weights, index = (part.numpy() for part in batch)
     share = class_frequencies(samples, 1)
@@ -164,7 +191,7 @@ def test_deformed_batches_from_files_are_those_from_memory(tmp_path, interpolati
     with storage.on_disk(tmp_path / "run") as keep:
         samples, same = gathered(tmp_path, keep)
         assert same == fingerprint and isinstance(samples[0].weights, np.memmap)
-        assert len(list((tmp_path / "run" / "decoded").iterdir())) == 12
+        assert len(list((tmp_path / "run" / "decoded").iterdir())) == 16
         for epoch, first in ((1, 0), (2, 1)):
             batches = [list(TrainingBatches(kept, config).of_epoch(epoch, first)) for kept in (expected, samples)]
             assert len(batches[0]) == 2 - first
@@ -182,18 +209,27 @@ def test_memory_and_fingerprint_know_the_weights(tmp_path):
     weighted, wide = (gathered(tmp_path, lambda s: s, weight_map_sigma=sigma) for sigma in (5.0, 6.0))
     assert len({plain[1], weighted[1], wide[1]}) == 3
     assert plain[0][0].weights is None
-    assert [array.nbytes for array in storage.arrays(weighted[0][0])] == [1760, 1760, 4 * 1760]
+    assert [array.nbytes for array in storage.arrays(weighted[0][0])] == [1760, 1760, 1760, 4 * 1760]
 
 
 def test_instance_labels_say_what_the_objects_are(tmp_path):
-    """Two touching halves of one component: a border that only instance labels know."""
+    """Two touching halves of one component: a border that only instance labels know, which the network learns."""
     mask = np.full((8, 10), 255, np.uint8)
     write_pairs(tmp_path, (mask, mask), (mask, mask))
     assert not gathered(tmp_path, lambda s: s)[0][0].weights.any()
     (tmp_path / "instances").mkdir()
     for stem in "ab":
         write_image(tmp_path / "instances" / f"{stem}.png", np.repeat([[1] * 5 + [2] * 5], 8, 0).astype(np.uint8))
-    assert gathered(tmp_path, lambda s: s)[0][0].weights[0, 4] == pytest.approx(10 * math.exp(-1 / 50))
+    sample, _ = gathered(tmp_path, lambda s: s)[0]
+    parted = np.repeat([[1, 1, 1, 1, 0, 0, 1, 1, 1, 1]], 8, 0)
+    np.testing.assert_array_equal(sample.target, parted)
+    assert sample.label.all()  # what is scored
+    assert_map(sample.weights, separation(np.where(np.arange(10) < 5, 1, 2) * parted, 10.0, 5.0))
+    assert sample.weights[0, 4] == pytest.approx(10 * math.exp(-9 / 50))
+    for training in (sample, storage.StoredSample(sample, tmp_path, "a")):
+        _, target, weights = training.window(np.arange(2, 5), np.arange(3, 7))
+        np.testing.assert_array_equal(target, parted[:3, 3:7])
+        np.testing.assert_array_equal(weights, sample.weights[:3, 3:7])
     (tmp_path / "instances" / "b.png").unlink()
     write_image(tmp_path / "instances" / "b.png", np.ones((8, 9), np.uint8))
     with pytest.raises(UserError) as caught:

@@ -46,13 +46,16 @@ class Sample:
         image: [H,W,C] as stored, uint8, uint16 or float32.
         label: [H,W] uint8 class indices.
         normalization: what makes of the image, or of a window of it, what the network takes.
-        weights: [H,W] float32, what pixels weigh beside their class (see `weight_maps.py`), or None.
+        target: [H,W] uint8, what the network is to learn where it is not the label: objects that touch are parted
+            (see `weight_maps.py`), or None.
+        weights: [H,W] float32, what pixels weigh beside their class (the same), or None.
     """
 
     stem: str
     image: np.ndarray
     label: np.ndarray
     normalization: Normalization = Normalization()
+    target: np.ndarray | None = None
     weights: np.ndarray | None = None
 
     @cached_property
@@ -73,14 +76,14 @@ class Sample:
         return self.normalization(self.image)
 
     def window(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The pixels at `rows` [h] and `columns` [w], and no others.
+        """The pixels at `rows` [h] and `columns` [w], and no others, to train on.
 
         Returns:
-            image float32 [h,w,C], label uint8 [h,w] and, of a sample that has them, weights float32 [h,w].
+            image float32 [h,w,C], target (or label) uint8 [h,w] and, of a sample that has them, weights float32 [h,w].
         """
         place = rows[:, np.newaxis], columns
-        parts = self.normalization(self.image[place]), self.label[place]
-        weights = self.weights
+        target, weights = self.target, self.weights
+        parts = self.normalization(self.image[place]), (self.label if target is None else target)[place]
         return parts if weights is None else (*parts, weights[place])
 
 

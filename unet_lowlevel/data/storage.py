@@ -13,7 +13,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded, with_normalization
-from unet_lowlevel.data.weight_maps import separation
+from unet_lowlevel.data.weight_maps import separation, separation_border
 from unet_lowlevel.errors import UserError
 
 Keep = Callable[[Sample], Sample]
@@ -21,18 +21,19 @@ MEMORY_INFORMATION = Path("/proc/meminfo")
 
 
 class StoredSample(Sample):
-    """A sample whose image, label and weights lie in files.
+    """A sample whose image, label, target and weights lie in files.
 
     They are mapped anew at each access and let go after it: what is read of them is what is looked at, and neither
     open files nor pages in memory pile up.
     """
 
     def __init__(self, sample: Sample, folder: Path, name: str):
-        """Writes the pixels of `sample` to FOLDER/NAME.image, NAME.label and, if it has some, NAME.weights."""
+        """Writes the pixels of `sample` to FOLDER/NAME.image, NAME.label and, if it has them, NAME.target, .weights."""
         self.stem, self.normalization = sample.stem, sample.normalization
         self.size, self.class_counts = sample.size, sample.class_counts
         self.map_image = stored(sample.image, folder / f"{name}.image")
         self.map_label = stored(sample.label, folder / f"{name}.label")
+        self.map_target = stored(sample.target, folder / f"{name}.target") if sample.target is not None else None
         self.map_weights = stored(sample.weights, folder / f"{name}.weights") if sample.weights is not None else None
 
     @property
@@ -42,6 +43,10 @@ class StoredSample(Sample):
     @property
     def label(self) -> np.ndarray:
         return self.map_label()
+
+    @property
+    def target(self) -> np.ndarray | None:
+        return self.map_target() if self.map_target else None
 
     @property
     def weights(self) -> np.ndarray | None:
@@ -59,8 +64,9 @@ def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
 
 
 def arrays(sample: Sample) -> list[np.ndarray]:
-    """Image, label and, if there are some, weights."""
-    return [array for array in (sample.image, sample.label, sample.weights) if array is not None]
+    """Image, label and, if there are some, target and weights."""
+    every = sample.image, sample.label, sample.target, sample.weights
+    return [array for array in every if array is not None]
 
 
 @contextlib.contextmanager
@@ -146,7 +152,7 @@ def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items:
 
     Returns:
         the samples that `keep` returned, normalization included, and the fingerprint of the data: SHA-256 over stems,
-        shapes, kinds and pixels of images, labels and weights.
+        shapes, kinds and pixels of images, labels, targets and weights.
 
     Raises:
         UserError: when a pair cannot be used, or `keep` cannot keep it.
@@ -155,6 +161,9 @@ def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items:
     for pair, sample in zip(pairs, decoded(progress(pairs), config), strict=True):
         if config.loss.weight_map:
             instances = read_instances(pair, sample.size, config)
+            border = separation_border(instances, sample.label)
+            instances[border] = 0
+            sample.target = np.where(border, np.uint8(0), sample.label)
             sample.weights = separation(instances, config.loss.weight_map_w0, config.loss.weight_map_sigma)
         digest.update(repr(sample.stem).encode())
         for array in arrays(sample):

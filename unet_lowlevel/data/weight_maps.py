@@ -1,4 +1,7 @@
-"""The weight of every pixel in the loss, as in the paper: classes balanced, and borders between objects enforced.
+"""What the loss is told of objects that should be kept apart, as in the paper.
+
+Where they touch, a border of background is put between them (`separation_border`), for the network to learn. And pixels
+weigh more the nearer they are to such a border, or to any narrow gap, and so that classes are balanced:
 
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
 
@@ -6,7 +9,7 @@ d1 and d2 are the distances to the nearest and to the second nearest object. The
 alone: it is computed once for each mask (`separation`), and moves with the mask from then on. The first is looked up in
 a table by the class of each pixel (`class_balance`), whenever a crop is ready.
 
-Reference: Ronneberger et al. 2015, equation 2.
+Reference: Ronneberger et al. 2015, section 3 and equation 2.
 """
 
 import math
@@ -16,6 +19,32 @@ from scipy import ndimage
 
 # Where d1 + d2 is so many sigma or more, the term is below 2e-8 w0: nothing, beside a weight near 1 in float32.
 REACH = 6.0
+
+
+def separation_border(instances: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Pixels of objects that have a pixel of another object of the same class among their eight neighbours.
+
+    Taken from the objects, they leave two pixels of background where two of them touch. (The paper computes its
+    borders "using morphological operations", and says no more.) Objects of different classes may touch: the network
+    tells them apart by their classes.
+
+    Args:
+        instances: whole numbers [H,W], one for each object, 0 the background.
+        label: class indices [H,W].
+
+    Returns:
+        bool [H,W].
+    """
+    height, width = instances.shape
+    border = np.zeros((height, width), bool)
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):  # and, from the other side, their opposites
+        here = slice(0, height - down), slice(max(-right, 0), width - max(right, 0))
+        there = slice(down, height), slice(max(right, 0), width - max(-right, 0))
+        touch = (instances[here] != instances[there]) & (instances[here] > 0) & (instances[there] > 0)
+        touch &= label[here] == label[there]
+        border[here] |= touch
+        border[there] |= touch
+    return border
 
 
 def separation(instances: np.ndarray, w0: float, sigma: float) -> np.ndarray:

@@ -18,6 +18,7 @@ from kill_and_resume import assert_same_training
 
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli.cross_validate import main
+from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.data.files import list_images, read_image
@@ -210,6 +211,33 @@ def test_streaming_changes_nothing(finished, phantoms, tmp_path):
     assert main(["--run", str(folder), "--data", str(phantoms), *FLAGS, "--stream"]) == 0
     assert not (folder / "decoded").exists()
     assert_same(finished[0], folder)
+
+
+def test_more_scores_later_are_those_of_evaluation(finished, copy, tmp_path):
+    steps = []
+    for flags in (["--scores", "boundaries,instances"], []):  # the second time they are remembered
+        assert main(["--run", str(copy), "--resume", *flags], lambda step, loss: steps.append(step)) == 0
+        rows = rows_of(copy)
+        for number, run in enumerate(folds_of(copy)):
+            output = tmp_path / f"{len(flags)}-{number}"
+            scores = ["--scores", "instances,boundaries"]
+            assert evaluate(["--run", str(run), *scores, "--output", str(output)]) == 0
+            expected = json.loads((output / "metrics.json").read_text())
+            for name in expected["mean_over_images"]:
+                assert float(rows[str(number)][name]) == expected[name]
+        assert {"soft_dice", "roc_auc", "ap_75", "warping_error"} <= set(rows["pooled"])
+    assert main(["--run", str(copy), "--resume", "--scores", ""], lambda step, loss: steps.append(step)) == 0
+    assert steps == []
+    assert_same(finished[0], copy)
+
+
+def test_scores_that_nobody_knows_are_refused(copy, capsys):
+    assert "--scores has 'wrong'" in refused(capsys, "--run", copy, "--resume", "--scores", "wrong")
+    path = copy / "cross_validation.json"
+    content = json.loads(path.read_text())
+    content["run"]["scores"] = ["wrong"]
+    path.write_text(json.dumps(content))
+    assert "cross_validation.json" in refused(capsys, "--run", copy, "--resume")
 
 
 def refused(capsys, *flags):

@@ -94,7 +94,7 @@ class LossConfig:
     weight_map: bool = setting(
         False,
         "weight each pixel in cross-entropy and focal loss as in the paper: classes balanced, and more between objects "
-        "that are close to each other; those that touch are parted by a border of background, which the network learns; "
+        "that are close to each other, between which, where they touch, the network learns a border of background; "
         "objects are those of --instances",
     )
     weight_map_w0: float = setting(10.0, "weight between objects that touch, beside that of the class", minimum=0.0)

@@ -13,8 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from unet_lowlevel.config import PRESETS, Config, checked, flag, is_list, is_utf8, resolve, sections, settings
-from unet_lowlevel.errors import UserError, reason, shown
-from unet_lowlevel.inference import TILE_SIZE
+from unet_lowlevel.errors import UserError, listed, reason, shown
+from unet_lowlevel.inference import SCORES, TILE_SIZE
 from unet_lowlevel.training.interruption import Stopped
 
 # TensorFlow's remarks on CUDA and CPU would bury ours, and what matters it raises; whoever sets the variable sees them.
@@ -140,6 +140,25 @@ def given_settings(arguments: argparse.Namespace) -> dict:
 def resolved_config(arguments: argparse.Namespace) -> Config:
     """The configuration of a command with `add_settings`."""
     return resolve(arguments.preset, arguments.config, given_settings(arguments), arguments.defaults)
+
+
+def add_scores(parser: Parser) -> None:
+    """The flag --scores, for `given_scores`."""
+    parser.add_argument(
+        "--scores",
+        metavar="LIST",
+        help="beside the scores of single pixels, any of: instances (average precision of objects), surfaces "
+        "(Hausdorff 95 and mean surface distance), boundaries (Rand, information and warping, as in ISBI 2012)",
+    )
+
+
+def given_scores(arguments: argparse.Namespace) -> list[str]:
+    """The names in --scores, or a `UserError`."""
+    scores = [name.strip() for name in (arguments.scores or "").split(",") if name.strip()]
+    unknown = [name for name in scores if name not in SCORES]
+    if unknown:
+        raise UserError(f"--scores has {unknown[0]!r}, but may have {listed(list(SCORES))}.")
+    return scores
 
 
 def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str] | None) -> int:

@@ -5,13 +5,16 @@ import contextlib
 import gc
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from unet_lowlevel import config as settings
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli.arguments import (
     Parser,
+    add_scores,
     add_settings,
+    given_scores,
     progress,
     resolved_config,
     run_command,
@@ -23,9 +26,10 @@ from unet_lowlevel.data.files import Pair, find_pairs
 from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import SCORES
 from unet_lowlevel.training.interruption import Stopped
 
-# What makes a folder a cross-validation: the settings of all folds, and the fingerprint of the data.
+# What makes a folder a cross-validation: the settings of all folds, the fingerprint of the data, and what to score.
 SETTINGS = "cross_validation.json"
 # What makes a fold of it finished: the counts of its held-out images.
 FINISHED = "held_out.json"
@@ -53,16 +57,19 @@ def main(argv: list[str] | None = None, on_step: OnStep | None = None) -> int:
     parser.add_argument(
         "--resume", action="store_true", help="go on with --run: finished folds are kept, the others trained to the end"
     )
+    add_scores(parser)
     add_settings(parser, defaults={"folds": 5}, without=DECIDED)
     return run_command(lambda arguments: cross_validate(arguments, on_step), parser, argv)
 
 
 def cross_validate(arguments: argparse.Namespace, on_step: OnStep | None) -> None:
     """Trains and scores all folds, or those that are left."""
+    scores = given_scores(arguments)
     if arguments.resume:
         changes = changes_on_resume(arguments, "stream")
         folder = Path(arguments.run)
-        config, fingerprint = read_settings(folder)
+        config, fingerprint, stored = read_settings(folder)
+        scores = stored if arguments.scores is None else scores
         run_folder.refuse_links(folder)
         config = settings.apply(config, changes)
     else:
@@ -85,10 +92,9 @@ def cross_validate(arguments: argparse.Namespace, on_step: OnStep | None) -> Non
             raise UserError(f"The data of {folder} has changed since it began: restore it, or begin anew elsewhere.")
         fitted = fit_to_data(config, samples)
         check_names([sample.stem for sample in samples], config.model.classes)
-        if not arguments.resume:
-            write_settings(folder, config, digest)
+        write_settings(folder, config, digest, scores)
         with contextlib.nullcontext() if arguments.resume else run_folder.in_use(folder, SETTINGS):
-            train_folds(fitted, folder, samples, parts, digest, on_step)
+            train_folds(fitted, folder, pairs, samples, parts, digest, scores, on_step)
 
 
 def check_names(stems: list[str], classes: int) -> None:
@@ -114,7 +120,14 @@ def split_folds(pairs: list[Pair], config: Config) -> list[dict[str, list[str]]]
 
 
 def train_folds(
-    config: Config, folder: Path, samples: list, parts: list[dict], digest: str, on_step: OnStep | None
+    config: Config,
+    folder: Path,
+    pairs: list[Pair],
+    samples: list,
+    parts: list[dict],
+    digest: str,
+    scores: Sequence[str],
+    on_step: OnStep | None,
 ) -> None:
     """Trains, predicts and scores what is not finished, and says how well all folds did together."""
     from unet_lowlevel.inference.held_out import score_rows, scores_csv, scores_table
@@ -128,9 +141,10 @@ def train_folds(
         if not (run / FINISHED).is_file():
             print(f"\nfold-{number} ({number + 1} of {len(runs)})", flush=True)
             train_fold(configs[number], run, samples, parts[number], digest, on_step)
-            predict_fold(run, samples, folder / "predictions")
+        if not ((run / FINISHED).is_file() and read_fold(run).has(scores)):
+            predict_fold(run, pairs, samples, folder / "predictions", scores)
             gc.collect()  # networks and their graphs refer to themselves in circles
-        folds.append(read_fold(run))
+        folds.append(read_fold(run).only(scores))
     rows = score_rows(folds)
     run_folder.write_text(folder / "scores.csv", scores_csv(rows))
     script = show_path(Path(sys.argv[0]).parent / "predict_lowlevel.py")
@@ -157,19 +171,23 @@ def train_fold(
         raise Stopped(trainer.received, trainer.journal.step)
 
 
-def predict_fold(run: Path, samples: list, output: Path) -> None:
+def predict_fold(run: Path, pairs: list[Pair], samples: list, output: Path, scores: Sequence[str]) -> None:
     """Predicts and scores what the run has held out; then the fold is finished."""
     from unet_lowlevel.inference.held_out import Fold, predict_held_out
+    from unet_lowlevel.inference.instances import read_separation
     from unet_lowlevel.inference.predictor import Predictor
     from unet_lowlevel.training.journal import read_history
 
     predictor = Predictor(run)
     held_out = set(predictor.split["validation"])
-    chosen = [sample for sample in samples if sample.stem in held_out]
-    counts = predict_held_out(predictor, chosen, output, progress("predicting"))
+    pairs = [pair for pair in pairs if pair.stem in held_out]
+    samples = [sample for sample in samples if sample.stem in held_out]
+    counts = predict_held_out(
+        predictor, pairs, samples, output, scores, read_separation(run), progress=progress("predicting")
+    )
     history = read_history(run / "history.csv")
     best = max(history, key=lambda row: row["validation_mean_iou"])  # the first of equals, as in training
-    fold = Fold(len(chosen), *counts, best["epoch"], sum(row["seconds"] for row in history))
+    fold = Fold(len(samples), counts, best["epoch"], sum(row["seconds"] for row in history))
     run_folder.write_text(run / FINISHED, json.dumps(fold.to_json()) + "\n")
 
 
@@ -189,18 +207,18 @@ def check_new(folder: Path) -> None:
     run_folder.check_new(folder)
 
 
-def write_settings(folder: Path, config: Config, digest: str) -> None:
-    """Makes the folder of a cross-validation."""
+def write_settings(folder: Path, config: Config, digest: str, scores: list[str]) -> None:
+    """Makes the folder of a cross-validation, or notes which scores it is asked for now."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--run {folder} cannot be made ({error.strerror}): choose another place.") from None
-    content = settings.to_json(config) | {"run": {"data_fingerprint": digest}}
+    content = settings.to_json(config) | {"run": {"data_fingerprint": digest, "scores": scores}}
     run_folder.write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 
 
-def read_settings(folder: Path) -> tuple[Config, str]:
-    """The settings of a cross-validation and the fingerprint of its data."""
+def read_settings(folder: Path) -> tuple[Config, str, list[str]]:
+    """The settings of a cross-validation, the fingerprint of its data, and the names of --scores."""
     path = folder / SETTINGS
     if not path.is_file():
         raise UserError(
@@ -209,9 +227,10 @@ def read_settings(folder: Path) -> tuple[Config, str]:
     content = settings.load_json(path)
     config = settings.check(settings.from_json(content, str(path)))
     run = content.get("run")
-    if config.data.folds < 2 or not isinstance(run, dict):
+    scores = run.get("scores", []) if isinstance(run, dict) else None
+    if config.data.folds < 2 or not isinstance(scores, list) or not all(name in SCORES for name in scores):
         raise UserError(f"{path} does not hold the settings of a cross-validation: restore the file.")
-    return config, run.get("data_fingerprint")
+    return config, run.get("data_fingerprint"), scores
 
 
 def check_fold(run: Path, config: Config) -> None:

@@ -7,7 +7,9 @@ from unet_lowlevel import config as settings
 from unet_lowlevel.cli.arguments import (
     Parser,
     add_runs,
+    add_scores,
     add_settings,
+    given_scores,
     given_settings,
     predictor_of,
     progress,
@@ -15,8 +17,7 @@ from unet_lowlevel.cli.arguments import (
     show_path,
     start_tensorflow,
 )
-from unet_lowlevel.errors import UserError, listed
-from unet_lowlevel.inference import SCORES
+from unet_lowlevel.errors import UserError
 
 PLACES = ("data", "images", "masks")
 # Of the run's settings those that other images may ask to change.
@@ -35,13 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         help="which images of the data (default: validation)",
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results; nothing is overwritten")
-    parser.add_argument(
-        "--scores",
-        metavar="LIST",
-        default="",
-        help="beside the scores of single pixels, any of: instances (average precision of objects), surfaces "
-        "(Hausdorff 95 and mean surface distance), boundaries (Rand, information and warping, as in ISBI 2012)",
-    )
+    add_scores(parser)
     parser.add_argument(
         "--choose-thresholds",
         action="store_true",
@@ -109,10 +104,7 @@ def check(arguments: argparse.Namespace) -> list[str]:
     for name in ("pictures", "bootstrap"):
         if getattr(arguments, name) < 0:
             raise UserError(f"--{name} is {getattr(arguments, name)}, but must be at least 0.")
-    scores = [name.strip() for name in arguments.scores.split(",") if name.strip()]
-    unknown = [name for name in scores if name not in SCORES]
-    if unknown:
-        raise UserError(f"--scores has {unknown[0]!r}, but may have {listed(list(SCORES))}.")
+    scores = given_scores(arguments)
     if arguments.choose_thresholds and ("instances" not in scores or arguments.split != "validation"):
         raise UserError(
             "--choose-thresholds chooses on held-out images for objects: add --scores instances, and leave out "
@@ -123,20 +115,17 @@ def check(arguments: argparse.Namespace) -> list[str]:
 
 def show(result: dict, split: str) -> None:
     """Prints the scores as a table, with their intervals where there are some."""
+    from unet_lowlevel.inference.evaluation import score_text
+
     intervals = result.get("intervals")
     width = 30 if intervals else 10
     print(f"{'':16s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}", end="   ")
     print(f"({result['images']} images, split {split}{', 95 % intervals' if intervals else ''})")
     for name in result["mean_over_images"]:
-        cells = [shown(result[name]), shown(result["mean_over_images"][name])]
+        cells = [score_text(result[name]), score_text(result["mean_over_images"][name])]
         if intervals:
             cells = [
-                f"{cell} [{', '.join(map(shown, intervals[what][name]))}]"
+                f"{cell} [{', '.join(map(score_text, intervals[what][name]))}]"
                 for cell, what in zip(cells, ("all_images", "mean_over_images"), strict=True)
             ]
         print(f"{name:16s} {cells[0]:>{width}s} {cells[1]:>{max(width, 15)}s}")
-
-
-def shown(score: float | None) -> str:
-    """Four significant digits, or a dash where a score cannot be told."""
-    return "-" if score is None else f"{score:.4f}" if score >= 0.01 or score == 0 else f"{score:.3e}"

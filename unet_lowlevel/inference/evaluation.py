@@ -201,6 +201,11 @@ def number(value: np.ndarray) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
+def score_text(score: float | None) -> str:
+    """Four digits after the point, or of what is smaller; a dash where a score cannot be told."""
+    return "-" if score is None else f"{score:.4f}" if score >= 0.01 or score == 0 else f"{score:.3e}"
+
+
 def choose_objects(
     predictor: Predictor, pairs: list[Pair], progress: Callable[[Iterable], Iterable] = lambda items: items
 ) -> Separation:

@@ -1,24 +1,28 @@
 """What the networks of a cross-validation find in the images that they have not seen, and how well."""
 
 import csv
+import dataclasses
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from unet_lowlevel import metrics
+from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.writing import make_output, write_image
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import SCORES
+from unet_lowlevel.inference.evaluation import number, score_text, scores_of, tally
 from unet_lowlevel.inference.folders import output_names, step_of_gray
+from unet_lowlevel.inference.instances import Separation
 from unet_lowlevel.inference.predictor import Predictor
 from unet_lowlevel.pictures import LABEL_PALETTE
 
-SCORES = ("dice", "iou", "mean_iou", "precision", "recall", "pixel_error")
-COLUMNS = ("fold", "images", *SCORES, "best_epoch", "seconds")
+# What the table shows; scores.csv has every score.
+SHOWN = ("dice", "iou", "mean_iou", "precision", "recall", "pixel_error", "soft_dice")
+SHOWN += ("ap_50", "ap_75", "hd95", "surface_distance", "rand_error", "v_rand", "v_info", "warping_error")
 
 
 @dataclass(frozen=True)
@@ -27,31 +31,36 @@ class Fold:
 
     Attributes:
         images: how many.
-        confusion, thresholds: counts summed over them, see `metrics.scores`.
+        counts: `evaluation.tally`, summed over them.
         best_epoch: whose weights were asked.
         seconds: of training and validation.
     """
 
     images: int
-    confusion: np.ndarray
-    thresholds: np.ndarray
+    counts: dict[str, np.ndarray]
     best_epoch: int
     seconds: float
 
     def to_json(self) -> dict:
-        counts = {"confusion": self.confusion.tolist(), "thresholds": self.thresholds.tolist()}
-        return vars(self) | counts
+        return vars(self) | {"counts": {name: values.tolist() for name, values in self.counts.items()}}
+
+    def has(self, scores: Sequence[str]) -> bool:
+        """Whether these of `inference.SCORES` were counted."""
+        return all(name in self.counts for name in scores)
+
+    def only(self, scores: Sequence[str]) -> "Fold":
+        """Without those that were counted beside `scores` at another time, so that all folds have the same."""
+        kept = {name: count for name, count in self.counts.items() if name in scores or name not in SCORES}
+        return dataclasses.replace(self, counts=kept)
 
     @classmethod
     def from_json(cls, values, source: Path) -> "Fold":
         """What `to_json` gave, or a `UserError` that names the file it came from."""
         try:
-            confusion, thresholds = (np.array(values[name], np.int64) for name in ("confusion", "thresholds"))
-            metrics.scores(confusion, thresholds)
-            return cls(
-                int(values["images"]), confusion, thresholds, int(values["best_epoch"]), float(values["seconds"])
-            )
-        except (KeyError, TypeError, ValueError, OverflowError, IndexError):
+            counts = {name: np.array(count) for name, count in values["counts"].items()}
+            scores_of(counts)
+            return cls(int(values["images"]), counts, int(values["best_epoch"]), float(values["seconds"]))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError):
             raise UserError(
                 f"{source} does not hold the counts of a fold: move it away, and they are made anew."
             ) from None
@@ -59,20 +68,27 @@ class Fold:
 
 def predict_held_out(
     predictor: Predictor,
+    pairs: list[Pair],
     samples: list[Sample],
     output: Path,
+    scores: Sequence[str] = (),
+    separation: Separation | None = None,
     progress: Callable[[Iterable], Iterable] = lambda items: items,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Writes OUTPUT/<stem>.png and OUTPUT/<stem>_probability.png of every sample, as prediction does.
 
     What an interrupted prediction has left there is made anew.
 
+    Args:
+        pairs: the files of each sample.
+        scores, separation: see `evaluation.evaluate`.
+
     Returns:
-        confusion and threshold counts, summed over the samples; see `metrics.scores`.
+        `evaluation.tally`, summed over the samples.
     """
     classes, total = predictor.config.model.classes, []
     make_output(output)
-    for sample in progress(samples):
+    for pair, sample in zip(pairs, progress(samples), strict=True):
         probabilities = predictor.probabilities(sample.image)
         labels = predictor.labels(probabilities)
         for what, name in output_names(sample.stem, classes, ".png", with_probabilities=True).items():
@@ -84,55 +100,50 @@ def predict_held_out(
                 write_image(path, labels, LABEL_PALETTE)
             else:
                 write_image(path, labels * step_of_gray(classes))
-        truth = tf.constant(sample.label[np.newaxis].astype(np.int32))
-        threshold = predictor.config.training.threshold
-        counts = metrics.probability_counts(truth, tf.constant(probabilities[np.newaxis]), threshold)
-        total.append([count[0].numpy() for count in counts])
-    confusion, thresholds = (np.sum(counts, axis=0) for counts in zip(*total, strict=True))
-    return confusion, thresholds
+        everywhere = np.ones(sample.size, bool)
+        total.append(tally(predictor, pair, sample.label, probabilities, everywhere, scores, separation))
+    return {name: np.sum([counts[name] for counts in total], axis=0) for name in total[0]}
 
 
 def score_rows(folds: list[Fold]) -> list[dict]:
-    """A row of `COLUMNS` for each fold, their mean and standard deviation (of a sample: n - 1), and all images pooled.
+    """A row of columns for each fold, their mean and standard deviation (of a sample: n - 1), and all images pooled.
 
     The pooled scores come from the sums of the counts of all folds: every image has been held out once.
     """
     rows = [
-        {"fold": number, "images": fold.images}
-        | one_score(fold.confusion, fold.thresholds)
+        {"fold": index, "images": fold.images}
+        | {name: float(value) for name, value in scores_of(fold.counts).items()}
         | {"best_epoch": fold.best_epoch, "seconds": fold.seconds}
-        for number, fold in enumerate(folds)
+        for index, fold in enumerate(folds)
     ]
-    numbers = {name: np.array([row[name] for row in rows], np.float64) for name in COLUMNS[1:]}
+    numbers = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0] if name != "fold"}
     mean = {"fold": "mean"} | {name: float(values.mean()) for name, values in numbers.items()}
     deviation = {"fold": "std"} | {name: float(values.std(ddof=1)) for name, values in numbers.items()}
-    pooled = one_score(sum(fold.confusion for fold in folds), sum(fold.thresholds for fold in folds))
+    counts = {name: sum(fold.counts[name] for fold in folds) for name in folds[0].counts}
+    pooled = {name: float(value) for name, value in scores_of(counts).items()}
     images = sum(fold.images for fold in folds)
     seconds = sum(fold.seconds for fold in folds)
     return [*rows, mean, deviation, {"fold": "pooled", "images": images, "seconds": seconds} | pooled]
 
 
-def one_score(confusion: np.ndarray, thresholds: np.ndarray) -> dict[str, float]:
-    scores = metrics.scores(confusion, thresholds)
-    return {name: float(scores[name]) for name in SCORES}
-
-
 def scores_csv(rows: list[dict]) -> str:
     """The rows of `score_rows` as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({name: number(value) if isinstance(value, float) else value for name, value in row.items()})
     return text.getvalue()
 
 
 def scores_table(rows: list[dict]) -> str:
     """The rows of `score_rows` for the eye."""
-    lines = [[name.replace("_", " ") for name in COLUMNS]]
+    scores = [name for name in SHOWN if name in rows[0]]
+    lines = [[name.replace("_", " ") for name in ("fold", "images", *scores, "best_epoch", "seconds")]]
     for row in rows:
-        counts = {name: f"{row[name]:.4g}" for name in ("images", "best_epoch") if name in row}
-        texts = counts | {name: f"{row[name]:.4f}" for name in SCORES} | {"seconds": f"{row['seconds']:.0f}"}
-        lines.append([str(row["fold"]), *(texts.get(name, "") for name in COLUMNS[1:])])
+        images, epoch = (f"{row[name]:.4g}" if name in row else "" for name in ("images", "best_epoch"))
+        texts = (score_text(number(row[name])) for name in scores)
+        lines.append([str(row["fold"]), images, *texts, epoch, f"{row['seconds']:.0f}"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines

@@ -126,7 +126,7 @@ def test_scores_are_those_of_the_histories_and_of_the_written_masks(finished, ph
         best = max(history, key=lambda epoch: float(epoch["validation_mean_iou"]))
         for name in ("dice", "iou", "mean_iou"):
             assert float(row[name]) == pytest.approx(float(best[f"validation_{name}"]), abs=1e-9)
-        assert int(row["best_epoch"]) == int(best["epoch"]) and int(row["images"]) == len(held_out)
+        assert int(row["epoch"]) == int(best["epoch"]) and int(row["images"]) == len(held_out)
         assert float(row["seconds"]) == pytest.approx(sum(float(epoch["seconds"]) for epoch in history))
         for stem in held_out:
             truth = read_mask(phantoms / "masks" / f"{stem}.png", 1).astype(bool)
@@ -238,6 +238,12 @@ def test_scores_that_nobody_knows_are_refused(copy, capsys):
     content["run"]["scores"] = ["wrong"]
     path.write_text(json.dumps(content))
     assert "cross_validation.json" in refused(capsys, "--run", copy, "--resume")
+
+
+def test_last_epochs_are_scored_where_wished(phantoms, tmp_path):
+    flags = ["--keep", "last", "--learning-rate", "0", "--folds", "2"]  # of equal epochs the first would be kept
+    assert main(["--run", str(tmp_path / "cross"), "--data", str(phantoms), *FLAGS, *flags]) == 0
+    assert [rows_of(tmp_path / "cross")[fold]["epoch"] for fold in "01"] == ["2", "2"]
 
 
 def refused(capsys, *flags):

@@ -174,6 +174,12 @@ def test_early_stopping(tmp_path, capsys):
     assert len(history(tmp_path)) == 3
 
 
+def test_last_weights_are_kept_where_wished(tmp_path):
+    config = tiny_config(epochs=2, learning_rate=0.0, batch_normalization=False, keep="last")
+    trainer = KerasTrainer(config, tmp_path, samples(), samples())
+    assert trainer.fit()["epoch"] == 2 and trainer.journal.progress.best_epoch == 1
+
+
 def test_patience_of_ten_unless_told_otherwise():
     for flags, patience in (([], 10), (["--patience", "0"], 0), (["--preset", "original"], 10)):
         assert patience_of("keras", flags) == patience

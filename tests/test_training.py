@@ -223,6 +223,20 @@ def test_early_stopping_waits_for_its_patience(tmp_path, capsys):
     assert len(history(tmp_path)) == 3
 
 
+def test_last_weights_are_kept_where_wished(tmp_path, monkeypatch):
+    """With a validation that gets worse from epoch to epoch; patience goes by it all the same."""
+    scores = Tally.scores
+    for keep, epoch in (("best", 1), ("last", 3)):
+        config = tiny_config(epochs=9, patience=2, keep=keep)
+        trainer, falling = Trainer(config, tmp_path / keep, samples(), samples()), iter(np.arange(1.0, 0.0, -0.05))
+        monkeypatch.setattr(Tally, "scores", lambda tally: scores(tally) | {"mean_iou": next(falling)})  # noqa: B023
+        assert trainer.fit()["epoch"] == epoch and len(history(tmp_path / keep)) == 3
+        kept = UNet(config.model)
+        restore_best(kept, tmp_path / keep)
+        assert np.array_equal(kept.output.weight, trainer.model.output.weight) == (keep == "last")
+        assert Trainer(config, tmp_path / keep, samples(), samples()).fit(resume=True)["epoch"] == epoch
+
+
 def test_validation_is_whole_images_of_any_size_and_moves_nothing(tmp_path):
     validation = samples(2, size=16) + samples(1, size=23)
     trainer = Trainer(tiny_config(epochs=1), tmp_path, samples(), validation)

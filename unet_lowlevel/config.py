@@ -243,6 +243,12 @@ class TrainingConfig:
     )
     seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
     output_bias_prior: bool = setting(True, "start the output bias at the share of each class in the training masks")
+    keep: str = setting(
+        "best",
+        "whose weights the run keeps in best/, to predict with: the epoch's with the best validation mean IoU, or the "
+        "last one's, so that the held-out images choose nothing",
+        choices=("best", "last"),
+    )
     patience: int = setting(0, "epochs without a better validation mean IoU before training stops; 0: never", minimum=0)
     checkpoint_minutes: float = setting(
         10.0, "save the state also within an epoch, after so many minutes; 0: at the end of epochs only", minimum=0.0

@@ -4,7 +4,7 @@ config.json      every setting, versions of the packages, fingerprint of the dat
 split.json       stems of the training and of the validation images
 checkpoints/     the newest states of the training, to go on from
 instances.json   thresholds that tell objects from each other, once they are chosen
-best/            the weights with the best validation mean IoU
+best/            the weights with the best validation mean IoU (--keep last: those of the last epoch)
 history.csv      a line an epoch
 train/, validation/    TensorBoard
 """

@@ -176,7 +176,7 @@ def predict_fold(run: Path, pairs: list[Pair], samples: list, output: Path, scor
     from unet_lowlevel.inference.held_out import Fold, predict_held_out
     from unet_lowlevel.inference.instances import read_separation
     from unet_lowlevel.inference.predictor import Predictor
-    from unet_lowlevel.training.journal import read_history
+    from unet_lowlevel.training.journal import kept_epoch, read_history
 
     predictor = Predictor(run)
     held_out = set(predictor.split["validation"])
@@ -186,8 +186,8 @@ def predict_fold(run: Path, pairs: list[Pair], samples: list, output: Path, scor
         predictor, pairs, samples, output, scores, read_separation(run), progress=progress("predicting")
     )
     history = read_history(run / "history.csv")
-    best = max(history, key=lambda row: row["validation_mean_iou"])  # the first of equals, as in training
-    fold = Fold(len(samples), counts, best["epoch"], sum(row["seconds"] for row in history))
+    epoch = kept_epoch(history, predictor.config)["epoch"]
+    fold = Fold(len(samples), counts, epoch, sum(row["seconds"] for row in history))
     run_folder.write_text(run / FINISHED, json.dumps(fold.to_json()) + "\n")
 
 

@@ -198,14 +198,15 @@ def run_training(
 
 def report(config: Config, run: Path, trainer) -> None:
     """Says what a training has reached."""
-    best = trainer.journal.best()
+    kept = trainer.journal.kept()
     if config.training.overfit_one_batch:
         print(overfitting_verdict(trainer.journal.history[-1]["train_dice"]))
     scripts = Path(sys.argv[0]).parent
     images = config.data.images or Path(config.data.data) / "images"
     print(
-        f"best epoch {best['epoch']}: validation Dice {best['validation_dice']:.4f}, IoU {best['validation_iou']:.4f}, "
-        f"mean IoU {best['validation_mean_iou']:.4f}; weights, curves and settings are in {show_path(run)}\n"
+        f"{config.training.keep} epoch {kept['epoch']}: validation Dice {kept['validation_dice']:.4f}, "
+        f"IoU {kept['validation_iou']:.4f}, mean IoU {kept['validation_mean_iou']:.4f}; weights, curves and settings "
+        f"are in {show_path(run)}\n"
         f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(run)}\n"
         f"predict:             {show_path(sys.executable)} {show_path(scripts / 'predict_lowlevel.py')} "
         f"--run {show_path(run)} --images {show_path(images)} --output {show_path(Path('predictions') / run.name)}"

@@ -48,10 +48,12 @@ def separation_border(instances: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def separation(instances: np.ndarray, w0: float, sigma: float) -> np.ndarray:
-    """How much a pixel weighs because it lies between objects: w0 exp(-(d1 + d2)^2 / (2 sigma^2)).
+    """How much a pixel of the background weighs because it lies between objects: w0 exp(-(d1 + d2)^2 / (2 sigma^2)).
 
-    d1 and d2 are Euclidean distances between the centers of pixels: to the nearest pixel of the nearest object, 0 in an
-    object, and to that of the second nearest. From 6 sigma on, and with fewer than two objects, the weight is 0.
+    d1 and d2 are Euclidean distances between the centers of pixels: to the nearest pixel of the nearest object, and to
+    that of the second nearest. From 6 sigma on, and with fewer than two objects, the weight is 0. So it is in objects,
+    of which the paper's equation does not speak apart, but its figure 3d shows none of the weight there: weighing both
+    sides of a border alike would not help the thin one.
 
     Args:
         instances: whole numbers [H,W], one for each object, 0 the background.
@@ -74,7 +76,8 @@ def separation(instances: np.ndarray, w0: float, sigma: float) -> np.ndarray:
         nearer, farther = first[around], second[around]
         np.minimum(farther, np.maximum(nearer, distance), out=farther)
         np.minimum(nearer, distance, out=nearer)
-    return np.float32(w0) * np.exp(-((first + second) ** 2) / np.float32(2 * sigma**2))
+    weights = np.float32(w0) * np.exp(-((first + second) ** 2) / np.float32(2 * sigma**2))
+    return np.where(instances == 0, weights, np.float32(0))
 
 
 def class_balance(frequencies: np.ndarray) -> np.ndarray:

@@ -32,13 +32,13 @@ class Fold:
     Attributes:
         images: how many.
         counts: `evaluation.tally`, summed over them.
-        best_epoch: whose weights were asked.
+        epoch: whose weights were asked.
         seconds: of training and validation.
     """
 
     images: int
     counts: dict[str, np.ndarray]
-    best_epoch: int
+    epoch: int
     seconds: float
 
     def to_json(self) -> dict:
@@ -59,7 +59,7 @@ class Fold:
         try:
             counts = {name: np.array(count) for name, count in values["counts"].items()}
             scores_of(counts)
-            return cls(int(values["images"]), counts, int(values["best_epoch"]), float(values["seconds"]))
+            return cls(int(values["images"]), counts, int(values["epoch"]), float(values["seconds"]))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError):
             raise UserError(
                 f"{source} does not hold the counts of a fold: move it away, and they are made anew."
@@ -113,7 +113,7 @@ def score_rows(folds: list[Fold]) -> list[dict]:
     rows = [
         {"fold": index, "images": fold.images}
         | {name: float(value) for name, value in scores_of(fold.counts).items()}
-        | {"best_epoch": fold.best_epoch, "seconds": fold.seconds}
+        | {"epoch": fold.epoch, "seconds": fold.seconds}
         for index, fold in enumerate(folds)
     ]
     numbers = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0] if name != "fold"}
@@ -139,9 +139,9 @@ def scores_csv(rows: list[dict]) -> str:
 def scores_table(rows: list[dict]) -> str:
     """The rows of `score_rows` for the eye."""
     scores = [name for name in SHOWN if name in rows[0]]
-    lines = [[name.replace("_", " ") for name in ("fold", "images", *scores, "best_epoch", "seconds")]]
+    lines = [[name.replace("_", " ") for name in ("fold", "images", *scores, "epoch", "seconds")]]
     for row in rows:
-        images, epoch = (f"{row[name]:.4g}" if name in row else "" for name in ("images", "best_epoch"))
+        images, epoch = (f"{row[name]:.4g}" if name in row else "" for name in ("images", "epoch"))
         texts = (score_text(number(row[name])) for name in scores)
         lines.append([str(row["fold"]), images, *texts, epoch, f"{row['seconds']:.0f}"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

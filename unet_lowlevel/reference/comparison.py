@@ -6,7 +6,8 @@ import statistics
 import tokenize
 from pathlib import Path
 
-from unet_lowlevel.training.journal import read_history
+from unet_lowlevel import run_folder
+from unet_lowlevel.training.journal import kept_epoch, read_history
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -74,7 +75,7 @@ def compare(runs: dict[str, Path], notes: dict[str, dict], batch_size: int) -> d
         noted = notes[name]
         differences = [abs(a - b) for a, b in zip(noted["losses"], reference["losses"], strict=True)]
         ratios = [a / b for a, b in zip(reference["step_seconds"], noted["step_seconds"], strict=True)]
-        best = max(read_history(run / "history.csv"), key=lambda row: row["validation_mean_iou"])
+        kept = kept_epoch(read_history(run / "history.csv"), run_folder.read(run)[0])
         results[name] = {
             "steps": len(noted["losses"]),
             "train_loss": noted["losses"][-1],
@@ -85,7 +86,7 @@ def compare(runs: dict[str, Path], notes: dict[str, dict], batch_size: int) -> d
             "images_per_second": batch_size / statistics.median(noted["step_seconds"]),
             "relative_speed": statistics.median(ratios),
             "peak_bytes": noted["peak_bytes"],
-            **{score: best[f"validation_{score}"] for score in ("dice", "iou", "mean_iou")},
+            **{score: kept[f"validation_{score}"] for score in ("dice", "iou", "mean_iou")},
             "model_lines": lines_of(name, "model"),
             "training_lines": lines_of(name, "training"),
         }

@@ -183,7 +183,7 @@ class KerasTrainer:
                         verbose=1 if on_terminal() else 0,
                         shuffle=False,  # the batches are shuffled already
                     )
-        return self.journal.best()
+        return self.journal.kept()
 
 
 def packed_loss(loss: Loss) -> Loss:
@@ -270,7 +270,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         if warning:
             say(warning)
         self.journal.pictures(step, self.pictures())
-        if self.journal.keep_if_best(epoch + 1, row["validation_mean_iou"]):
+        if self.journal.keep_weights(epoch + 1, row["validation_mean_iou"]):
             write_keras(self.trainer.unet.network, self.trainer.run / "best.keras")
         row["seconds"] = time.perf_counter() - self.start
         self.journal.end_epoch(row, [names[id(weight)] for weight in weights], weights, gradients)

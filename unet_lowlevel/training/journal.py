@@ -103,15 +103,22 @@ class Journal:
         saved = self.checkpoints.newest.latest_checkpoint
         return f"the checkpoints in {self.run} are as they were" if saved else "nothing was saved yet"
 
-    def keep_if_best(self, epoch: int, mean_iou: float) -> bool:
-        """Saves the weights as they are in best/ when their validation mean IoU is the best so far; tells if so."""
+    def keep_weights(self, epoch: int, mean_iou: float) -> bool:
+        """Saves the weights as they are in best/ when --keep wants those of this epoch; tells if so.
+
+        Args:
+            epoch: that has ended.
+            mean_iou: of its validation.
+        """
         better = mean_iou > float(self.progress.best_mean_iou)
         if better:
             self.progress.best_mean_iou.assign(mean_iou)
             self.progress.best_epoch.assign(epoch)
+        wanted = better or self.config.training.keep == "last"
+        if wanted:
             with self.writing():
                 self.checkpoints.save_best(epoch)
-        return better
+        return wanted
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """See `Summaries.pictures`."""
@@ -170,9 +177,9 @@ class Journal:
                 f"{self.what_is_kept()}."
             ) from error
 
-    def best(self) -> dict:
-        """The row of the best epoch."""
-        return self.history[int(self.progress.best_epoch) - 1]
+    def kept(self) -> dict:
+        """The row of the epoch whose weights are in best/."""
+        return kept_epoch(self.history, self.config)
 
     def close(self) -> None:
         with contextlib.suppress(OSError, tf.errors.OpError):  # a full disk, which has been told of
@@ -197,6 +204,13 @@ def write_history(path: Path, rows: list[dict]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def kept_epoch(history: list[dict], config: Config) -> dict:
+    """The row of the epoch whose weights are in best/: as --keep says, of equally good ones the first."""
+    if config.training.keep == "last":
+        return history[-1]
+    return max(history, key=lambda row: row["validation_mean_iou"])
 
 
 def read_history(path: Path, epochs: int | None = None) -> list[dict]:

@@ -72,7 +72,7 @@ class Trainer:
             on_step: called after every step with its number and the mean loss of the epoch so far.
 
         Returns:
-            the history row of the best epoch.
+            the history row of the epoch whose weights are kept.
 
         Raises:
             UserError: when the loss is not finite, a checkpoint cannot be restored, memory runs out, or the disk is
@@ -102,14 +102,14 @@ class Trainer:
                 start, average = time.perf_counter(), self.train_step.average
                 with average.in_place() if average else contextlib.nullcontext():
                     row |= self.validate(epoch, bar)
-                    self.journal.keep_if_best(epoch, row["validation_mean_iou"])
+                    self.journal.keep_weights(epoch, row["validation_mean_iou"])
                 row["seconds"] += time.perf_counter() - start
                 self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients)
                 say(epoch_line(row, training.epochs), bar)
                 self.received = signals.received
                 if signals.received and epoch < training.epochs:
                     raise Stopped(signals.received, row["step"])
-        return self.journal.best()
+        return self.journal.kept()
 
     def train_epoch(
         self, epoch: int, bar: tqdm, on_step: OnStep | None, signals: StopSignals

@@ -1,5 +1,6 @@
 """From probabilities to single objects, and how many of them are right."""
 
+import collections
 import dataclasses
 import itertools
 import json
@@ -8,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, generate_binary_structure
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from skimage.measure import label
+from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import relabel_sequential, watershed
 
 from unet_lowlevel.config import load_json
@@ -29,18 +32,22 @@ class Separation:
         threshold: probability from which a pixel belongs to an object.
         seed_threshold: probability that a pixel in the middle of each object has; where it is lower, objects part.
         smallest_object: in pixels; smaller ones are left out.
+        neck: in pixels; where what is above `seed_threshold` narrows by so much, it is two objects, and objects have no
+            holes: see `find_seeds`. 0: only probabilities tell objects from each other.
     """
 
     threshold: float = 0.5
     seed_threshold: float = 0.8
     smallest_object: int = 10
+    neck: float = 0.0
 
 
 # What `choose_separation` tries.
 GRID = {
-    "threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+    "threshold": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
     "seed_threshold": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
-    "smallest_object": (1, 10, 30, 100),
+    "smallest_object": (1, 10, 30, 50, 100),
+    "neck": (0.0, 1.0, 1.5, 2.0, 3.0),
 }
 
 
@@ -52,15 +59,41 @@ def foreground(probabilities: np.ndarray) -> np.ndarray:
 def separate(probability: np.ndarray, how: Separation) -> np.ndarray:
     """The number of the object that each pixel belongs to, int32 [H, W], 0 for the background.
 
-    Seeds are the connected components (by edges) of `probability` >= `seed_threshold`; they grow from high
-    probabilities to low ones, down to `threshold`, until they meet (watershed).
+    `find_seeds`, then `grow`; small objects are left out.
 
     Args:
         probability: of the foreground [H, W].
     """
-    inside = probability >= how.threshold
-    seeds = label(inside & (probability >= how.seed_threshold), connectivity=1)
-    return without_small(watershed(-probability, seeds, mask=inside), how.smallest_object)
+    seeds = find_seeds(probability, how.seed_threshold, how.neck)
+    return without_small(grow(probability, seeds, how.threshold, how.neck), how.smallest_object)
+
+
+def find_seeds(probability: np.ndarray, seed_threshold: float, neck: float) -> np.ndarray:
+    """The middle of each object, int32 [H, W], numbered from 1.
+
+    Connected components (by edges) of `probability` >= `seed_threshold`; or, with a `neck` in pixels, the places in
+    them, their holes filled, that lie deepest: regional maxima of the distance to what is outside once all maxima are
+    lowered by `neck` (reconstruction by dilation), so that two of them stay apart only if the distance is smaller by
+    more between them.
+    """
+    core = above(probability, seed_threshold, neck)
+    if not neck:
+        return label(core, connectivity=1)
+    depth = np.where(core, distance_transform_edt(core), -neck)  # so low that a single pixel rises from it
+    by_edges = generate_binary_structure(2, 1)
+    lowered = reconstruction(depth - neck, depth, footprint=by_edges)
+    return label(core & local_maxima(lowered, footprint=by_edges), connectivity=1)
+
+
+def grow(probability: np.ndarray, seeds: np.ndarray, threshold: float, neck: float) -> np.ndarray:
+    """Seeds grown from high probabilities to low ones, down to `threshold`, until they meet (watershed)."""
+    return watershed(-probability, seeds, mask=above(probability, threshold, neck))
+
+
+def above(probability: np.ndarray, threshold: float, neck: float) -> np.ndarray:
+    """Where the probability is at least `threshold`, bool [H, W]; with a `neck` holes are filled."""
+    mask = probability >= threshold
+    return binary_fill_holes(mask) if neck else mask
 
 
 def without_small(objects: np.ndarray, smallest: int) -> np.ndarray:
@@ -124,15 +157,18 @@ def choose_separation(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> Separa
     Args:
         images: true objects int [H, W] and probability of the foreground [H, W], of each image.
     """
-    choices = [choice for choice in itertools.product(*GRID.values()) if choice[0] <= choice[1]]
-    counts = np.zeros((len(choices), 3), np.int64)
+    counts = collections.defaultdict(lambda: np.zeros(3, np.int64))
     for truth, probability in images:
-        for (threshold, seed_threshold), group in itertools.groupby(range(len(choices)), lambda k: choices[k][:2]):
-            objects = separate(probability, Separation(threshold, seed_threshold, 1))
-            for k in group:
-                counts[k] += match_counts(truth, without_small(objects, choices[k][2]))[0]
-    best = np.argmax(counts[:, 0] / np.maximum(counts.sum(-1), 1))
-    return Separation(*choices[best])
+        for seed_threshold, neck in itertools.product(GRID["seed_threshold"], GRID["neck"]):
+            seeds = find_seeds(probability, seed_threshold, neck)
+            for threshold in GRID["threshold"]:
+                if threshold > seed_threshold:
+                    continue
+                objects = grow(probability, seeds, threshold, neck)
+                for smallest in GRID["smallest_object"]:
+                    how = Separation(threshold, seed_threshold, smallest, neck)
+                    counts[how] += match_counts(truth, without_small(objects, smallest))[0]
+    return max(counts, key=lambda how: counts[how][0] / max(counts[how].sum(), 1))
 
 
 def write_separation(run: Path, how: Separation) -> None:

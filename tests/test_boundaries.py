@@ -16,8 +16,9 @@ from unet_lowlevel.inference.boundaries import (
     information_score,
     rand_error,
     simple_points,
+    splits_and_mergers,
     thinned,
-    warping_error,
+    warp,
 )
 
 
@@ -137,7 +138,36 @@ def membrane(columns, width=24, height=16):
 
 
 def wrong_pixels(truth, prediction):
-    return round(warping_error(truth, prediction) * truth.size, 9)
+    return np.count_nonzero(warp(truth, prediction) != prediction)
+
+
+def wrong_cells(truth, prediction):
+    return splits_and_mergers(warp(truth, prediction), prediction)
+
+
+def test_splits_and_mergers():
+    whole, parted, gap = membrane([]), membrane([10]), membrane([10])
+    gap[6:10, 10] = True
+    for transpose in (False, True):
+        truth, split, merger = (mask.T if transpose else mask for mask in (whole, parted, gap))
+        assert wrong_cells(truth, split) == 1  # whatever the line is long
+        assert wrong_cells(split, merger) == 1 and wrong_cells(merger, split) == 1
+        assert wrong_cells(split, truth) == 1
+    gap[1:4, 10] = True  # two gaps: the pixels between them are no line any more, but a speck
+    assert wrong_cells(parted, gap) == 2
+    assert wrong_cells(membrane([4, 12, 20]), whole) == 3 and wrong_cells(whole, membrane([4, 12, 20])) == 3
+    assert wrong_cells(membrane([9, 10]), membrane([5])) == 2  # moved too far: joined here, parted there
+    diagonal = ~np.eye(12, dtype=bool)  # parts by edges, and hangs together by corners
+    assert wrong_cells(np.ones_like(diagonal), diagonal) == wrong_cells(diagonal, np.ones_like(diagonal)) == 1
+
+
+def test_what_comes_goes_or_has_holes_neither_splits_nor_merges():
+    cell, hole, two = np.zeros((3, 20, 30), bool)
+    cell[4:12, 4:12] = hole[4:12, 4:12] = two[4:12, 4:12] = True
+    hole[6:8, 6:9] = False
+    two[5:9, 20:25] = True
+    for truth, prediction in itertools.permutations((cell, hole, two, np.zeros_like(cell)), 2):
+        assert wrong_cells(truth, prediction) == 0
 
 
 @pytest.mark.parametrize("columns", [[6, 7, 8], [11], [9, 10, 11, 12, 13, 14], [8], [2, *range(3, 10)]])
@@ -244,10 +274,11 @@ def test_the_best_cut_counts():
     cells = label(truth, connectivity=1)
     foreground = np.where(truth, 0.95, 0.35)
     tally = boundary_tally(cells, truth, foreground, truth.size)
-    assert tally.shape == (5, len(CUTS))
+    assert tally.shape == (6, len(CUTS))
     np.testing.assert_allclose(tally[3], [16 / truth.size] * 3 + [0] * 6)
+    np.testing.assert_allclose(tally[4], [1 / truth.size] * 3 + [0] * 6)
     assert (tally[0, :3] > 0.2).all() and np.allclose(tally[0, 3:], 0)
-    expected = {"rand_error": 0.0, "v_rand": 1.0, "v_info": 1.0, "warping_error": 0.0}
+    expected = {"rand_error": 0.0, "v_rand": 1.0, "v_info": 1.0, "warping_error": 0.0, "splits_and_mergers": 0.0}
     assert boundary_scores(tally) == pytest.approx(expected)
     # One cut for all images: 0.3 and less are right here, 0.4 and more there.
     other = boundary_tally(np.ones_like(cells), np.ones_like(truth), foreground, truth.size)

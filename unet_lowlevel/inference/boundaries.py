@@ -18,7 +18,7 @@ NEIGHBOURS = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)
 
 
 def boundary_tally(cells: np.ndarray, truth: np.ndarray, foreground: np.ndarray, pixels: int) -> np.ndarray:
-    """The four scores of an image at each of `CUTS`, and its weight in the mean: float64 [5, 9].
+    """The five scores of an image at each of `CUTS`, and its weight in the mean: float64 [6, 9].
 
     Args:
         cells: numbers of the true cells, int [H, W], 0 between them.
@@ -30,13 +30,14 @@ def boundary_tally(cells: np.ndarray, truth: np.ndarray, foreground: np.ndarray,
     for cut in CUTS:
         prediction = foreground >= cut
         found = label(prediction, connectivity=1)
-        thin = thinned(found)
+        thin, warped = thinned(found), warp(truth, prediction)
         rows.append(
             [
                 rand_error(cells, found),
                 1.0 - rand_error(cells, thin),
                 information_score(cells, thin),
-                warping_error(truth, prediction) * truth.size / pixels,
+                np.count_nonzero(warped != prediction) / pixels,
+                splits_and_mergers(warped, prediction) / pixels,
                 1.0,
             ]
         )
@@ -44,18 +45,19 @@ def boundary_tally(cells: np.ndarray, truth: np.ndarray, foreground: np.ndarray,
 
 
 def boundary_scores(tally: np.ndarray) -> dict[str, np.ndarray]:
-    """rand_error, v_rand, v_info, warping_error: each the mean over images at the one cut that is best for it.
+    """rand_error, v_rand, v_info, warping_error, splits_and_mergers: each the mean over images at its own best cut.
 
     Args:
-        tally: [..., 5, 9], of `boundary_tally`, or summed over images.
+        tally: [..., 6, 9], of `boundary_tally`, or summed over images.
     """
-    means = tally[..., :4, :] / tally[..., 4:, :]
+    means = tally[..., :5, :] / tally[..., 5:, :]
     lowest, highest = means.min(-1), means.max(-1)
     return {
         "rand_error": lowest[..., 0],
         "v_rand": highest[..., 1],
         "v_info": highest[..., 2],
         "warping_error": lowest[..., 3],
+        "splits_and_mergers": lowest[..., 4],
     }
 
 
@@ -130,8 +132,8 @@ def simple_points() -> np.ndarray:
     return simple
 
 
-def warping_error(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Pixels that differ once the truth is warped towards the prediction, over all pixels.
+def warp(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The truth warped towards the prediction: the pixels that differ then, over all pixels, are the warping error.
 
     Warping turns simple points, see `simple_points`, that differ, one after the other until there are none: it moves
     boundaries, but parts, joins, makes and fills nothing. What remains are topological errors: the pixels of a gap, a
@@ -142,7 +144,7 @@ def warping_error(truth: np.ndarray, prediction: np.ndarray) -> float:
         truth, prediction: bool [H, W].
 
     Returns:
-        in [0, 1]
+        bool [H, W]
 
     Reference: Jain et al. 2010, Boundary learning by optimization with topological constraints, section 2; without
     limits to how far boundaries move.
@@ -153,7 +155,32 @@ def warping_error(truth: np.ndarray, prediction: np.ndarray) -> float:
     while moving:
         # Boundaries grow before they shrink: a thin one would else be gone from where the new one could join it.
         moving = sum(turn(warped, target, row, value) for value in (False, True))
-    return np.count_nonzero(warped != target) / truth.size
+    return warped.reshape(-1, row)[1:-1, 1:-1]
+
+
+def splits_and_mergers(warped: np.ndarray, prediction: np.ndarray) -> int:
+    """How many errors of a warping, groups of pixels that differ and touch, part a cell or join cells.
+
+    A group that the prediction takes from cells parts one if two of its cells are beside it; one that it adds to them
+    joins cells if two of the warped truth's are. Cells that are lost, invented or have holes do not count: the error
+    by which the challenge ranked, over all pixels.
+
+    Args:
+        warped: of `warp`, bool [H, W].
+        prediction: bool [H, W].
+    """
+    taken, added = (label(group, connectivity=2) for group in (warped & ~prediction, prediction & ~warped))
+    return between_cells(taken, label(prediction, connectivity=1)) + between_cells(added, label(warped, connectivity=1))
+
+
+def between_cells(groups: np.ndarray, cells: np.ndarray) -> int:
+    """How many groups have two cells or more beside them, by edges; numbers [H, W] of both, 0 elsewhere."""
+    pairs = []
+    for one, other in ((groups, cells), (groups.T, cells.T)):
+        pairs += [np.stack([one[1:], other[:-1]], -1), np.stack([one[:-1], other[1:]], -1)]
+    pairs = np.concatenate([pair.reshape(-1, 2) for pair in pairs])
+    pairs = np.unique(pairs[(pairs > 0).all(-1)], axis=0)
+    return int(np.count_nonzero(np.bincount(pairs[:, 0]) > 1))
 
 
 def turn(warped: np.ndarray, target: np.ndarray, row: int, value: bool) -> int:

@@ -22,7 +22,8 @@ from unet_lowlevel.pictures import LABEL_PALETTE
 
 # What the table shows; scores.csv has every score.
 SHOWN = ("dice", "iou", "mean_iou", "precision", "recall", "pixel_error", "soft_dice")
-SHOWN += ("ap_50", "ap_75", "hd95", "surface_distance", "rand_error", "v_rand", "v_info", "warping_error")
+SHOWN += ("ap_50", "ap_75", "hd95", "surface_distance")
+SHOWN += ("rand_error", "v_rand", "v_info", "warping_error", "splits_and_mergers")
 
 
 @dataclass(frozen=True)

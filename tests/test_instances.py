@@ -14,7 +14,7 @@ from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import folders
+from unet_lowlevel.inference import folders, instances
 from unet_lowlevel.inference.instances import (
     Separation,
     as_uint16,
@@ -130,7 +130,7 @@ def test_sixteen_bits():
     sentence(caught, "--instances", "65536")
 
 
-def greatest_matching(truth, prediction, threshold):
+def brute_force_matching(truth, prediction, threshold):
     """TP by trying every assignment of true objects to predicted ones."""
     iou = {
         (t, p): np.sum((truth == t) & (prediction == p)) / np.sum((truth == t) | (prediction == p))
@@ -157,7 +157,7 @@ def test_matches_are_the_greatest_number(seed):
     counts = match_counts(truth, prediction)
     true, predicted = (np.unique(objects[objects > 0]).size for objects in (truth, prediction))
     for (hit, invented, missed), threshold in zip(counts, THRESHOLDS, strict=True):
-        assert hit == greatest_matching(truth, prediction, threshold)
+        assert hit == brute_force_matching(truth, prediction, threshold)
         assert (hit + invented, hit + missed) == (predicted, true)
 
 
@@ -206,12 +206,30 @@ def test_choice_of_thresholds():
     assert choose_separation([(truth * 0, probability * 0)]) == Separation(0.3, 0.5, 1)  # no matter: the first
 
 
+def test_chosen_are_the_best_of_all_by_their_average_precision(monkeypatch):
+    """Every choice counted anew, on blobs of noise; numbers of the truth have gaps."""
+    grid = {"threshold": (0.4, 0.6), "seed_threshold": (0.5, 0.7), "smallest_object": (1, 20), "neck": (0.0, 1.0)}
+    monkeypatch.setattr(instances, "GRID", grid)
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        noise = ndimage.gaussian_filter(random.normal(size=(2, 50, 60)), (0, 2, 2))
+        probability = (1 / (1 + np.exp(-20 * (noise[0] + 0.5 * noise[1])))).astype(np.float32)
+        truth = 3 * label(noise[0] > 0.02, connectivity=1)
+        scores = {}
+        for values in itertools.product(*grid.values()):
+            how = Separation(*values)
+            if how.threshold <= how.seed_threshold:
+                scores[how] = average_precision(match_counts(truth, separate(probability, how)))["ap_50"]
+        assert scores[choose_separation([(truth, probability)])] == max(scores.values()) > min(scores.values())
+
+
 def test_stored_in_the_run(tmp_path):
     assert read_separation(tmp_path) == Separation()
     write_separation(tmp_path, Separation(0.4, 0.9, 30, 1.5))
     assert read_separation(tmp_path) == Separation(0.4, 0.9, 30, 1.5)
     assert [path.name for path in tmp_path.iterdir()] == ["instances.json"]
-    for text in ("[]", "{}", '{"threshold": "x", "seed_threshold": 1, "smallest_object": 1}', "{", "null"):
+    numbers = '{"threshold": 0.5, "seed_threshold": 0.8, "smallest_object": 1, "neck": %s}'
+    for text in ("[]", "{}", "{", "null", *(numbers % value for value in ('"x"', "true", "-1", "NaN", "Infinity"))):
         (tmp_path / "instances.json").write_text(text)
         with pytest.raises(UserError) as caught:
             read_separation(tmp_path)

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ GRID = {
     "threshold": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
     "seed_threshold": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
     "smallest_object": (1, 10, 30, 50, 100),
-    "neck": (0.0, 1.0, 1.5, 2.0, 3.0),
+    "neck": (0.0, 1.0, 2.0),
 }
 
 
@@ -122,19 +123,36 @@ def match_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     Args:
         truth, prediction: numbers of objects, int [H, W], 0 for the background.
     """
-    truth, prediction = (relabel_sequential(objects)[0].astype(np.int64) for objects in (truth, prediction))
-    true, predicted = (np.bincount(objects.reshape(-1))[1:] for objects in (truth, prediction))
+    truth, prediction = (relabel_sequential(objects)[0] for objects in (truth, prediction))
+    true, predicted, pairs, iou = overlaps(truth, prediction)
+    hits = np.array([greatest_matching(pairs[:, iou >= threshold]) for threshold in THRESHOLDS])
+    return np.stack([hits, predicted.size - hits, true.size - hits], -1)
+
+
+def overlaps(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Which objects overlap, and how much.
+
+    Args:
+        truth, prediction: numbers of objects from 1, int [H, W].
+
+    Returns:
+        pixels of each true and of each predicted object; true and predicted object, from 0, of every pair that has
+        pixels in common [2, N]; their IoU [N].
+    """
+    truth, prediction = (objects.reshape(-1).astype(np.int64) for objects in (truth, prediction))
+    true, predicted = np.bincount(truth)[1:], np.bincount(prediction)[1:]
     both = (truth > 0) & (prediction > 0)
-    cells, overlap = np.unique(truth[both] * (predicted.size + 1) + prediction[both], return_counts=True)
-    i, j = cells // (predicted.size + 1) - 1, cells % (predicted.size + 1) - 1
-    iou = overlap / (true[i] + predicted[j] - overlap)
-    rows = []
-    for threshold in THRESHOLDS:
-        close = iou >= threshold
-        graph = csr_array((np.ones(close.sum(), bool), (i[close], j[close])), (true.size, predicted.size))
-        hit = np.count_nonzero(maximum_bipartite_matching(graph) >= 0) if close.any() else 0
-        rows.append([hit, predicted.size - hit, true.size - hit])
-    return np.array(rows)
+    codes, common = np.unique((truth[both] - 1) * predicted.size + prediction[both] - 1, return_counts=True)
+    pairs = np.stack(np.divmod(codes, max(predicted.size, 1)))
+    return true, predicted, pairs, common / (true[pairs[0]] + predicted[pairs[1]] - common)
+
+
+def greatest_matching(pairs: np.ndarray) -> int:
+    """The greatest number of these pairs [2, N] in which no object occurs twice."""
+    if not pairs.size:
+        return 0
+    graph = csr_array((np.ones(pairs.shape[1], bool), pairs))
+    return np.count_nonzero(maximum_bipartite_matching(graph) >= 0)
 
 
 def average_precision(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -159,15 +177,21 @@ def choose_separation(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> Separa
     """
     counts = collections.defaultdict(lambda: np.zeros(3, np.int64))
     for truth, probability in images:
+        truth = relabel_sequential(truth)[0]
         for seed_threshold, neck in itertools.product(GRID["seed_threshold"], GRID["neck"]):
             seeds = find_seeds(probability, seed_threshold, neck)
             for threshold in GRID["threshold"]:
                 if threshold > seed_threshold:
                     continue
-                objects = grow(probability, seeds, threshold, neck)
+                true, predicted, pairs, iou = overlaps(truth, grow(probability, seeds, threshold, neck))
                 for smallest in GRID["smallest_object"]:
-                    how = Separation(threshold, seed_threshold, smallest, neck)
-                    counts[how] += match_counts(truth, without_small(objects, smallest))[0]
+                    large = predicted >= smallest
+                    hits = greatest_matching(pairs[:, (iou >= 0.5) & large[pairs[1]]])
+                    counts[Separation(threshold, seed_threshold, smallest, neck)] += (
+                        hits,
+                        np.count_nonzero(large) - hits,
+                        true.size - hits,
+                    )
     return max(counts, key=lambda how: counts[how][0] / max(counts[how].sum(), 1))
 
 
@@ -192,7 +216,9 @@ def read_separation(run: Path) -> Separation:
     if not (
         isinstance(values, dict)
         and sorted(values) == sorted(names)
-        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
+        and all(type(value) in (int, float) and 0 <= value < math.inf for value in values.values())
     ):
-        raise UserError(f"{run / FILE} does not hold the numbers {', '.join(names)}: choose them again, or remove it.")
+        raise UserError(
+            f"{run / FILE} does not hold the numbers {', '.join(names)}, 0 or more: choose them again, or remove it."
+        )
     return Separation(**values)

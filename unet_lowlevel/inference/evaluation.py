@@ -201,9 +201,15 @@ def number(value: np.ndarray) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def score_text(score: float | None) -> str:
-    """Four digits after the point, or of what is smaller; a dash where a score cannot be told."""
-    return "-" if score is None else f"{score:.4f}" if score >= 0.01 or score == 0 else f"{score:.3e}"
+def score_text(score: float | None, like: float | None = None) -> str:
+    """Four digits after the point, or of what is smaller than 0.01; a dash where a score cannot be told.
+
+    Args:
+        score: what to write.
+        like: whose size decides, as that of a mean does for a column; None: its own.
+    """
+    size = score if like is None else like
+    return "-" if score is None else f"{score:.4f}" if size >= 0.01 or size == 0 else f"{score:.3e}"
 
 
 def choose_objects(

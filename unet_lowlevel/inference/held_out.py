@@ -139,11 +139,11 @@ def scores_csv(rows: list[dict]) -> str:
 
 def scores_table(rows: list[dict]) -> str:
     """The rows of `score_rows` for the eye."""
-    scores = [name for name in SHOWN if name in rows[0]]
+    scores, mean = [name for name in SHOWN if name in rows[0]], rows[-3]
     lines = [[name.replace("_", " ") for name in ("fold", "images", *scores, "epoch", "seconds")]]
     for row in rows:
         images, epoch = (f"{row[name]:.4g}" if name in row else "" for name in ("images", "epoch"))
-        texts = (score_text(number(row[name])) for name in scores)
+        texts = (score_text(number(row[name]), like=number(mean[name])) for name in scores)
         lines.append([str(row["fold"]), images, *texts, epoch, f"{row['seconds']:.0f}"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

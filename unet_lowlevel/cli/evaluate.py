@@ -119,7 +119,7 @@ def show(result: dict, split: str) -> None:
 
     intervals = result.get("intervals")
     width = 30 if intervals else 10
-    print(f"{'':16s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}", end="   ")
+    print(f"{'':18s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}", end="   ")
     print(f"({result['images']} images, split {split}{', 95 % intervals' if intervals else ''})")
     for name in result["mean_over_images"]:
         cells = [score_text(result[name]), score_text(result["mean_over_images"][name])]
@@ -128,4 +128,4 @@ def show(result: dict, split: str) -> None:
                 f"{cell} [{', '.join(map(score_text, intervals[what][name]))}]"
                 for cell, what in zip(cells, ("all_images", "mean_over_images"), strict=True)
             ]
-        print(f"{name:16s} {cells[0]:>{width}s} {cells[1]:>{max(width, 15)}s}")
+        print(f"{name:18s} {cells[0]:>{width}s} {cells[1]:>{max(width, 15)}s}")

@@ -52,7 +52,9 @@ def test_a_signal_saves_and_ends(number, step, whole, phantoms, tmp_path, capsys
     assert told(run) == told(whole)
 
 
-def test_a_second_signal_ends_at_once():
+def test_a_second_signal_ends_at_once(request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with StopSignals() as signals:
         signal.raise_signal(signal.SIGINT)
         assert signals.received == signal.SIGINT

@@ -182,9 +182,7 @@ def predict_fold(run: Path, pairs: list[Pair], samples: list, output: Path, scor
     held_out = set(predictor.split["validation"])
     pairs = [pair for pair in pairs if pair.stem in held_out]
     samples = [sample for sample in samples if sample.stem in held_out]
-    counts = predict_held_out(
-        predictor, pairs, samples, output, scores, read_separation(run), progress=progress("predicting")
-    )
+    counts = predict_held_out(predictor, pairs, samples, output, scores, read_separation(run), progress("predicting"))
     history = read_history(run / "history.csv")
     epoch = kept_epoch(history, predictor.config)["epoch"]
     fold = Fold(len(samples), counts, epoch, sum(row["seconds"] for row in history))

@@ -72,9 +72,9 @@ def predict_held_out(
     pairs: list[Pair],
     samples: list[Sample],
     output: Path,
-    scores: Sequence[str] = (),
-    separation: Separation | None = None,
-    progress: Callable[[Iterable], Iterable] = lambda items: items,
+    scores: Sequence[str],
+    separation: Separation,
+    progress: Callable[[Iterable], Iterable],
 ) -> dict[str, np.ndarray]:
     """Writes OUTPUT/<stem>.png and OUTPUT/<stem>_probability.png of every sample, as prediction does.
 
@@ -82,7 +82,7 @@ def predict_held_out(
 
     Args:
         pairs: the files of each sample.
-        scores, separation: see `evaluation.evaluate`.
+        scores, separation, progress: see `evaluation.evaluate`.
 
     Returns:
         `evaluation.tally`, summed over the samples.

@@ -1,7 +1,6 @@
 """Cross-validate the low-level U-Net: python scripts/cross_validate_lowlevel.py --help"""
 
-import sys
+from door import open_door
 
-from unet_lowlevel.cli.cross_validate import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    open_door("cross_validate")

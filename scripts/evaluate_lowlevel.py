@@ -1,7 +1,6 @@
 """Score a trained run: python scripts/evaluate_lowlevel.py --help"""
 
-import sys
+from door import open_door
 
-from unet_lowlevel.cli.evaluate import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    open_door("evaluate")

@@ -1,7 +1,6 @@
 """Draw thorax slices with lung masks: python scripts/make_phantoms.py --help"""
 
-import sys
+from door import open_door
 
-from unet_lowlevel.cli.make_phantoms import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    open_door("phantoms")

@@ -1,7 +1,6 @@
 """Segment images with a trained run, by Keras: python scripts/predict_keras.py --help"""
 
-import sys
+from door import open_door
 
-from unet_lowlevel.cli.predict import main
-
-sys.exit(main(by_keras=True))
+if __name__ == "__main__":
+    open_door("predict", by_keras=True)

@@ -1,7 +1,6 @@
 """Segment images with a trained run: python scripts/predict_lowlevel.py --help"""
 
-import sys
+from door import open_door
 
-from unet_lowlevel.cli.predict import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    open_door("predict")

@@ -1,7 +1,6 @@
-"""Train the U-Net of tf.keras.layers: python scripts/train_highlevel.py --help"""
+"""Train the same U-Net from tf.keras.layers: python scripts/train_highlevel.py --help"""
 
-import sys
+from door import open_door
 
-from unet_lowlevel.cli.train import main
-
-sys.exit(main(implementation="highlevel"))
+if __name__ == "__main__":
+    open_door("train", implementation="highlevel")

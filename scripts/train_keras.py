@@ -1,7 +1,6 @@
-"""Train the U-Net with Keras' compile and fit: python scripts/train_keras.py --help"""
+"""Train the same U-Net as a Keras model: python scripts/train_keras.py --help"""
 
-import sys
+from door import open_door
 
-from unet_lowlevel.cli.train import main
-
-sys.exit(main(implementation="keras"))
+if __name__ == "__main__":
+    open_door("train", implementation="keras")

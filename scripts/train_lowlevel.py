@@ -1,7 +1,6 @@
 """Train the low-level U-Net: python scripts/train_lowlevel.py --help"""
 
-import sys
+from door import open_door
 
-from unet_lowlevel.cli.train import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    open_door("train")

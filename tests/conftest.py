@@ -22,7 +22,7 @@ def datasets() -> Path:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory) -> Path:
     """A folder with images/ and masks/ of 12 small phantoms of 4 patients."""
-    from unet_lowlevel.data.phantom import write_phantoms
+    from unet_lowlevel.data.phantoms.phantom import write_phantoms
 
     folder = tmp_path_factory.mktemp("data") / "phantoms"
     write_phantoms(folder, 12, (32, 32), slices_per_patient=3, seed=0)

@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    from unet_lowlevel.data.phantom import write_phantoms
+    from unet_lowlevel.data.phantoms.phantom import write_phantoms
 
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder) / "data", 12, (32, 32), slices_per_patient=3, seed=0)

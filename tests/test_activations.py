@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
-from unet_lowlevel.config import settings
-from unet_lowlevel.ops.activations import ACTIVATIONS, TRAINING_ACTIVATIONS, elu, elu_for_training, relu
+from unet_lowlevel.core.ops.activations import ACTIVATIONS, TRAINING_ACTIVATIONS, elu, elu_for_training, relu
+from unet_lowlevel.settings import settings
 
 
 def test_by_hand():

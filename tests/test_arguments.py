@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unet_lowlevel import config as cfg
+from unet_lowlevel import settings as cfg
 from unet_lowlevel.cli import arguments
 from unet_lowlevel.errors import UserError
 

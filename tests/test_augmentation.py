@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from unet_lowlevel.config import AugmentationConfig
+from unet_lowlevel.core.ops.cropping import mirror_indices
 from unet_lowlevel.data.augmentation import augment, change_gray_values, flip_and_turn, random_start
-from unet_lowlevel.ops.cropping import mirror_indices
 
 OFF = AugmentationConfig(flips=False, quarter_turns=False, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0)
 

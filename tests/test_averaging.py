@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 from skimage.transform import rotate
+from unet_lowlevel.inference.ensemble import Ensemble, make_predictor
 from untrained import untrained_run
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
-from unet_lowlevel.inference.averaging import FLIPS, ROTATIONS, Rotation
-from unet_lowlevel.inference.ensemble import Ensemble, make_predictor
 from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.views import FLIPS, ROTATIONS, Rotation
 
 VIEWS = {"flips": FLIPS, "rotations": ROTATIONS}
 

@@ -9,7 +9,7 @@ import tifffile
 from conftest import on_disk, refused
 from PIL import Image
 
-from unet_lowlevel.cli import compare, cross_validate, evaluate, export_keras, make_phantoms, predict, train
+from unet_lowlevel.cli import compare, cross_validate, evaluate, export, phantoms, predict, train
 
 predict_by_keras = SimpleNamespace(__name__="predict_keras", main=lambda argv: predict.main(argv, by_keras=True))
 GRAY = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -181,11 +181,11 @@ CASES = [
         (train, TRAINING),
         (predict, PREDICTION),
         (predict_by_keras, PREDICTION_BY_KERAS),
-        (export_keras, EXPORT),
+        (export, EXPORT),
         (compare, COMPARISON),
         (cross_validate, CROSS_VALIDATION),
         (evaluate, EVALUATION),
-        (make_phantoms, PHANTOMS),
+        (phantoms, PHANTOMS),
     )
     for case in cases
 ]

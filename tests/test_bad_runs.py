@@ -8,9 +8,9 @@ import tensorflow as tf
 from conftest import refused
 
 from unet_lowlevel import run_folder
-from unet_lowlevel.cli import evaluate, export_keras, predict, train
+from unet_lowlevel.cli import evaluate, predict, train
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.training.checkpoints import Progress, by_name
-from unet_lowlevel.unet import UNet
 
 SETTINGS = [
     ("no JSON", "model: depth: 3", ["not readable as JSON"]),
@@ -150,7 +150,7 @@ def hostile_state(**values):
         for name, variable in progress.__dict__.items():
             if isinstance(variable, tf.Variable):
                 variable.assign(values.get(name, reader.get_tensor(f"progress/{name}/.ATTRIBUTES/VARIABLE_VALUE")))
-        from unet_lowlevel.training.step import TrainStep
+        from unet_lowlevel.core.step import TrainStep
 
         model = UNet(config.model, seed=0)
         memory = TrainStep(model, config, (32, 32), 6)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
-from unet_lowlevel.ops.batch_normalization import (
+from unet_lowlevel.core.ops.batch_normalization import (
     EPSILON,
     MOMENTUM,
     BatchNormalization,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from conftest import sentence
-
 from unet_lowlevel.cli.benchmark import FIXED, main
-from unet_lowlevel.config import apply, resolve
-from unet_lowlevel.errors import UserError
-from unet_lowlevel.ops import batch_normalization
-from unet_lowlevel.reference import benchmark, peers
 from unet_lowlevel.reference.benchmark_tables import report
+
+from unet_lowlevel.core.ops import batch_normalization
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.reference import benchmark, peers
+from unet_lowlevel.settings import apply, resolve
 
 TINY = {"base_channels": 2, "depth": 2, "batch_size": 2, "crop_size": 32}
 PACKAGES = [

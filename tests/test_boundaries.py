@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.measure import euler_number, label
 
-from unet_lowlevel.inference.boundaries import (
+from unet_lowlevel.scoring.boundaries import (
     CUTS,
     NEIGHBOURS,
     boundary_scores,

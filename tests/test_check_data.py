@@ -9,12 +9,13 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
-from unet_lowlevel.cli import check_data
-from unet_lowlevel.cli.check_data import main
+from unet_lowlevel.cli import check
+from unet_lowlevel.cli.check import main
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data import findings, likeness, storage
-from unet_lowlevel.data.inspection import Traits, probability_of_greater, signature
-from unet_lowlevel.data.phantom import write_phantoms
+from unet_lowlevel.data import storage
+from unet_lowlevel.data.check import findings, likeness
+from unet_lowlevel.data.check.inspection import Traits, probability_of_greater, signature
+from unet_lowlevel.data.phantoms.phantom import write_phantoms
 from unet_lowlevel.data.splits import split
 
 GROUPS = ["--group-regex", r"patient-\d+"]
@@ -38,7 +39,7 @@ def data(clean, tmp_path):
 def without_costs(monkeypatch, request):
     """The speed of this machine matters to one test only."""
     if request.node.name != "test_costs":
-        monkeypatch.setattr(check_data, "peak_speed", lambda: 1e11)
+        monkeypatch.setattr(check, "peak_speed", lambda: 1e11)
 
 
 def report(capsys, data, *flags):
@@ -333,7 +334,7 @@ def test_sheet_shows_the_suspicious_first(data, tmp_path, capsys):
     width, height = 160 + 12, 160 + 12 + 14
     assert picture.shape == (3 * height, 8 * width, 3)
     corners = [tuple(picture[row * height, column * width].tolist()) for row in range(3) for column in range(8)]
-    errors, warnings = check_data.FRAMES["error"], check_data.FRAMES["warning"]
+    errors, warnings = check.FRAMES["error"], check.FRAMES["warning"]
     assert corners == [errors, errors, warnings] + [(255, 255, 255)] * 21
     for row in range(3):
         for column in range(8):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from unet_lowlevel import config as cfg
+from unet_lowlevel import settings as cfg
 from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError, listed
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
-from unet_lowlevel.ops.convolution import Conv2D, conv2d, conv2d_of_parts
+from unet_lowlevel.core.ops.convolution import Conv2D, conv2d, conv2d_of_parts
 
 
 def test_ones_count_the_pixels_under_the_filter():

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
-from unet_lowlevel.ops.cropping import center_crop, crop_and_concat, mirror_crop, mirror_indices, pad_to_multiple
+from unet_lowlevel.core.ops.cropping import center_crop, crop_and_concat, mirror_crop, mirror_indices, pad_to_multiple
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from unet_lowlevel.cli.cross_validate import main
 from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import list_images, read_image
 from unet_lowlevel.data.masks import read_mask
 from unet_lowlevel.inference.predictor import Predictor
-from unet_lowlevel.unet import UNet
 
 FLAGS = [*TINY, "--steps-per-epoch", "3", "--folds", "3", "--learning-rate", "0.01", "--pictures", "0"]
 FLAGS += ["--no-batch-normalization", "--threshold", "0.18"]  # in six steps not much is learned: scores above 0

@@ -9,6 +9,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from unet_lowlevel.config import AugmentationConfig
+from unet_lowlevel.core.ops.cropping import mirror_indices
 from unet_lowlevel.data.deformation import (
     affine_matrix,
     cubic_basis,
@@ -18,7 +19,6 @@ from unet_lowlevel.data.deformation import (
     resampled,
     window_of_field,
 )
-from unet_lowlevel.ops.cropping import mirror_indices
 
 PLAIN = AugmentationConfig()
 EVERYTHING = AugmentationConfig(elastic=4.0, elastic_grid=4, rotation=40.0, scaling=0.3, shear=15.0)

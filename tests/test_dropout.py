@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.ops.dropout import dropout
+from unet_lowlevel.core.ops.dropout import dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import sentence
+from unet_lowlevel.inference.ensemble import Ensemble
 from untrained import untrained_run
 
 from unet_lowlevel.cli.evaluate import main as evaluate
@@ -13,9 +14,8 @@ from unet_lowlevel.data import samples
 from unet_lowlevel.data.files import list_images, read_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import predictor as predictor_module
-from unet_lowlevel.inference.averaging import FLIPS
-from unet_lowlevel.inference.ensemble import Ensemble
 from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.views import FLIPS
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from conftest import sentence
 from PIL import Image
 
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data import files, masks, writing
+from unet_lowlevel.data import files, masks
+from unet_lowlevel.data.formats import writing
 from unet_lowlevel.errors import UserError
 
 RANDOM = np.random.default_rng(0)

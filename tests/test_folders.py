@@ -11,8 +11,8 @@ import tifffile
 from PIL import Image
 
 from unet_lowlevel.cli.predict import main as predict
-from unet_lowlevel.data import decoding
 from unet_lowlevel.data.files import read_image
+from unet_lowlevel.data.formats import decoding
 from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.inference import folders
 from unet_lowlevel.inference.folders import Picture, ahead, batches, find_images

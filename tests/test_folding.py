@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.config import resolve
-from unet_lowlevel.inference.folding import fold_batch_normalization, folded
-from unet_lowlevel.ops.batch_normalization import normalize
-from unet_lowlevel.ops.convolution import conv2d
-from unet_lowlevel.unet import UNet
+from unet_lowlevel.core.fast import fold_batch_normalization, folded
+from unet_lowlevel.core.ops.batch_normalization import normalize
+from unet_lowlevel.core.ops.convolution import conv2d
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.settings import resolve
 
 
 def trained(**flags):

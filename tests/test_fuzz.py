@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unet_lowlevel import config as cfg
 from unet_lowlevel import run_folder
+from unet_lowlevel import settings as cfg
 from unet_lowlevel.cli import arguments
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, masks, splits
-from unet_lowlevel.data.volumes import Slice, open_volume
+from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.training.journal import HISTORY, read_history, write_history
 

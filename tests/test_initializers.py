@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.ops.activations import relu
-from unet_lowlevel.ops.convolution import Conv2D
-from unet_lowlevel.ops.initializers import bias_variable, he_normal, weight_variable
-from unet_lowlevel.ops.transposed_convolution import Conv2DTranspose
+from unet_lowlevel.core.ops.activations import relu
+from unet_lowlevel.core.ops.convolution import Conv2D
+from unet_lowlevel.core.ops.initializers import bias_variable, he_normal, weight_variable
+from unet_lowlevel.core.ops.transposed_convolution import Conv2DTranspose
 
 
 def test_he_normal_is_normal_with_variance_two_over_fan_in():

@@ -14,8 +14,9 @@ from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import folders, instances
-from unet_lowlevel.inference.instances import (
+from unet_lowlevel.inference import folders, separation
+from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.separation import (
     Separation,
     as_uint16,
     average_precision,
@@ -28,8 +29,7 @@ from unet_lowlevel.inference.instances import (
     without_small,
     write_separation,
 )
-from unet_lowlevel.inference.predictor import Predictor
-from unet_lowlevel.metrics import THRESHOLDS
+from unet_lowlevel.scoring.counts import THRESHOLDS
 
 
 def bumps(*centres, size=(30, 40), radius=7):
@@ -209,7 +209,7 @@ def test_choice_of_thresholds():
 def test_chosen_are_the_best_of_all_by_their_average_precision(monkeypatch):
     """Every choice counted anew, on blobs of noise; numbers of the truth have gaps."""
     grid = {"threshold": (0.4, 0.6), "seed_threshold": (0.5, 0.7), "smallest_object": (1, 20), "neck": (0.0, 1.0)}
-    monkeypatch.setattr(instances, "GRID", grid)
+    monkeypatch.setattr(separation, "GRID", grid)
     for seed in range(4):
         random = np.random.default_rng(seed)
         noise = ndimage.gaussian_filter(random.normal(size=(2, 50, 60)), (0, 2, 2))

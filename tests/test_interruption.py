@@ -15,7 +15,7 @@ from unet_lowlevel import run_folder
 from unet_lowlevel.cli.train import main
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.training.interruption import StopSignals
-from unet_lowlevel.training.tally import Tally
+from unet_lowlevel.training.totals import Tally
 
 LONG = [*TINY, "--epochs", "3", "--steps-per-epoch", "5", "--dropout-rate", "0.3", "--ema-decay", "0.9"]
 

@@ -14,14 +14,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_training import interrupt_in_epoch_two, samples, tiny_config
 
 from unet_lowlevel import run_folder
-from unet_lowlevel.cli import evaluate, export_keras, predict, train
+from unet_lowlevel.cli import evaluate, export, predict, train
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.reference.keras_trainer import KerasTrainer
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import load_keras, read_keras
 from unet_lowlevel.training.checkpoints import restore_best
-from unet_lowlevel.unet import UNet
 
 IMPLEMENTATIONS = ("lowlevel", "highlevel", "keras")
 
@@ -113,7 +113,7 @@ def test_best_keras_holds_the_best_weights(runs):
 
 def test_export_and_predict_with_the_file(runs, phantoms, tmp_path, capsys):
     path = tmp_path / "new" / "model.keras"
-    assert export_keras.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 0
+    assert export.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 0
     assert read_keras(path).input_shape == (None, None, None, 1)
     flags = ["--images", str(phantoms / "images"), "--output"]
     assert predict.main(["--run", str(runs["lowlevel"]), *flags, str(tmp_path / "a")]) == 0
@@ -132,7 +132,7 @@ def test_export_and_predict_with_the_file(runs, phantoms, tmp_path, capsys):
     assert len(same) == 12 and sum(same) >= 11  # a probability may round to the other side of the threshold
     assert any((tmp_path / "a" / p.name).read_bytes() != p.read_bytes() for p in (tmp_path / "c").iterdir())
     capsys.readouterr()
-    assert export_keras.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 2
+    assert export.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 2
     assert "exists already" in capsys.readouterr().err
 
 

@@ -9,8 +9,9 @@ import numpy_losses as oracle
 import pytest
 import tensorflow as tf
 
-from unet_lowlevel import losses
-from unet_lowlevel.config import LossConfig, settings
+from unet_lowlevel.config import LossConfig
+from unet_lowlevel.core import losses
+from unet_lowlevel.settings import settings
 
 SHAPE = (2, 3, 4)  # unequal sides: a swapped axis shows
 

@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from test_files import content, cut
 
-from unet_lowlevel.data import writing
-from unet_lowlevel.data.dicom import DicomSeries, is_series, patient_of, read_dicom
-from unet_lowlevel.data.nifti import NiftiVolume
+from unet_lowlevel.data.formats import writing
+from unet_lowlevel.data.formats.dicom import DicomSeries, is_series, patient_of, read_dicom
+from unet_lowlevel.data.formats.nifti import NiftiVolume
 from unet_lowlevel.errors import UserError
 
 RANDOM = np.random.default_rng(0)

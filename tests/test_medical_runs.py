@@ -11,11 +11,12 @@ from test_medical import ORIGIN, STEPS, save_nifti, save_series, turned
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
-from unet_lowlevel.config import DataConfig, resolve
+from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, samples
-from unet_lowlevel.data.phantom import draw_phantom
-from unet_lowlevel.data.volumes import open_volume
+from unet_lowlevel.data.formats.volumes import open_volume
+from unet_lowlevel.data.phantoms.phantom import draw_phantom
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.settings import resolve
 
 FLAGS = [*(flag for flag in TINY if flag not in ("--group-regex", "patient-\\d+")), "--epochs", "1"]
 FLAGS += ["--normalization", "range", "--normalization-range=-1000,400"]

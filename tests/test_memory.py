@@ -10,14 +10,14 @@ from test_storage import memory_information
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
-from unet_lowlevel.config import resolve
+from unet_lowlevel.core.step import EvaluationStep, TrainStep
 from unet_lowlevel.data.files import find_pairs, read_image
 from unet_lowlevel.data.samples import Normalization, Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.evaluation import evaluate
 from unet_lowlevel.inference.predictor import Predictor
 from unet_lowlevel.inference.tiling import TiledNetwork, smallest_tile_size, spans
-from unet_lowlevel.training.step import EvaluationStep, TrainStep
+from unet_lowlevel.settings import resolve
 from unet_lowlevel.training.trainer import image_too_large, step_too_large
 
 EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unet_lowlevel import metrics
+from unet_lowlevel.scoring import counts
 
 SHAPE = (3, 4, 5)
 
@@ -24,7 +24,7 @@ def foreground(probabilities: np.ndarray) -> np.ndarray:
 
 
 def test_thresholds():
-    assert metrics.THRESHOLDS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    assert counts.THRESHOLDS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
@@ -34,7 +34,7 @@ def test_confusion_counts(classes):
     expected = np.zeros((SHAPE[0], classes, classes), np.int64)
     for n, y, x in np.ndindex(SHAPE):
         expected[n, labels[n, y, x], predictions[n, y, x]] += 1
-    counts = metrics.confusion_counts(tf.constant(labels), tf.constant(predictions), classes)
+    counts = counts.confusion_counts(tf.constant(labels), tf.constant(predictions), classes)
     assert counts.dtype == tf.int64
     np.testing.assert_array_equal(counts, expected)
 
@@ -48,56 +48,56 @@ def test_threshold_counts(channels):
         for s in range(10):
             positive = p[n, y, x, k] >= np.float32(0.5 + 0.05 * s)
             expected[n, k, s, int(labels[n, y, x] == k + 1), int(positive)] += 1
-    counts = metrics.threshold_counts(tf.constant(labels), tf.constant(probabilities))
+    counts = counts.threshold_counts(tf.constant(labels), tf.constant(probabilities))
     assert counts.dtype == tf.int64
     np.testing.assert_array_equal(counts, expected)
     assert (counts.numpy().sum((-1, -2)) == 20).all()
 
 
-@pytest.mark.parametrize("threshold", metrics.THRESHOLDS)
+@pytest.mark.parametrize("threshold", counts.THRESHOLDS)
 def test_probability_on_a_threshold_passes_it(threshold):
     """The boundaries are float32, as the probabilities are: 0.55 is not lost to rounding."""
     on = np.float32(threshold)
     below = np.nextafter(on, np.float32(0))
-    counts = metrics.threshold_counts(tf.ones([1, 1, 2], tf.int32), tf.reshape(tf.constant([on, below]), [1, 1, 2, 1]))
+    counts = counts.threshold_counts(tf.ones([1, 1, 2], tf.int32), tf.reshape(tf.constant([on, below]), [1, 1, 2, 1]))
     passed = counts.numpy()[0, 0, :, 1, 1]
-    s = metrics.THRESHOLDS.index(threshold)
+    s = counts.THRESHOLDS.index(threshold)
     np.testing.assert_array_equal(passed, [2] * s + [1] + [0] * (9 - s))
-    labels = metrics.predicted_labels(tf.reshape(tf.constant([on, below]), [1, 1, 2, 1]), threshold)
+    labels = counts.predicted_labels(tf.reshape(tf.constant([on, below]), [1, 1, 2, 1]), threshold)
     np.testing.assert_array_equal(labels, [[[1, 0]]])
 
 
 def test_probabilities_0_and_1():
-    counts = metrics.threshold_counts(tf.ones([1, 1, 2], tf.int32), tf.constant([0.0, 1.0], shape=[1, 1, 2, 1]))
+    counts = counts.threshold_counts(tf.ones([1, 1, 2], tf.int32), tf.constant([0.0, 1.0], shape=[1, 1, 2, 1]))
     np.testing.assert_array_equal(counts[0, 0, :, 1], [[1, 1]] * 10)
 
 
 def test_predicted_labels():
     one = tf.constant([0.0, 0.29, 0.31, 1.0], shape=[1, 2, 2, 1])
-    np.testing.assert_array_equal(metrics.predicted_labels(one, 0.3), [[[0, 0], [1, 1]]])
-    np.testing.assert_array_equal(metrics.predicted_labels(one), [[[0, 0], [0, 1]]])
+    np.testing.assert_array_equal(counts.predicted_labels(one, 0.3), [[[0, 0], [1, 1]]])
+    np.testing.assert_array_equal(counts.predicted_labels(one), [[[0, 0], [0, 1]]])
     three = tf.constant([[0.4, 0.3, 0.3], [0.1, 0.2, 0.7]], shape=[1, 1, 2, 3])
-    np.testing.assert_array_equal(metrics.predicted_labels(three, 0.9), [[[0, 2]]])
-    assert metrics.predicted_labels(one).dtype == metrics.predicted_labels(three).dtype == tf.int32
+    np.testing.assert_array_equal(counts.predicted_labels(three, 0.9), [[[0, 2]]])
+    assert counts.predicted_labels(one).dtype == counts.predicted_labels(three).dtype == tf.int32
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_counts_take_logits(channels):
     labels, probabilities = example(channels)
     logits = np.log(np.clip(probabilities, 1e-6, 1)) - (np.log1p(-probabilities) if channels == 1 else 0)
-    confusion, thresholds = metrics.counts(tf.constant(labels), tf.constant(logits, tf.float32), 0.25)
+    confusion, thresholds = counts.counts(tf.constant(labels), tf.constant(logits, tf.float32), 0.25)
     predictions = probabilities[..., 0] >= 0.25 if channels == 1 else probabilities.argmax(-1)
     for n in range(SHAPE[0]):
         for t, p in np.ndindex(*confusion.shape[1:]):
             assert confusion[n, t, p] == np.sum((labels[n] == t) & (predictions[n] == p))
-    np.testing.assert_array_equal(thresholds, metrics.threshold_counts(tf.constant(labels), probabilities))
+    np.testing.assert_array_equal(thresholds, counts.threshold_counts(tf.constant(labels), probabilities))
 
 
 def test_two_channels_equal_one():
     labels, _ = example(1)
     logits = np.random.default_rng(1).normal(0, 3, (*SHAPE, 2)).astype(np.float32)
-    two = metrics.counts(tf.constant(labels), tf.constant(logits))
-    one = metrics.counts(tf.constant(labels), tf.constant(logits[..., 1:] - logits[..., :1]))
+    two = counts.counts(tf.constant(labels), tf.constant(logits))
+    one = counts.counts(tf.constant(labels), tf.constant(logits[..., 1:] - logits[..., :1]))
     for a, b in zip(two, one, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -106,8 +106,8 @@ def test_counts_in_a_graph_with_an_open_batch_size():
     labels, probabilities = example(3)
     logits = tf.math.log(probabilities + 1e-6)
     signature = [tf.TensorSpec([None, None, None], tf.int32), tf.TensorSpec([None, None, None, 3], tf.float32)]
-    compiled = tf.function(metrics.counts, input_signature=signature, autograph=False)
-    for a, b in zip(compiled(labels, logits), metrics.counts(tf.constant(labels), logits), strict=True):
+    compiled = tf.function(counts.counts, input_signature=signature, autograph=False)
+    for a, b in zip(compiled(labels, logits), counts.counts(tf.constant(labels), logits), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -118,14 +118,14 @@ GUESS[3, 0] = 2
 
 
 def test_masks_by_hand():
-    confusion = metrics.confusion_counts(TRUTH[np.newaxis], GUESS[np.newaxis], 3).numpy()[0]
+    confusion = counts.confusion_counts(TRUTH[np.newaxis], GUESS[np.newaxis], 3).numpy()[0]
     np.testing.assert_array_equal(confusion, [[7, 1, 2], [1, 2, 1], [1, 0, 1]])
-    result = metrics.class_scores(confusion)
+    result = counts.class_scores(confusion)
     np.testing.assert_allclose(result["dice"], [14 / 19, 4 / 7, 2 / 6])
     np.testing.assert_allclose(result["iou"], [7 / 12, 2 / 5, 1 / 5])
     np.testing.assert_allclose(result["precision"], [7 / 9, 2 / 3, 1 / 4])
     np.testing.assert_allclose(result["recall"], [7 / 10, 2 / 4, 1 / 2])
-    headline = metrics.scores(confusion, np.ones((2, 10, 2, 2)))
+    headline = counts.scores(confusion, np.ones((2, 10, 2, 2)))
     assert headline["dice"] == pytest.approx((4 / 7 + 2 / 6) / 2)
     assert headline["iou"] == pytest.approx(0.3)
     assert headline["precision"] == pytest.approx((2 / 3 + 1 / 4) / 2)
@@ -144,8 +144,8 @@ def test_mean_iou_by_hand():
     p[0, 1, 0, 0] = 0.62
     # 0.5, 0.55, 0.6: 3 hits, 1 invented; 0.65, 0.7: 3 hits; from 0.75: 1 hit.
     expected = 3 * (3 / 5 + 11 / 13) / 2 + 2 * (3 / 4 + 12 / 13) / 2 + 5 * (1 / 4 + 12 / 15) / 2
-    thresholds = metrics.threshold_counts(labels, p).numpy()[0]
-    result = metrics.scores(np.array([[11, 1], [1, 3]]), thresholds)
+    thresholds = counts.threshold_counts(labels, p).numpy()[0]
+    result = counts.scores(np.array([[11, 1], [1, 3]]), thresholds)
     assert result["mean_iou"] == pytest.approx(expected / 10)
 
 
@@ -168,9 +168,9 @@ def test_mean_iou_is_that_of_2019(channels, empty):
     if empty:
         labels[:] = 0
         probabilities[..., -1] *= 0.4
-    predictions = metrics.predicted_labels(tf.constant(probabilities))
-    confusion = metrics.confusion_counts(tf.constant(labels), predictions, max(channels, 2)).numpy()
-    thresholds = metrics.threshold_counts(tf.constant(labels), tf.constant(probabilities)).numpy()
+    predictions = counts.predicted_labels(tf.constant(probabilities))
+    confusion = counts.confusion_counts(tf.constant(labels), predictions, max(channels, 2)).numpy()
+    thresholds = counts.threshold_counts(tf.constant(labels), tf.constant(probabilities)).numpy()
     p = foreground(probabilities)
 
     def expected(images):
@@ -179,9 +179,9 @@ def test_mean_iou_is_that_of_2019(channels, empty):
         ]
         return np.mean(one_class)
 
-    pooled = metrics.scores(confusion.sum(0), thresholds.sum(0))["mean_iou"]
+    pooled = counts.scores(confusion.sum(0), thresholds.sum(0))["mean_iou"]
     assert pooled == pytest.approx(expected(slice(None)), abs=1e-12)
-    each = metrics.scores(confusion, thresholds)["mean_iou"]
+    each = counts.scores(confusion, thresholds)["mean_iou"]
     np.testing.assert_allclose(each, [expected(slice(n, n + 1)) for n in range(SHAPE[0])], atol=1e-12)
 
 
@@ -195,9 +195,9 @@ def test_mean_iou_is_that_of_2019(channels, empty):
     ],
 )
 def test_empty_masks(confusion, dice, iou, precision, recall):
-    result = metrics.class_scores(np.array(confusion))
+    result = counts.class_scores(np.array(confusion))
     assert [result[name][1] for name in ("dice", "iou", "precision", "recall")] == [dice, iou, precision, recall]
-    headline = metrics.scores(np.array(confusion), np.array([[confusion] * 10]))
+    headline = counts.scores(np.array(confusion), np.array([[confusion] * 10]))
     assert [headline[name] for name in ("dice", "iou", "precision", "recall")] == [dice, iou, precision, recall]
     # The class "everything else" has its own, by the same convention.
     background = {(16, 0, 0, 0): 1.0, (13, 3, 0, 0): 13 / 16, (12, 0, 4, 0): 12 / 16, (0, 0, 0, 16): 1.0}
@@ -213,7 +213,7 @@ def test_the_batches_do_not_matter():
 
     def pooled(order, size):
         batches = [order[start : start + size] for start in range(0, 7, size)]
-        counts = [metrics.counts(tf.constant(labels[b]), tf.constant(logits[b])) for b in batches]
+        counts = [counts.counts(tf.constant(labels[b]), tf.constant(logits[b])) for b in batches]
         return [sum(c[i].numpy().sum(0) for c in counts) for i in range(2)]
 
     whole = pooled(np.arange(7), 7)
@@ -222,7 +222,7 @@ def test_the_batches_do_not_matter():
             np.testing.assert_array_equal(a, b)
     assert whole[0].sum() == labels.size
     # The same pixels as one wide image.
-    wide = metrics.counts(labels.reshape(1, 28, 5), tf.reshape(logits, [1, 28, 5, 3]))
+    wide = counts.counts(labels.reshape(1, 28, 5), tf.reshape(logits, [1, 28, 5, 3]))
     for a, b in zip(whole, wide, strict=True):
         np.testing.assert_array_equal(a, b[0])
 
@@ -230,8 +230,8 @@ def test_the_batches_do_not_matter():
 def test_scores_keep_leading_axes():
     confusion = np.random.default_rng(0).integers(0, 9, (2, 5, 3, 3))
     thresholds = np.random.default_rng(1).integers(0, 9, (2, 5, 2, 10, 2, 2))
-    result = metrics.scores(confusion, thresholds)
+    result = counts.scores(confusion, thresholds)
     assert list(result) == ["dice", "iou", "mean_iou", "precision", "recall", "pixel_error"]
     for name, values in result.items():
         assert values.shape == (2, 5)
-        assert values[1, 3] == metrics.scores(confusion[1, 3], thresholds[1, 3])[name]
+        assert values[1, 3] == counts.scores(confusion[1, 3], thresholds[1, 3])[name]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unet_lowlevel import optimizers
 from unet_lowlevel.config import OptimizerConfig
+from unet_lowlevel.core import optimizers
 
 SHAPES = [(3, 3, 2, 4), (4,), (2, 5), ()]
 STEPS = 10

@@ -8,8 +8,8 @@ import pytest
 from scipy import ndimage
 from skimage import filters, io, segmentation
 
-from unet_lowlevel.data import phantom
-from unet_lowlevel.data.phantom import GROUP_REGEX, draw_phantom, write_phantoms
+from unet_lowlevel.data.phantoms import phantom
+from unet_lowlevel.data.phantoms.phantom import GROUP_REGEX, draw_phantom, write_phantoms
 from unet_lowlevel.errors import UserError
 
 SIZE = (128, 128)

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from unet_lowlevel.config import resolve
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, one_batch, resolve_crop_size
 from unet_lowlevel.data.samples import Normalization, Sample, with_normalization
 from unet_lowlevel.data.storage import on_disk
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.settings import resolve
 
 
 def numbered_samples(count, height=8, width=8):

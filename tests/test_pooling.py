@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
-from unet_lowlevel.ops.pooling import max_pool2d
+from unet_lowlevel.core.ops.pooling import max_pool2d
 
 
 def test_keeps_the_largest_of_each_square():

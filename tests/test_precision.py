@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.config import resolve
+from unet_lowlevel.core.step import TrainStep
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.layers_unet import LayersUNet
-from unet_lowlevel.training.step import TrainStep
-from unet_lowlevel.unet import UNet
+from unet_lowlevel.settings import resolve
 
 NETWORKS = (UNet, LayersUNet, KerasUNet)
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from op_checks import normal
+from unet_lowlevel.core.ops.recomputation import recomputed
 
-from unet_lowlevel.config import resolve
-from unet_lowlevel.inference.folding import folded
-from unet_lowlevel.ops.recomputation import recomputed
-from unet_lowlevel.training.step import TrainStep
-from unet_lowlevel.unet import UNet, smallest_valid_size
+from unet_lowlevel.core.fast import folded
+from unet_lowlevel.core.step import TrainStep
+from unet_lowlevel.core.unet import UNet, smallest_valid_size
+from unet_lowlevel.settings import resolve
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -78,10 +78,10 @@ def test_prediction_is_not_touched():
 MEMORY = """
 import sys
 import tensorflow as tf
-from unet_lowlevel.config import resolve
+from unet_lowlevel.settings import resolve
 from unet_lowlevel.reference.peers import peak_bytes
-from unet_lowlevel.training.step import TrainStep
-from unet_lowlevel.unet import UNet
+from unet_lowlevel.core.step import TrainStep
+from unet_lowlevel.core.unet import UNet
 
 tf.config.threading.set_inter_op_parallelism_threads(2)
 config = resolve(flags={"in_channels": 1, "depth": 4, "recompute": sys.argv[1] == "True"})

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from unet_lowlevel import config as cfg
 from unet_lowlevel import run_folder
+from unet_lowlevel import settings as cfg
 from unet_lowlevel.errors import UserError
 
 CONFIG = cfg.resolve(flags={"in_channels": 3, "class_weights": [1, 4], "crop_size": 64})

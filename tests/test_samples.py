@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from conftest import sentence
 
-from unet_lowlevel.config import DataConfig, resolve
-from unet_lowlevel.data import files, samples, writing
+from unet_lowlevel.config import DataConfig
+from unet_lowlevel.data import files, samples
+from unet_lowlevel.data.formats import writing
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.settings import resolve
 
 RANDOM = np.random.default_rng(0)
 GRAY = RANDOM.integers(0, 256, (20, 30), dtype=np.uint8)

@@ -11,10 +11,11 @@ from skimage.metrics import hausdorff_distance
 from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.instances import read_instances
-from unet_lowlevel.inference import SCORES, scores
+from unet_lowlevel.inference import SCORES
 from unet_lowlevel.inference.evaluation import intervals, scores_of, tally
-from unet_lowlevel.inference.instances import Separation
 from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.separation import Separation
+from unet_lowlevel.scoring import curves
 
 
 def example(channels, seed=0, pixels=300):
@@ -39,13 +40,13 @@ def test_soft_dice(channels):
             above += 2 * float(p[i, k]) * y
             below += float(p[i, k]) ** 2 + y**2
         each.append(above / below)
-    assert scores.soft_dice(scores.soft_overlaps(labels, probabilities)) == pytest.approx(np.mean(each), rel=1e-6)
+    assert curves.soft_dice(curves.soft_overlaps(labels, probabilities)) == pytest.approx(np.mean(each), rel=1e-6)
 
 
 def test_soft_dice_without_foreground():
     none = np.zeros(5, int)
-    assert scores.soft_dice(scores.soft_overlaps(none, np.zeros((5, 1), np.float32))) == 1.0
-    assert scores.soft_dice(scores.soft_overlaps(none, np.full((5, 1), 0.01, np.float32))) == pytest.approx(0.5, 1e-3)
+    assert curves.soft_dice(curves.soft_overlaps(none, np.zeros((5, 1), np.float32))) == 1.0
+    assert curves.soft_dice(curves.soft_overlaps(none, np.full((5, 1), 0.01, np.float32))) == pytest.approx(0.5, 1e-3)
 
 
 def pairs_in_order(labels, p, k):
@@ -71,43 +72,43 @@ def steps_of_precision(labels, p, k):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_areas_under_curves(channels):
     labels, probabilities = example(channels)
-    counts = scores.histograms(labels, probabilities)
+    counts = curves.histograms(labels, probabilities)
     found = probabilities if channels == 1 else probabilities[:, 1:]
-    assert counts.shape == (found.shape[1], 2, scores.BINS) and (counts.sum((1, 2)) == len(labels)).all()
+    assert counts.shape == (found.shape[1], 2, curves.BINS) and (counts.sum((1, 2)) == len(labels)).all()
     # As many values as bins they fall into: with one channel all is exact, else near values share a bin.
     tolerance = 1e-12 if channels == 1 else 2e-3
     for k in range(found.shape[1]):
-        assert scores.roc_auc(counts)[k] == pytest.approx(pairs_in_order(labels, found[:, k], k + 1), abs=tolerance)
+        assert curves.roc_auc(counts)[k] == pytest.approx(pairs_in_order(labels, found[:, k], k + 1), abs=tolerance)
         expected = steps_of_precision(labels, found[:, k], k + 1)
-        assert scores.pr_auc(counts)[k] == pytest.approx(expected, abs=10 * tolerance)
+        assert curves.pr_auc(counts)[k] == pytest.approx(expected, abs=10 * tolerance)
 
 
 def test_sure_networks_are_told_apart():
     """Probabilities next to 0 and 1, where steps of equal width would see one value only."""
     labels = np.array([0, 0, 1, 1, 0, 0, 1, 1])
     p = np.array([0, 1e-7, 1e-6, 1e-5, 1 - 1e-4, 1 - 1e-5, 1 - 1e-6, 1], np.float32)
-    assert scores.roc_auc(scores.histograms(labels, p[:, None])) == pytest.approx(pairs_in_order(labels, p, 1))
+    assert curves.roc_auc(curves.histograms(labels, p[:, None])) == pytest.approx(pairs_in_order(labels, p, 1))
 
 
 def test_curves_at_their_ends():
     p = np.array([[0.1], [0.2], [0.8], [0.9]], np.float32)
     for labels, roc, pr in (([0, 0, 1, 1], 1.0, 1.0), ([1, 1, 0, 0], 0.0, (1 / 3 + 2 / 4) / 2)):
-        counts = scores.histograms(np.array(labels), p)
-        assert scores.roc_auc(counts) == pytest.approx(roc) and scores.pr_auc(counts) == pytest.approx(pr)
-    same = scores.histograms(np.array([0, 1, 1, 1]), np.full((4, 1), 0.3, np.float32))
-    assert scores.roc_auc(same) == pytest.approx(0.5) and scores.pr_auc(same) == pytest.approx(0.75)
-    none, all_of_it = (scores.histograms(np.full(4, label), p) for label in (0, 1))
-    assert np.isnan(scores.roc_auc(none)).all() and np.isnan(scores.pr_auc(none)).all()
-    assert np.isnan(scores.roc_auc(all_of_it)).all() and scores.pr_auc(all_of_it) == pytest.approx(1.0)
+        counts = curves.histograms(np.array(labels), p)
+        assert curves.roc_auc(counts) == pytest.approx(roc) and curves.pr_auc(counts) == pytest.approx(pr)
+    same = curves.histograms(np.array([0, 1, 1, 1]), np.full((4, 1), 0.3, np.float32))
+    assert curves.roc_auc(same) == pytest.approx(0.5) and curves.pr_auc(same) == pytest.approx(0.75)
+    none, all_of_it = (curves.histograms(np.full(4, label), p) for label in (0, 1))
+    assert np.isnan(curves.roc_auc(none)).all() and np.isnan(curves.pr_auc(none)).all()
+    assert np.isnan(curves.roc_auc(all_of_it)).all() and curves.pr_auc(all_of_it) == pytest.approx(1.0)
 
 
 def test_mean_of_what_is_known():
-    assert scores.known_mean(np.array([1.0, np.nan, 4.0])) == pytest.approx(2.5)
+    assert curves.known_mean(np.array([1.0, np.nan, 4.0])) == pytest.approx(2.5)
     np.testing.assert_allclose(
-        scores.known_mean(np.array([1.0, np.nan, 4.0]), np.array([[3, 9, 1], [0, 1, 0]]))[0], 1.75
+        curves.known_mean(np.array([1.0, np.nan, 4.0]), np.array([[3, 9, 1], [0, 1, 0]]))[0], 1.75
     )
-    assert np.isnan(scores.known_mean(np.array([1.0, np.nan, 4.0]), np.array([[3, 9, 1], [0, 1, 0]]))[1])
-    assert np.isnan(scores.known_mean(np.array([np.nan])))
+    assert np.isnan(curves.known_mean(np.array([1.0, np.nan, 4.0]), np.array([[3, 9, 1], [0, 1, 0]]))[1])
+    assert np.isnan(curves.known_mean(np.array([np.nan])))
 
 
 def surface(mask):
@@ -131,7 +132,7 @@ def test_surface_distances(seed):
     one, other = surface(truth), surface(prediction)
     forth = [min(np.hypot(a - c, b - d) for c, d in other) for a, b in one]
     back = [min(np.hypot(a - c, b - d) for c, d in one) for a, b in other]
-    hd95, mean = scores.surface_distances(truth, prediction)
+    hd95, mean = curves.surface_distances(truth, prediction)
     assert mean == pytest.approx(np.mean(forth + back))
     assert hd95 == pytest.approx(max(percentile(forth, 0.95), percentile(back, 0.95)))
     masks = np.zeros((2, *truth.shape), bool)
@@ -139,7 +140,7 @@ def test_surface_distances(seed):
         mask[tuple(np.transpose(points))] = True
     assert max(forth + back) == pytest.approx(hausdorff_distance(*masks))
     assert mean <= hd95 <= hausdorff_distance(*masks)
-    assert scores.surface_distances(prediction, truth) == pytest.approx((hd95, mean))
+    assert curves.surface_distances(prediction, truth) == pytest.approx((hd95, mean))
 
 
 def percentile(values, q):
@@ -153,20 +154,20 @@ def test_surface_distances_by_hand():
     """Two squares, one moved by 3 pixels; and masks that are empty."""
     truth, moved, empty = np.zeros((3, 30, 40), bool)
     truth[5:15, 5:15] = moved[5:15, 8:18] = True
-    assert scores.surface_distances(truth, moved)[0] == pytest.approx(3.0)
-    assert scores.surface_distances(truth, truth) == (0.0, 0.0)
-    assert scores.surface_distances(empty, empty) == (0.0, 0.0)
-    assert scores.surface_distances(truth, empty) == scores.surface_distances(empty, truth) == (50.0, 50.0)
+    assert curves.surface_distances(truth, moved)[0] == pytest.approx(3.0)
+    assert curves.surface_distances(truth, truth) == (0.0, 0.0)
+    assert curves.surface_distances(empty, empty) == (0.0, 0.0)
+    assert curves.surface_distances(truth, empty) == curves.surface_distances(empty, truth) == (50.0, 50.0)
 
 
 def test_surfaces_of_several_classes():
     truth, prediction = np.zeros((2, 30, 40), int)
     truth[5:15, 5:15], prediction[5:15, 8:18] = 2, 2
-    tally = scores.surface_tally(truth, prediction, 3)
+    tally = curves.surface_tally(truth, prediction, 3)
     np.testing.assert_allclose(tally[0], 1.5)  # class 1 is in neither
     tallies = np.stack([tally, [0, 0, 1]])
-    assert scores.surface_scores(tallies.sum(0))["hd95"] == pytest.approx(0.75)
-    np.testing.assert_allclose(scores.surface_scores(tallies)["hd95"], [1.5, 0])
+    assert curves.surface_scores(tallies.sum(0))["hd95"] == pytest.approx(0.75)
+    np.testing.assert_allclose(curves.surface_scores(tallies)["hd95"], [1.5, 0])
 
 
 def tallies(images=7):
@@ -174,7 +175,7 @@ def tallies(images=7):
     found = []
     for seed in range(images):
         labels, probabilities = example(1, seed, 60)
-        found.append(scores.pixel_tally(labels * (seed != 3), probabilities, 0.5))
+        found.append(curves.pixel_tally(labels * (seed != 3), probabilities, 0.5))
         found[-1]["surfaces"] = np.array([seed, seed / 2, 1.0])
     return {name: np.stack([each[name] for each in found]) for name in found[0]}
 
@@ -257,7 +258,7 @@ def test_only_the_region_counts(tiny_run, phantoms, region, tmp_path):
         wrong += np.sum(found != truth) / (32 * 16)
         both, sums = both + 2 * np.sum(found & truth), sums + found.sum() + truth.sum()
         pad = ((0, 0), (0, 16))
-        distances.append(scores.surface_distances(np.pad(truth, pad), np.pad(found, pad))[0])
+        distances.append(curves.surface_distances(np.pad(truth, pad), np.pad(found, pad))[0])
     assert result["pixel_error"] == pytest.approx(wrong / len(stems))
     assert result["dice"] == pytest.approx(both / sums)
     assert result["hd95"] == pytest.approx(np.mean(distances))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unet_lowlevel.config import resolve
-from unet_lowlevel.losses import soft_dice
+from unet_lowlevel.core.losses import soft_dice
+from unet_lowlevel.core.step import TrainStep
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.reference.keras_unet import functional_unet
-from unet_lowlevel.training.step import TrainStep
-from unet_lowlevel.unet import UNet
+from unet_lowlevel.settings import resolve
 
 
 @pytest.mark.slow

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.config import Config, ModelConfig, OptimizerConfig, apply
-from unet_lowlevel.training.step import EvaluationStep, TrainStep, fit_labels
-from unet_lowlevel.unet import UNet, smallest_valid_size, valid_margin
+from unet_lowlevel.config import Config, ModelConfig, OptimizerConfig
+from unet_lowlevel.core.step import EvaluationStep, TrainStep, fit_labels
+from unet_lowlevel.core.unet import UNet, smallest_valid_size, valid_margin
+from unet_lowlevel.settings import apply
 
 CONFIG = Config(
     model=ModelConfig(in_channels=1, depth=2, base_channels=2, convolutions_per_block=1),

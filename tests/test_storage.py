@@ -13,11 +13,12 @@ from PIL import Image
 from test_samples import BINARY, GRAY, RGB, write_pairs
 
 from unet_lowlevel.cli.train import main
-from unet_lowlevel.config import DataConfig, resolve
+from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, storage
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, resolve_crop_size
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.settings import resolve
 
 STATUS = Path("/proc/self/status")
 on_linux = pytest.mark.skipif(not STATUS.exists(), reason="no /proc")

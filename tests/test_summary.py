@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unet_lowlevel.config import ModelConfig, resolve
+from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.settings import resolve
 from unet_lowlevel.summary import receptive_field, summarize, table
-from unet_lowlevel.unet import UNet
 
 
 @pytest.mark.parametrize(

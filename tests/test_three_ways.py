@@ -11,13 +11,14 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.config import Config, ModelConfig, OptimizerConfig, resolve
+from unet_lowlevel.config import Config, ModelConfig, OptimizerConfig
+from unet_lowlevel.core.step import TrainStep
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.reference.keras_trainer import FittedUNet, make_optimizer
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.layers_unet import LayersUNet
 from unet_lowlevel.reference.weights import transfer
-from unet_lowlevel.training.step import TrainStep
-from unet_lowlevel.unet import UNet
+from unet_lowlevel.settings import resolve
 
 OTHERS = {"highlevel": LayersUNet, "keras": KerasUNet}
 # The presets at their full depth and width, on images as small as the depth allows.

@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.config import resolve
+from unet_lowlevel.core.fast import folded
+from unet_lowlevel.core.unet import UNet, check_valid_size, valid_margin
 from unet_lowlevel.data.samples import Normalization
-from unet_lowlevel.inference.folding import folded
 from unet_lowlevel.inference.tiling import TiledNetwork, in_tiles, read_window, spans, surroundings, tile_logits
 from unet_lowlevel.reference.keras_unet import KerasUNet
-from unet_lowlevel.unet import UNet, check_valid_size, valid_margin
+from unet_lowlevel.settings import resolve
 
 NETWORKS = [
     {},

@@ -19,15 +19,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli.train import NETWORKS, main
-from unet_lowlevel.config import resolve
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data import storage
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.settings import resolve
 from unet_lowlevel.training.checkpoints import Checkpoints, restore_best
 from unet_lowlevel.training.journal import HISTORY, read_history
-from unet_lowlevel.training.tally import Tally
+from unet_lowlevel.training.totals import Tally
 from unet_lowlevel.training.trainer import Trainer
-from unet_lowlevel.unet import UNet
 
 
 def test_run_folder_has_everything(tiny_run):

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
-from unet_lowlevel.ops.convolution import conv2d
-from unet_lowlevel.ops.transposed_convolution import Conv2DTranspose, conv2d_transpose
+from unet_lowlevel.core.ops.convolution import conv2d
+from unet_lowlevel.core.ops.transposed_convolution import Conv2DTranspose, conv2d_transpose
 
 
 def test_every_pixel_paints_the_filter():

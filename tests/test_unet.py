@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel import unet
-from unet_lowlevel.config import ModelConfig, resolve
+from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.core import unet
+from unet_lowlevel.core.losses import probabilities
+from unet_lowlevel.core.unet import UNet, check_valid_size, smallest_valid_size, valid_margin
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.losses import probabilities
-from unet_lowlevel.unet import UNet, check_valid_size, smallest_valid_size, valid_margin
+from unet_lowlevel.settings import resolve
 
 PAPER = dataclasses.replace(resolve("paper").model, in_channels=1)
 TINY = ModelConfig(in_channels=1, depth=3, base_channels=2)

@@ -13,8 +13,9 @@ from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data import files, writing
-from unet_lowlevel.data.volumes import Slice, open_volume
+from unet_lowlevel.data import files
+from unet_lowlevel.data.formats import writing
+from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -109,7 +110,7 @@ def test_a_torn_stack_is_refused_in_a_sentence(tmp_path):
 
 def write_stacks(folder, count=6, masks=None):
     """Phantoms as folders of PNG files, with stems as those of the slices, and as two stacks."""
-    from unet_lowlevel.data.phantom import draw_phantom
+    from unet_lowlevel.data.phantoms.phantom import draw_phantom
 
     drawn = [draw_phantom(0, i, count, (32, 32), 0) for i in range(count)]
     for kind, arrays in zip(("images", "masks"), zip(*drawn, strict=True), strict=True):

@@ -10,13 +10,13 @@ from conftest import TINY, sentence
 from test_samples import write_pairs
 
 from unet_lowlevel.cli.train import main
-from unet_lowlevel.config import resolve
 from unet_lowlevel.data import files, storage
+from unet_lowlevel.data.formats.writing import write_image
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, one_batch
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.weight_maps import class_balance, separation, separation_border
-from unet_lowlevel.data.writing import write_image
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.settings import resolve
 
 
 def separation_by_loops(instances, w0, sigma):

@@ -12,11 +12,11 @@ from conftest import sentence
 from op_checks import normal
 
 from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.reference.keras_unet import KerasUNet, functional_unet
 from unet_lowlevel.reference.layers_unet import LayersUNet
 from unet_lowlevel.reference.weights import load_keras, model_variables, read_keras, transfer, write_keras
-from unet_lowlevel.unet import UNet
 
 layers = tf.keras.layers
 CONFIG = ModelConfig(in_channels=2, depth=3, base_channels=2, dropout_rate=0.2)

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel import run_folder
-from unet_lowlevel.config import resolve
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.settings import resolve
 from unet_lowlevel.training.checkpoints import by_name, save
-from unet_lowlevel.unet import UNet
 
 
 def untrained_run(folder: Path, seed: int = 0, validation: tuple[str, ...] = ("b",), **flags) -> Path:

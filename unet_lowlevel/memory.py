@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from unet_lowlevel.config import ModelConfig
-from unet_lowlevel.data.storage import available_memory
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.machine import available_memory
 
 # What NumPy raises; what TensorFlow does, also for a MemoryError in a function of the input pipeline; and what comes of
 # oneDNN, whose operations say no more than that they were aborted.

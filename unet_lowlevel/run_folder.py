@@ -17,8 +17,9 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-from unet_lowlevel.config import Config, check, from_json, load_json, to_json
+from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError, shown
+from unet_lowlevel.settings import check, from_json, load_json, to_json
 
 
 def next_free(name: str, runs: Path = Path("runs")) -> Path:

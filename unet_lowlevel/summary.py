@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from unet_lowlevel.config import Config, ModelConfig
-from unet_lowlevel.unet import check_valid_size
+from unet_lowlevel.geometry import check_valid_size, receptive_field
 
 
 @dataclass(frozen=True)
@@ -15,22 +15,6 @@ class Layer:
     parameters: int
     multiply_adds: int
     receptive_field: int  # side in pixels of the square of the image that one output value can see
-
-
-def receptive_field(path: list[tuple[str, int]]) -> int:
-    """The side of the image's square behind one value at the end of a path of layers.
-
-    Walking back from one value, a width w of values needs of the layer before:
-    convolution of k: w + k - 1;  pooling of k: w k;  transposed convolution of stride k:
-    ceil((w - 1) / k) + 1, because w neighbours can straddle that many squares.
-
-    Args:
-        path: (kind, k) of the layers from the image on.
-    """
-    width = 1
-    for kind, k in reversed(path):
-        width = {"convolution": width + k - 1, "pooling": width * k, "up": -(-(width - 1) // k) + 1}[kind]
-    return width
 
 
 def summarize(config: ModelConfig, height: int, width: int) -> list[Layer]:

@@ -4,29 +4,73 @@ import argparse
 import dataclasses
 import difflib
 import os
-import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from tqdm import tqdm
-
-from unet_lowlevel.config import PRESETS, Config, checked, flag, is_list, is_utf8, resolve, sections, settings
+from unet_lowlevel import __version__
+from unet_lowlevel.config import PRESETS, Config
 from unet_lowlevel.errors import UserError, listed, reason, shown
-from unet_lowlevel.inference import SCORES, TILE_SIZE
+from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.settings import checked, flag, is_list, is_utf8, resolve, sections, settings
+from unet_lowlevel.terminal import show_path
 from unet_lowlevel.training.interruption import Stopped
 
 # TensorFlow's remarks on CUDA and CPU would bury ours, and what matters it raises; whoever sets the variable sees them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are `UserError`s of one sentence."""
+# {command of the wheel: its script in a checkout}
+SCRIPTS = {
+    "train": "train_lowlevel.py",
+    "predict": "predict_lowlevel.py",
+    "evaluate": "evaluate_lowlevel.py",
+    "check": "check_data.py",
+    "cross-validate": "cross_validate_lowlevel.py",
+    "compare": "compare_implementations.py",
+    "export": "export_keras.py",
+    "phantoms": "make_phantoms.py",
+}
+CONSOLE_SCRIPT, MODULE = "unet-lowlevel", "__main__.py"
 
-    def __init__(self, description: str):
-        super().__init__(description=description, usage="%(prog)s [flags]", allow_abbrev=False)
+
+def to_type(command: str, *, this: bool = False) -> str:
+    """How to call a command the way this one was called: by name, as a module, or as a script of a checkout.
+
+    Args:
+        command: of `SCRIPTS`.
+        this: it is the command that runs; its script may be another one of the same kind.
+    """
+    called = Path(sys.argv[0])
+    if called.name == CONSOLE_SCRIPT:
+        found = shutil.which(CONSOLE_SCRIPT)
+        on_path = found is not None and Path(found).resolve() == called.resolve()
+        return f"{CONSOLE_SCRIPT if on_path else show_path(called)} {command}"
+    if called.name == MODULE:
+        return f"{show_path(sys.executable)} -m unet_lowlevel {command}"
+    return f"{show_path(sys.executable)} {show_path(called if this else called.parent / SCRIPTS[command])}"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are `UserError`s of one sentence, and whose help begins with everyday flags."""
+
+    def __init__(self, description: str, command: str):
+        """`command` is one of `SCRIPTS`."""
+        called = Path(sys.argv[0]).name
+        prog = f"{CONSOLE_SCRIPT} {command}" if called in (CONSOLE_SCRIPT, MODULE) else None
+        super().__init__(prog, description=description, usage="%(prog)s [flags]", allow_abbrev=False)
+        self.rare: list[tuple[object, str, str]] = []  # (flag or group, attribute, text) that --help leaves out
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.add_argument("--version", action="version", version=f"unet_lowlevel {__version__}")
+
+    def hide(self, thing, attribute: str, instead: str | None) -> None:
+        """Leaves a flag's help or a group's description to --help-all, and adds that flag."""
+        if not self.rare:
+            self.add_argument("--help-all", action=HelpAll, nargs=0, help="show the other flags as well, and exit")
+        self.rare.append((thing, attribute, getattr(thing, attribute)))
+        setattr(thing, attribute, instead)
 
     def error(self, message: str):
         raise UserError(f"{message[0].upper()}{message[1:]}: see --help.")
@@ -46,6 +90,16 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
+class HelpAll(argparse.Action):
+    """--help-all: the help with all flags."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for thing, attribute, text in parser.rare:
+            setattr(thing, attribute, text)
+        parser.print_help()
+        parser.exit()
+
+
 def add_settings(parser: Parser, *names: str, defaults: dict | None = None, without: Collection[str] = ()) -> None:
     """Adds --preset, --config and a flag for every setting, or without presets only for the settings named.
 
@@ -62,11 +116,15 @@ def add_settings(parser: Parser, *names: str, defaults: dict | None = None, with
         chosen = [item for item in fields if not names or item.name in names]
         group = parser.add_argument_group(section, kind.__doc__.splitlines()[0]) if chosen else None
         for item in chosen:
-            add_flag(group, item, defaults.get(item.name, item.default))
+            action = add_flag(group, item, defaults.get(item.name, item.default))
+            if not names and not item.metadata["everyday"]:
+                parser.hide(action, "help", argparse.SUPPRESS)
+        if chosen and not names and not any(item.metadata["everyday"] for item in chosen):
+            parser.hide(group, "description", None)
 
 
 def add_runs(parser: Parser) -> None:
-    """Adds --run and whether to average over views of the image; see `predictor_of`."""
+    """Adds --run, and how its networks predict: whether averaged over views of the image, whether --plain."""
     parser.add_argument(
         "--run",
         metavar="DIR",
@@ -78,40 +136,38 @@ def add_runs(parser: Parser) -> None:
     views = parser.add_mutually_exclusive_group()
     views.add_argument(
         "--average-flips",
-        action="store_true",
+        dest="average",
+        action="store_const",
+        const="flips",
         help="average over the image mirrored and turned in all 8 ways; takes 8 times as long",
     )
     views.add_argument(
         "--average-rotations",
-        action="store_true",
+        dest="average",
+        action="store_const",
+        const="rotations",
         help="average over the image rotated by 7 angles, as the paper does; takes 7 to 14 times as long",
     )
-
-
-def predictor_of(arguments: argparse.Namespace, tile_size: int = TILE_SIZE):
-    """The `Predictor` of a command with `add_runs`."""
-    from unet_lowlevel.inference.ensemble import make_predictor
-
-    return make_predictor(
-        [Path(run) for run in arguments.run],
-        average_flips=arguments.average_flips,
-        average_rotations=arguments.average_rotations,
-        tile_size=tile_size,
+    parser.set_defaults(average="none")
+    parser.add_argument(
+        "--plain", action="store_true", help="predict by the definitions of the network, without their fast forms"
     )
 
 
-def add_flag(group, item: dataclasses.Field, default) -> None:
+def add_flag(group, item: dataclasses.Field, default) -> argparse.Action:
     """The flag of one setting; its default shows in the help, but only given flags reach the namespace."""
     options = {"dest": item.name, "default": argparse.SUPPRESS}
     if item.type is bool:
         text = f"{item.metadata['help']} (default: {'on' if default else 'off'})"
-        group.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, help=text, **options)
-        return
+        return group.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, help=text, **options)
     default = ",".join(map(str, default)) if is_list(item) else default
     text = item.metadata["help"].replace("%", "%%") + (f" (default: {default})" if default != "" else "")
     choices = item.metadata["choices"]
-    metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X", str: "TEXT"}.get(item.type, "X,X")
-    group.add_argument(flag(item.name), metavar=metavar, help=text, type=lambda text: read_flag(item, text), **options)
+    kind = {int: "N", float: "X", str: "TEXT"}.get(item.type, "X,X")
+    metavar = item.metadata["metavar"] or ("{" + ",".join(choices) + "}" if choices else kind)
+    return group.add_argument(
+        flag(item.name), metavar=metavar, help=text, type=lambda text: read_flag(item, text), **options
+    )
 
 
 def read_flag(item: dataclasses.Field, text: str):
@@ -152,9 +208,11 @@ def add_scores(parser: Parser) -> None:
     )
 
 
-def given_scores(arguments: argparse.Namespace) -> list[str]:
-    """The names in --scores, or a `UserError`."""
-    scores = [name.strip() for name in (arguments.scores or "").split(",") if name.strip()]
+def given_scores(arguments: argparse.Namespace) -> list[str] | None:
+    """The names in --scores, or a `UserError`; None without the flag."""
+    if arguments.scores is None:
+        return None
+    scores = [name.strip() for name in arguments.scores.split(",") if name.strip()]
     unknown = [name for name in scores if name not in SCORES]
     if unknown:
         raise UserError(f"--scores has {unknown[0]!r}, but may have {listed(list(SCORES))}.")
@@ -185,41 +243,3 @@ def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def check_new_output(output: Path) -> None:
-    """Raises a `UserError` unless --output is free to become a folder."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file, but needs a new folder: choose another name.")
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"--output {output} is not empty: choose another name.")
-
-
-def show_path(path: Path | str) -> str:
-    """A path as one would type it here: relative below the current folder, quoted where needed."""
-    path = Path(path)
-    if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return shlex.quote(str(path))
-
-
-def progress(what: str):
-    """A tqdm bar over the items of a list, on a terminal only."""
-    return lambda items: tqdm(items, desc=what, disable=not sys.stderr.isatty(), leave=False)
-
-
-def start_tensorflow() -> None:
-    """Imports TensorFlow without what it prints meanwhile, which no setting of its own turns off.
-
-    Called when the arguments are known to be right, since it takes seconds.
-    """
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import tensorflow  # noqa: F401
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)

@@ -11,20 +11,15 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from unet_lowlevel.cli.arguments import (
-    Parser,
-    add_settings,
-    check_new_output,
-    resolved_config,
-    run_command,
-    show_path,
-    start_tensorflow,
-)
-from unet_lowlevel.cli.train import NETWORKS, with_default_data
+from unet_lowlevel.cli.arguments import Parser, add_settings, resolved_config, run_command
+from unet_lowlevel.cli.train import NETWORKS
 from unet_lowlevel.cli.train import main as train
-from unet_lowlevel.config import to_json
+from unet_lowlevel.data.formats.writing import check_new_output
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.reference.peers import peak_bytes
+from unet_lowlevel.machine import peak_bytes, start_tensorflow
+from unet_lowlevel.settings import to_json
+from unet_lowlevel.terminal import show_path
+from unet_lowlevel.training.train import with_default_data
 
 # Short, so that a look at all three takes a few minutes.
 DEFAULTS = {"epochs": 5}
@@ -36,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser(
         "Trains the same network three ways, low-level, high-level and Keras: from the same weights, on the same "
-        "batches, in turn, each in a process of its own. Without flags: on generated thorax slices, in a few minutes."
+        "batches, in turn, each in a process of its own. Without flags: on generated thorax slices, in a few minutes.",
+        "compare",
     )
     parser.add_argument(
         "--output",

@@ -4,30 +4,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from unet_lowlevel import config as settings
-from unet_lowlevel.cli.arguments import (
-    Parser,
-    add_runs,
-    add_settings,
-    given_settings,
-    predictor_of,
-    progress,
-    run_command,
-    show_path,
-    start_tensorflow,
-)
+from unet_lowlevel import settings
+from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, given_settings, run_command
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import TILE_SIZE
+from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.terminal import progress, show_path
 
 # Of the run's settings those that another machine or another source of images may ask to change.
-SETTINGS = ("max_megapixels",)
+CHANGES = ("max_megapixels",)
 
 
 def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
     """The command; returns its exit code. `by_keras`: Keras predicts, whoever has trained."""
     parser = Parser(
         "Segments images with a trained run: writes <stem>.png masks of the images' sizes, and for volumes (TIFF "
-        "stacks, NIfTI files, DICOM series) volumes of the same geometry."
+        "stacks, NIfTI files, DICOM series) volumes of the same geometry.",
+        "predict",
     )
     if by_keras:
         parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
@@ -54,43 +47,20 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         help="also write 16-bit <stem>_instances.png, a number for each object; of a volume in each slice anew",
     )
     parser.add_argument("--overlays", action="store_true", help="also write <stem>_overlay.png")
-    add_settings(parser, *SETTINGS)
-    return run_command(predict_by_keras if by_keras else predict, parser, argv)
+    add_settings(parser, *CHANGES)
+    parser.set_defaults(by_keras=by_keras)
+    return run_command(predict, parser, argv)
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    check_tile_size(arguments)
-    start_tensorflow()
-    return predict_with(predictor_of(arguments, arguments.tile_size), Path(arguments.run[0]), arguments)
-
-
-def predict_by_keras(arguments: argparse.Namespace) -> int:
-    check_tile_size(arguments)
-    start_tensorflow()
-    from unet_lowlevel.inference.predictor import Predictor
-    from unet_lowlevel.reference.keras_unet import KerasUNet
-    from unet_lowlevel.reference.weights import load_keras
-
-    predictor = Predictor(Path(arguments.run), KerasUNet, arguments.tile_size)
-    if arguments.model:
-        load_keras(Path(arguments.model), predictor.model)
-    return predict_with(predictor, Path(arguments.run), arguments)
-
-
-def check_tile_size(arguments: argparse.Namespace) -> None:
+    """Predicts the images of the command and says so; returns exit code 3 when some of them could not be used."""
     if arguments.tile_size < 1:
         raise UserError(f"--tile-size is {arguments.tile_size}, but must be at least 1: use for example 1024.")
-
-
-def predict_with(predictor, run: Path, arguments: argparse.Namespace) -> int:
-    """Predicts the images of the command and says so; returns exit code 3 when some of them could not be used.
-
-    The thresholds of instances are those of `run`, of several networks the first.
-    """
+    start_tensorflow()
     from unet_lowlevel.inference.folders import find_images, predict_files
-    from unet_lowlevel.inference.instances import read_separation
 
-    given = {name: value for name, value in given_settings(arguments).items() if name in SETTINGS}
+    predictor = predictor_of(arguments)
+    given = {name: value for name, value in given_settings(arguments).items() if name in CHANGES}
     predictor.config = settings.apply(predictor.config, given)
     images = find_images(arguments.images)
     written, failures = predict_files(
@@ -98,7 +68,7 @@ def predict_with(predictor, run: Path, arguments: argparse.Namespace) -> int:
         images,
         Path(arguments.output),
         with_probabilities=arguments.probabilities,
-        separation=read_separation(run) if arguments.with_instances else None,
+        separation=predictor.separation if arguments.with_instances else None,
         with_overlays=arguments.overlays,
         progress=progress("predicting"),
     )
@@ -110,3 +80,18 @@ def predict_with(predictor, run: Path, arguments: argparse.Namespace) -> int:
         return 0
     print(f"{len(images) - written} of {len(images)} images could not be used:", *failures, sep="\n", file=sys.stderr)
     return 3
+
+
+def predictor_of(arguments: argparse.Namespace):
+    """The `Predictor` that the flags ask for."""
+    from unet_lowlevel.inference.predictor import load
+
+    if not arguments.by_keras:
+        return load(arguments.run, average=arguments.average, tile_size=arguments.tile_size, plain=arguments.plain)
+    from unet_lowlevel.reference.keras_unet import KerasUNet
+    from unet_lowlevel.reference.weights import load_keras
+
+    predictor = load(arguments.run, tile_size=arguments.tile_size, network=KerasUNet)
+    if arguments.model:
+        load_keras(Path(arguments.model), predictor.networks[0].model)
+    return predictor

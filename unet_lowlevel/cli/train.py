@@ -4,34 +4,17 @@ import argparse
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from unet_lowlevel import config as settings
-from unet_lowlevel import run_folder
-from unet_lowlevel.cli.arguments import (
-    Parser,
-    add_settings,
-    given_settings,
-    progress,
-    resolved_config,
-    run_command,
-    show_path,
-    start_tensorflow,
-)
+from unet_lowlevel import run_folder, settings
+from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, resolved_config, run_command, to_type
 from unet_lowlevel.config import Config
-from unet_lowlevel.data import phantom
-from unet_lowlevel.data.files import find_pairs
-from unet_lowlevel.data.splits import split
-from unet_lowlevel.data.storage import gather, in_memory, on_disk
-from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.terminal import show_path
 from unet_lowlevel.training.interruption import Stopped
-
-OnStep = Callable[[int, float], None]
-PHANTOMS = Path("data/phantoms")
-# Enough patients for a fair split, small enough that the first training takes two minutes.
-PHANTOM_SETTINGS = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
-
+from unet_lowlevel.training.train import CHANGES_ON_RESUME, OnStep, train
 
 # What `train_NAME.py` trains, and where it differs from the other defaults.
 NETWORKS = {
@@ -48,61 +31,56 @@ def main(argv: list[str] | None = None, implementation: str = "lowlevel", on_ste
     Args:
         argv: flags, or None for those of the process.
         implementation: one of `NETWORKS`.
-        on_step: see `Trainer.fit`.
+        on_step: see `train`.
     """
     network = NETWORKS[implementation]
-    parser = Parser(f"Trains {network}. Without flags: on generated thorax slices, in a few minutes.")
+    parser = Parser(f"Trains {network}. Without flags: on generated thorax slices, in a few minutes.", "train")
     parser.add_argument(
         "--run", metavar="DIR", help=f"run folder to write; none: the next free runs/{implementation}-N"
     )
     parser.add_argument("--resume", action="store_true", help="go on with --run from its newest checkpoint")
     parser.add_argument("--summary", action="store_true", help="print the network layer by layer and stop")
     add_settings(parser, defaults=DEFAULTS.get(implementation))
-    return run_command(lambda arguments: train(arguments, implementation, on_step), parser, argv)
+    return run_command(lambda arguments: train_as_asked(arguments, implementation, on_step), parser, argv)
 
 
-def train(arguments: argparse.Namespace, implementation: str, on_step: OnStep | None) -> int:
+def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: OnStep | None) -> None:
     """Trains, or prints the summary of the network."""
     if arguments.summary:
-        return print_summary(resolved_config(arguments))
+        print_summary(resolved_config(arguments))
+        return
     if arguments.resume:
-        config, run, stored, parts = resumed(arguments, implementation)
+        changes, run = changes_on_resume(arguments, *CHANGES_ON_RESUME), Path(arguments.run)
+        config = settings.apply(run_folder.read(run)[0], changes)
     else:
         config, run = resolved_config(arguments), Path(arguments.run or run_folder.next_free(implementation))
-        run_folder.check_new(run)
-        config = with_default_data(config)
-    pairs = find_pairs(config.data)
-    if not arguments.resume:
-        groups = {pair.stem: pair.group for pair in pairs}
-        training, validation = split(list(groups), config.data, config.training.seed, groups)
-        parts = {"training": training, "validation": validation}
-    with (
-        resumable(run, "config.json"),
-        run_folder.in_use(run) if arguments.resume else contextlib.nullcontext(),
-        on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep,
-    ):
-        samples, digest = gather(pairs, config, keep, progress("reading"))
-        if arguments.resume and digest != stored.get("data_fingerprint"):
-            raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
-        unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
-        if unknown:
-            raise UserError(
-                f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
-            )
-        config = fit_to_data(config, samples)
-        options = {"implementation": implementation, "resume": arguments.resume, "on_step": on_step}
-        report(config, run, run_training(config, run, samples, parts, digest, **options))
-    return 0
+    with resumable(run, "config.json", "train"):
+        kept = train(
+            config,
+            run,
+            resume=arguments.resume,
+            on_step=on_step,
+            implementation=implementation,
+            make_trainer=lambda *parts: make_trainer(implementation, *parts),
+        )
+    report(run, kept)
+
+
+def make_trainer(implementation: str, *parts):
+    """The trainer of an implementation; Keras takes a while to import: only those wait who use it."""
+    from unet_lowlevel.reference.trainers import make_trainer
+
+    return make_trainer(implementation, *parts)
 
 
 @contextlib.contextmanager
-def resumable(folder: Path, name: str) -> Iterator[None]:
+def resumable(folder: Path, name: str, command: str) -> Iterator[None]:
     """Tells, when what is inside is stopped, how to go on with `folder`: if it has the file `name` by then.
 
     Raises:
         Stopped: for `run_command`, which makes an exit code of it.
     """
-    resume = f"{show_path(sys.executable)} {show_path(sys.argv[0])} --run {show_path(folder)} --resume"
+    resume = f"{to_type(command, this=True)} --run {show_path(folder)} --resume"
     try:
         yield
     except Stopped as stopped:
@@ -126,90 +104,21 @@ def changes_on_resume(arguments: argparse.Namespace, *allowed: str) -> dict:
     return given
 
 
-def resumed(arguments: argparse.Namespace, implementation: str) -> tuple[Config, Path, dict, dict]:
-    """Settings, folder, stored facts and split of the run to go on with; --epochs and --stream may change."""
-    given = changes_on_resume(arguments, "epochs", "stream")
-    run = Path(arguments.run)
-    config, stored, parts = run_folder.read(run)
-    run_folder.refuse_links(run)
-    if stored.get("implementation") != implementation:
-        raise UserError(f"--run {run} was not made by train_{implementation}.py: go on with the script that made it.")
-    return settings.apply(config, given), run, stored, parts
+def report(run: Path, kept: dict) -> None:
+    """Says what a training has reached, and what to do next."""
+    from unet_lowlevel.training.journal import read_history
 
-
-def with_default_data(config: Config) -> Config:
-    """Without data of the user's own: the phantoms, made where they are missing."""
-    if config.data.data or config.data.images:
-        return config
-    if not PHANTOMS.exists():
-        phantom.write_phantoms(PHANTOMS, **PHANTOM_SETTINGS, progress=progress("drawing phantoms"))
-    changes = {"data": str(PHANTOMS)}
-    if not config.data.group_regex:
-        changes["group_regex"] = phantom.GROUP_REGEX
-    return settings.apply(config, changes)
-
-
-def fit_to_data(config: Config, samples: list) -> Config:
-    """Settles what the data decides: channels and crop size."""
-    start_tensorflow()
-    from unet_lowlevel.data.pipeline import resolve_crop_size
-
-    channels, wanted = samples[0].image.shape[-1], config.model.in_channels
-    if wanted not in (0, channels):
-        raise UserError(f"--in-channels is {wanted}, but the images have {channels} channels: leave the flag out.")
-    config = settings.apply(config, {"in_channels": channels})
-    return settings.apply(config, {"crop_size": resolve_crop_size(config, samples)})
-
-
-def run_training(
-    config: Config,
-    run: Path,
-    samples: list,
-    stems: dict[str, list[str]],
-    digest: str,
-    *,
-    implementation: str,
-    resume: bool,
-    on_step: OnStep | None,
-):
-    """Trains and returns the trainer, whose journal tells what was reached."""
-    from unet_lowlevel.data.pipeline import one_batch
-    from unet_lowlevel.reference.trainers import make_trainer
-
-    by_stem = {sample.stem: sample for sample in samples}
-    parts = [[by_stem[stem] for stem in stems[part]] for part in ("training", "validation")]
+    config = run_folder.read(run)[0]
     if config.training.overfit_one_batch:
-        config, batch = one_batch(config, parts[0])
-        parts = [batch, batch]
-    trainer = make_trainer(implementation, config, run, *parts)
-    if not resume:
-        run_folder.create(run, config, stems["training"], stems["validation"], digest, implementation)
-    steps = trainer.batches.steps_per_epoch
-    print(
-        f"training on {len(parts[0])} images, validating on {len(parts[1])}: {config.training.epochs} epochs of "
-        f"{steps} steps into {show_path(run)}",
-        flush=True,
-    )
-    # Whoever resumes has kept others out since before the data was read.
-    with contextlib.nullcontext() if resume else run_folder.in_use(run):
-        trainer.fit(resume=resume, on_step=on_step)
-    return trainer
-
-
-def report(config: Config, run: Path, trainer) -> None:
-    """Says what a training has reached."""
-    kept = trainer.journal.kept()
-    if config.training.overfit_one_batch:
-        print(overfitting_verdict(trainer.journal.history[-1]["train_dice"]))
-    scripts = Path(sys.argv[0]).parent
+        print(overfitting_verdict(read_history(run / "history.csv")[-1]["train_dice"]))
     images = config.data.images or Path(config.data.data) / "images"
     print(
         f"{config.training.keep} epoch {kept['epoch']}: validation Dice {kept['validation_dice']:.4f}, "
         f"IoU {kept['validation_iou']:.4f}, mean IoU {kept['validation_mean_iou']:.4f}; weights, curves and settings "
         f"are in {show_path(run)}\n"
         f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(run)}\n"
-        f"predict:             {show_path(sys.executable)} {show_path(scripts / 'predict_lowlevel.py')} "
-        f"--run {show_path(run)} --images {show_path(images)} --output {show_path(Path('predictions') / run.name)}"
+        f"predict:             {to_type('predict')} --run {show_path(run)} --images {show_path(images)} "
+        f"--output {show_path(Path('predictions') / run.name)}"
     )
 
 
@@ -223,14 +132,13 @@ def overfitting_verdict(dice: float) -> str:
     )
 
 
-def print_summary(config: Config) -> int:
+def print_summary(config: Config) -> None:
     """Prints the network layer by layer, for one training crop."""
     start_tensorflow()
+    from unet_lowlevel.geometry import smallest_valid_size
     from unet_lowlevel.summary import summarize, table
-    from unet_lowlevel.unet import smallest_valid_size
 
     model = config.model if config.model.in_channels else dataclasses.replace(config.model, in_channels=1)
     automatic = smallest_valid_size(model, 256) if model.padding == "valid" else 256
     side = config.training.crop_size or automatic
     print(table(summarize(model, side, side), side, side, model.in_channels))
-    return 0

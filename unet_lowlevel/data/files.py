@@ -11,9 +11,9 @@ from typing import NoReturn
 import numpy as np
 
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data.decoding import decode
-from unet_lowlevel.data.dicom import is_series, patient_of, read_dicom
-from unet_lowlevel.data.volumes import Slice, open_volume
+from unet_lowlevel.data.formats.decoding import decode
+from unet_lowlevel.data.formats.dicom import is_series, patient_of, read_dicom
+from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError, listed
 
 DEFAULTS = DataConfig()

@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data.files import DEFAULTS, read_pixels
-from unet_lowlevel.data.volumes import Slice
+from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.errors import UserError, listed, shown
 
 

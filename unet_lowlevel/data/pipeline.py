@@ -3,13 +3,14 @@
 import numpy as np
 import tensorflow as tf
 
-from unet_lowlevel.config import Config, apply
+from unet_lowlevel.config import Config
+from unet_lowlevel.core.ops.cropping import mirror_indices
 from unet_lowlevel.data.augmentation import augment, fold_in, random_start
 from unet_lowlevel.data.deformation import deforms, random_field, resampled, window_of_field
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.weight_maps import class_balance
-from unet_lowlevel.ops.cropping import mirror_indices
-from unet_lowlevel.unet import check_valid_size, smallest_valid_size, valid_margin
+from unet_lowlevel.geometry import check_valid_size, smallest_valid_size, valid_margin
+from unet_lowlevel.settings import apply
 
 LARGEST_AUTOMATIC_CROP = 256
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from unet_lowlevel.config import Config, DataConfig
 from unet_lowlevel.data.files import Pair, read_image
+from unet_lowlevel.data.formats.volumes import Slice, check_same_place, open_volume
 from unet_lowlevel.data.masks import read_label
-from unet_lowlevel.data.volumes import Slice, check_same_place, open_volume
 from unet_lowlevel.errors import UserError
 
 # Pixels that statistics take at a time, so that an image of any size costs a few MiB beside itself.

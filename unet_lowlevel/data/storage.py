@@ -15,9 +15,10 @@ from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded, with_normalization
 from unet_lowlevel.data.weight_maps import separation, separation_border
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.machine import available_memory
+from unet_lowlevel.terminal import Progress
 
 Keep = Callable[[Sample], Sample]
-MEMORY_INFORMATION = Path("/proc/meminfo")
 
 
 class StoredSample(Sample):
@@ -132,16 +133,9 @@ def in_memory(count: int) -> Iterator[Keep]:
     yield keep
 
 
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not tell."""
-    try:
-        lines = MEMORY_INFORMATION.read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def gather(pairs: list[Pair], config: Config, keep: Keep, progress=lambda items: items) -> tuple[list[Sample], str]:
+def gather(
+    pairs: list[Pair], config: Config, keep: Keep, progress: Progress = lambda items: items
+) -> tuple[list[Sample], str]:
     """Decodes every pair once and hands it to `keep`, with one of them in memory beside what `keep` keeps there.
 
     Args:

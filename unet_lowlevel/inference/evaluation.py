@@ -4,31 +4,100 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel import metrics
-from unet_lowlevel.data.files import Pair, list_images, read_pixels
+from unet_lowlevel import settings
+from unet_lowlevel.data.files import Pair, find_pairs, list_images, read_pixels
+from unet_lowlevel.data.formats.volumes import Slice
+from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded
-from unet_lowlevel.data.volumes import Slice
-from unet_lowlevel.data.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError, listed
-from unet_lowlevel.inference.boundaries import boundary_scores, boundary_tally
-from unet_lowlevel.inference.instances import (
+from unet_lowlevel.inference import PLACES
+from unet_lowlevel.inference.predictor import Predictor, load
+from unet_lowlevel.inference.separation import (
     Separation,
-    average_precision,
     choose_separation,
-    foreground,
-    match_counts,
+    foreground_probability,
     separate,
+    write_separation,
 )
-from unet_lowlevel.inference.predictor import Predictor
-from unet_lowlevel.inference.scores import known_mean, pixel_scores, pixel_tally, surface_scores, surface_tally
 from unet_lowlevel.pictures import comparison, evenly, sheet
 from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.scoring.counts import class_scores
+from unet_lowlevel.scoring.curves import known_mean, pixel_counts
+from unet_lowlevel.scoring.scorers import SCORERS, ScoredImage, scores_of
+from unet_lowlevel.terminal import Progress
+from unet_lowlevel.terminal import progress as shown_progress
+
+
+def evaluate(
+    runs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    changes: Mapping[str, object] | None = None,
+    split: str = "validation",
+    scores: Sequence[str] = (),
+    choose_thresholds: bool = False,
+    region: str | Path | None = None,
+    bootstrap: int = 0,
+    pictures: int = 0,
+    average: str = "none",
+    plain: bool = False,
+) -> dict:
+    """Scores a trained run, or several together, on images with masks; writes metrics.json and per_image.csv.
+
+    Args:
+        runs, average, plain: see `predictor.load`.
+        output: folder for the results; nothing in it is overwritten.
+        changes: {setting: value} of `inference.CHANGES`, over those of the first run: other images, say.
+        split: "validation": the images that all runs have held out; "all".
+        scores, region, bootstrap, pictures: see `evaluate_pairs`.
+        choose_thresholds: choose on these images the thresholds that part objects, and store them in the first run.
+
+    Returns:
+        what metrics.json holds; see `evaluate_pairs`.
+
+    Raises:
+        UserError: before anything is written, when runs, images or settings cannot be used.
+    """
+    runs = [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
+    unknown = [name for name in scores if name not in SCORES]
+    if unknown:
+        raise UserError(f"--scores has {unknown[0]!r}, but may have {listed(list(SCORES))}.")
+    if choose_thresholds and ("instances" not in scores or split != "validation"):
+        raise UserError(
+            "--choose-thresholds chooses on held-out images for objects: add --scores instances, and leave out "
+            "--split all."
+        )
+    predictor = load(runs, average=average, plain=plain)
+    if split == "validation" and not predictor.split["validation"]:
+        raise UserError(
+            f"No image was held out by all of --run {' '.join(map(str, runs))}: name other images by --data and add "
+            "--split all."
+        )
+    changes = dict(changes or {})
+    if any(name in changes for name in PLACES):  # without them the data of the training, with them only what they name
+        changes = dict.fromkeys((*PLACES, "instances"), "") | changes
+    predictor.config = settings.check(settings.apply(predictor.config, changes))
+    result = evaluate_pairs(
+        predictor,
+        choose(find_pairs(predictor.config.data), predictor.split, split),
+        Path(output),
+        scores=scores,
+        separation=None if choose_thresholds else predictor.separation,
+        region=Path(region) if region else None,
+        bootstrap=bootstrap,
+        pictures=pictures,
+        progress=shown_progress("evaluating"),
+    )
+    if choose_thresholds:
+        write_separation(runs[0], Separation(**result["separation"]))
+    return result
 
 
 def choose(pairs: list[Pair], split: dict, part: str) -> list[Pair]:
@@ -50,7 +119,7 @@ def choose(pairs: list[Pair], split: dict, part: str) -> list[Pair]:
     return chosen
 
 
-def evaluate(
+def evaluate_pairs(
     predictor: Predictor,
     pairs: list[Pair],
     output: Path,
@@ -60,7 +129,7 @@ def evaluate(
     region: Path | None = None,
     bootstrap: int = 0,
     pictures: int = 0,
-    progress: Callable[[Iterable], Iterable] = lambda items: items,
+    progress: Progress = lambda items: items,
 ) -> dict:
     """Predicts every image whole and compares it with its mask.
 
@@ -79,7 +148,7 @@ def evaluate(
         progress: wraps the images, to show how far the work is.
 
     Returns:
-        what metrics.json holds: every score of all images together, see `scores_of`; images (their number),
+        what counts.json holds: every score of all images together, see `scores_of`; images (their number),
         mean_over_images (the same scores, averaged over the images), per_class (Dice, IoU, precision, recall of every
         class), with instances the separation, and with `bootstrap` intervals, see `intervals`. A score that cannot be
         told is None.
@@ -95,15 +164,15 @@ def evaluate(
     regions = find_regions(region, pairs) if region else {}
     if "instances" in scores and separation is None:
         separation = choose_objects(predictor, pairs, progress)
-    tallies = []
+    counted = []
     for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
         predictor.check_channels(sample.image, pair.image)
         inside = read_region(regions[pair.stem], sample.size) if region else np.ones(sample.size, bool)
         probabilities = predictor.probabilities(sample.image)
-        tallies.append(tally(predictor, pair, sample.label, probabilities, inside, scores, separation))
-    counts = {name: np.stack([each[name] for each in tallies]) for name in tallies[0]}
+        counted.append(counts_of(predictor, pair, sample.label, probabilities, inside, scores, separation))
+    counts = {name: np.stack([each[name] for each in counted]) for name in counted[0]}
     pooled, per_image = scores_of({name: values.sum(0) for name, values in counts.items()}), scores_of(counts)
-    classes = metrics.class_scores(counts["confusion"].sum(0))
+    classes = class_scores(counts["confusion"].sum(0))
     result = {
         **{name: number(value) for name, value in pooled.items()},
         "images": len(pairs),
@@ -132,7 +201,7 @@ def evaluate(
     return result
 
 
-def tally(
+def counts_of(
     predictor: Predictor,
     pair: Pair,
     label: np.ndarray,
@@ -142,38 +211,24 @@ def tally(
     separation: Separation | None,
 ) -> dict[str, np.ndarray]:
     """All that `scores_of` needs of an image: arrays that may be added over images; `inside` bool [H, W] counts."""
-    found = pixel_tally(label[inside], probabilities[inside], predictor.config.training.threshold)
-    label, probability = np.where(inside, label, 0), np.where(inside, foreground(probabilities), 0)
-    if "surfaces" in scores:
-        prediction = np.where(inside, predictor.labels(probabilities), 0)
-        found["surfaces"] = surface_tally(label, prediction, max(predictor.config.model.classes, 2))
-    if "instances" in scores or "boundaries" in scores:
-        objects = np.where(inside, read_instances(pair, label.shape, predictor.config), 0)
-    if "instances" in scores:
-        found["instances"] = match_counts(objects, separate(probability, separation))
-    if "boundaries" in scores:
-        found["boundaries"] = boundary_tally(objects, label > 0, probability, np.count_nonzero(inside))
-    return found
-
-
-def scores_of(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every score {name: [...]} that `counts` tell, which are `tally`s [...] or sums of them."""
-    result = pixel_scores(counts)
-    for name, compute in (
-        ("instances", average_precision),
-        ("surfaces", surface_scores),
-        ("boundaries", boundary_scores),
-    ):
-        if name in counts:
-            result |= compute(counts[name])
-    return result
+    image = ScoredImage(
+        label=np.where(inside, label, 0),
+        prediction=np.where(inside, predictor.labels(probabilities), 0),
+        probability=np.where(inside, foreground_probability(probabilities), 0),
+        pixels=np.count_nonzero(inside),
+        classes=max(predictor.config.model.classes, 2),
+        read_objects=lambda: np.where(inside, read_instances(pair, label.shape, predictor.config), 0),
+        find_objects=lambda probability: separate(probability, separation),
+    )
+    found = pixel_counts(label[inside], probabilities[inside], predictor.config.training.threshold)
+    return found | {name: SCORERS[name].count(image) for name in scores}
 
 
 def intervals(counts: dict[str, np.ndarray], repeats: int) -> dict[str, dict[str, list]]:
     """95 % intervals by bootstrap: what the scores would be for as many images, drawn with repetition from these.
 
     Args:
-        counts: `tally`s of the images, stacked.
+        counts: `counts_of` the images, stacked.
         repeats: how often to draw; with the same seed always.
 
     Returns:
@@ -212,15 +267,13 @@ def score_text(score: float | None, like: float | None = None) -> str:
     return "-" if score is None else f"{score:.4f}" if size >= 0.01 or size == 0 else f"{score:.3e}"
 
 
-def choose_objects(
-    predictor: Predictor, pairs: list[Pair], progress: Callable[[Iterable], Iterable] = lambda items: items
-) -> Separation:
+def choose_objects(predictor: Predictor, pairs: list[Pair], progress: Progress = lambda items: items) -> Separation:
     """`choose_separation` on the images of a run, one of them in memory at a time."""
 
     def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
             predictor.check_channels(sample.image, pair.image)
-            probability = foreground(predictor.probabilities(sample.image))
+            probability = foreground_probability(predictor.probabilities(sample.image))
             yield read_instances(pair, sample.size, predictor.config), probability
 
     return choose_separation(images())

@@ -2,8 +2,6 @@
 
 import collections
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,21 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.data.decoding import MAPPED_BYTES
-from unet_lowlevel.data.dicom import is_series
-from unet_lowlevel.data.files import images_in, list_images, read_image, stem_of
+from unet_lowlevel.data.files import images_in, list_images, read_image
+from unet_lowlevel.data.formats.dicom import is_series
+from unet_lowlevel.data.formats.volumes import Slice
+from unet_lowlevel.data.formats.writing import make_output
 from unet_lowlevel.data.samples import Normalization
-from unet_lowlevel.data.volumes import Slice, open_volume
-from unet_lowlevel.data.writing import make_output, refuse_existing, write_image
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference.instances import Separation, as_uint16, foreground, separate
-from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.predictor import Predictor, Tile
+from unet_lowlevel.inference.results import Outputs, collected
+from unet_lowlevel.inference.separation import Separation
 from unet_lowlevel.memory import OUT_OF_MEMORY
-from unet_lowlevel.pictures import LABEL_PALETTE, overlay
+from unet_lowlevel.terminal import Progress
 
 # Pixels that are computed together: more would not be faster.
 BATCH_PIXELS = 512 * 512
-OVERLAY_SIDE = 2048
 
 
 def find_images(names: list[str]) -> dict[str, Path | Slice]:
@@ -48,25 +45,6 @@ def find_images(names: list[str]) -> dict[str, Path | Slice]:
     return found
 
 
-def output_names(
-    stem: str, classes: int, suffix: str, *, with_probabilities: bool, with_instances: bool = False
-) -> dict[str, str]:
-    """{what: file name} of what is written for an image or a volume.
-
-    What is mask, instances, colours, or a channel's number.
-    """
-    names = {"mask": f"{stem}{suffix}"}
-    if with_instances:
-        names["instances"] = f"{stem}_instances{suffix}"
-    if classes > 2 and suffix == ".png":  # who shows volumes has colours of his own
-        names["colours"] = f"{stem}_colours.png"
-    if with_probabilities and classes == 1:
-        names["0"] = f"{stem}_probability{suffix}"
-    elif with_probabilities:
-        names |= {str(k): f"{stem}_probability_{k}{suffix}" for k in range(classes)}
-    return names
-
-
 def predict_files(
     predictor: Predictor,
     images: dict[str, Path | Slice],
@@ -75,7 +53,7 @@ def predict_files(
     with_probabilities: bool = False,
     separation: Separation | None = None,
     with_overlays: bool = False,
-    progress: Callable[[Iterable], Iterable] = lambda items: items,
+    progress: Progress = lambda items: items,
 ) -> tuple[int, list[str]]:
     """Writes OUTPUT/<stem>.png, of the image's size, for every image, and for a volume a volume of masks.
 
@@ -83,13 +61,13 @@ def predict_files(
     computed together, which changes a probability by no more than rounding, and large images tile by tile.
 
     Args:
-        predictor: of a run, or an ensemble.
+        predictor: of one run or several.
         images: {stem: image}, the slices of a volume together, from `find_images`.
         output: folder, made when it does not exist.
         with_probabilities: also <stem>_probability.png, 16 bit, 65535 for probability 1; of a network
             with several classes <stem>_probability_<class>.png.
         separation: also <stem>_instances.png, 16 bit, of objects told from each other in this way.
-        with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most `OVERLAY_SIDE` pixels.
+        with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most 2048 pixels a side.
         progress: wraps the images, to show how far the work is.
 
     Returns:
@@ -111,16 +89,16 @@ def predict_files(
         except UserError as error:
             failures.append(str(error))
             return None
-        return Picture(stem, source, image, predictor.normalization(image))
+        return Picture(stem, source, image, predictor.normalizations(image))
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         writing: collections.deque[Future] = collections.deque()
         for batch in batches(ahead(reader, read, progress(list(images.items()))), predictor):
             make_output(output)  # now that there is something to write
-            for picture, found in zip(
-                batch, results(predictor, batch, outputs.channels, output, separation), strict=True
-            ):
-                writing.append(writer.submit(outputs.write, picture, found))
+            for picture, tiles in zip(batch, tiles_of(predictor, batch), strict=True):
+                size, channels = picture.image.shape[:2], outputs.channels
+                found = collected(predictor, tiles, size, output, channels=channels, separation=separation)
+                writing.append(writer.submit(outputs.write, picture.stem, picture.source, picture.image, found))
             while len(writing) > waiting(batch[-1]):
                 writing.popleft().result()
         for future in writing:
@@ -128,107 +106,14 @@ def predict_files(
     return outputs.written, failures + outputs.torn_volumes()
 
 
-class Outputs:
-    """The files of a prediction: which there will be, and how they are written."""
-
-    def __init__(
-        self,
-        images: dict[str, Path | Slice],
-        folder: Path,
-        classes: int,
-        probabilities: bool,
-        instances: bool,
-        overlays: bool,
-    ):
-        """Settles all names.
-
-        Raises:
-            UserError: when one of them exists already or two are the same.
-        """
-        self.folder, self.classes, self.written = folder, classes, 0
-        self.channels = [str(k) for k in range(classes)] if probabilities else []
-        self.names: dict[str, dict[str, str]] = {}
-        self.volumes: dict[Path, VolumeOfMasks] = {}
-        for stem, image in images.items():
-            self.names[stem] = {}
-            if not isinstance(image, Slice):
-                self.names[stem] |= output_names(
-                    stem, classes, ".png", with_probabilities=probabilities, with_instances=instances
-                )
-            elif image.path not in self.volumes:
-                volume = open_volume(image.path)
-                names = output_names(
-                    stem_of(image.path.resolve()),
-                    classes,
-                    volume.suffix,
-                    with_probabilities=probabilities,
-                    with_instances=instances,
-                )
-                self.volumes[image.path] = VolumeOfMasks(image.path, volume.count, names, folder)
-            if overlays:
-                self.names[stem]["overlay"] = f"{stem}_overlay.png"
-        taken = set()
-        for names in (*self.names.values(), *(volume.names for volume in self.volumes.values())):
-            for name in names.values():
-                refuse_existing(folder / name)
-                if name in taken:
-                    raise UserError(f"{name} would be written for two images of --images: predict them apart.")
-                taken.add(name)
-
-    def write(self, picture: "Picture", found: dict[str, np.ndarray]) -> None:
-        """Writes all that is wanted of an image, see `results`; of a volume when its last slice has come."""
-        for what, name in self.names[picture.stem].items():
-            palette = None
-            if what == "overlay":
-                pixels = reduced_overlay(picture.image, found["mask"], self.classes)
-            elif what == "colours":
-                pixels, palette = found["mask"], LABEL_PALETTE
-            else:
-                pixels = found[what]
-            write_image(self.folder / name, pixels, palette)
-        if not isinstance(picture.source, Slice):
-            self.written += 1
-        elif self.volumes[picture.source.path].put(picture.source.index, found):
-            self.written += self.volumes.pop(picture.source.path).count
-
-    def torn_volumes(self) -> list[str]:
-        """A sentence for each volume that lacks slices, because they could not be used."""
-        return [
-            f"{volume.path} has {volume.count - volume.have} slices that cannot be used: its masks are not written."
-            for volume in self.volumes.values()
-        ]
-
-
-class VolumeOfMasks:
-    """What is found of the slices of a volume, until it is whole."""
-
-    def __init__(self, path: Path, count: int, names: dict[str, str], folder: Path):
-        self.path, self.count, self.names, self.folder, self.have = path, count, names, folder, 0
-        self.slices: dict[str, np.ndarray] = {}
-
-    def put(self, index: int, found: dict[str, np.ndarray]) -> bool:
-        """Takes what is found of a slice; with the last one writes all. Tells whether it has."""
-        for what in self.names:
-            if what not in self.slices:
-                self.slices[what] = canvas((self.count, *found[what].shape), found[what].dtype, self.folder)
-            self.slices[what][index] = found[what]
-        self.have += 1
-        if self.have < self.count:
-            return False
-        volume = open_volume(self.path)
-        for what, name in self.names.items():
-            volume.write(self.folder / name, self.slices[what])
-        return True
-
-
 @dataclass(frozen=True)
 class Picture:
-    """An image [H, W, C] as `read_image` gives it, and how the predictor wants it normalized."""
+    """An image [H, W, C] as `read_image` gives it, and how each network wants it normalized."""
 
     stem: str
     source: Path | Slice
     image: np.ndarray
-    normalization: Normalization
+    normalizations: list[Normalization]
 
     @property
     def pixels(self) -> int:
@@ -266,58 +151,12 @@ def batches(pictures: Iterable[Picture], predictor: Predictor) -> Iterator[list[
         yield batch
 
 
-def results(
-    predictor: Predictor, batch: list[Picture], channels: list[str], output: Path, separation: Separation | None
-) -> Iterator[dict[str, np.ndarray]]:
-    """{what: pixels} of each image of a batch: the mask, its instances, and by number `channels` of its probabilities.
-
-    Instances and probabilities are of 16 bits.
-    """
-    for picture, its_tiles in zip(batch, tiles_of(predictor, batch), strict=True):
-        size = picture.image.shape[:2]
-        found = {"mask": canvas(size, np.uint8, output)} | {k: canvas(size, np.uint16, output) for k in channels}
-        probability = canvas(size, np.float32, output) if separation else None
-        for rows, columns, p in its_tiles:
-            if separation:
-                probability[rows, columns] = foreground(p)
-            found["mask"][rows, columns] = predictor.labels(p) * step_of_gray(predictor.config.model.classes)
-            for k in channels:
-                found[k][rows, columns] = np.rint(p[..., int(k)] * 65535)
-        if separation:
-            found["instances"] = as_uint16(separate(probability, separation))
-        yield found
-
-
-def tiles_of(predictor: Predictor, batch: list[Picture]) -> list[Iterable[tuple[slice, slice, np.ndarray]]]:
-    """The tiles of each image, see `TiledNetwork.tiles`; all are computed at once, or each alone if memory runs out."""
+def tiles_of(predictor: Predictor, batch: list[Picture]) -> list[Iterable[Tile]]:
+    """The tiles of each image, see `Predictor.tiles`; all are computed at once, or each alone if memory runs out."""
     if len(batch) > 1:
         try:
-            parts = predictor.of_batch(np.stack([picture.normalization(picture.image) for picture in batch]))
+            parts = predictor.of_batch(np.stack([picture.normalizations[0](picture.image) for picture in batch]))
             return [[(slice(None), slice(None), part)] for part in parts]
         except OUT_OF_MEMORY:
             predictor.lower_tile_size(math.isqrt(sum(picture.pixels for picture in batch)))
-    return [predictor.tiles(picture.image, picture.normalization) for picture in batch]
-
-
-def canvas(size: tuple[int, ...], dtype, folder: Path) -> np.ndarray:
-    """An array to be filled; a large one is in a file of the folder, gone once the array is, instead of in memory."""
-    if math.prod(size) * np.dtype(dtype).itemsize < MAPPED_BYTES:
-        return np.empty(size, dtype)
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            if hasattr(os, "posix_fallocate"):  # without room for it the process would be ended later, without a word
-                os.posix_fallocate(file.fileno(), 0, math.prod(size) * np.dtype(dtype).itemsize)
-            return np.memmap(file, dtype, "w+", shape=size)
-    except OSError as error:
-        raise UserError(f"--output {folder} has no room for a mask ({error.strerror}): choose another disk.") from None
-
-
-def step_of_gray(classes: int) -> np.uint8:
-    """Masks are written as 0 and 255 for a foreground, as class numbers for several."""
-    return np.uint8(255 if classes <= 2 else 1)
-
-
-def reduced_overlay(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    """`overlay` of every so many pixels, at most `OVERLAY_SIDE` a side: a picture to look at."""
-    step = -(-max(mask.shape) // OVERLAY_SIDE)
-    return overlay(image[::step, ::step], mask[::step, ::step] // step_of_gray(classes))
+    return [predictor.tiles(picture.image, picture.normalizations) for picture in batch]

@@ -1,59 +1,317 @@
-"""The trained network of a run, ready to predict."""
+"""Trained networks, ready to predict: of one run or of several, shown an image as it is or from several sides."""
 
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from unet_lowlevel import metrics, run_folder
+from unet_lowlevel import run_folder
+from unet_lowlevel.config import Config, DataConfig
+from unet_lowlevel.core.fast import FoldedUNet
+from unet_lowlevel.core.losses import probabilities
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
 from unet_lowlevel.inference import TILE_SIZE
-from unet_lowlevel.inference.folding import folded
-from unet_lowlevel.inference.tiling import TiledNetwork
+from unet_lowlevel.inference.separation import Separation, foreground_probability, read_separation, separate
+from unet_lowlevel.inference.tiling import in_tiles, in_window, tile_logits
+from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS, Flip, Rotation
+from unet_lowlevel.memory import OUT_OF_MEMORY, check_available, prediction_bytes
+from unet_lowlevel.scoring.counts import predicted_labels
+from unet_lowlevel.terminal import note
 from unet_lowlevel.training.checkpoints import restore_best
-from unet_lowlevel.unet import UNet
+from unet_lowlevel.training.steps import whole_logits
+
+AVERAGES = {"none": ASIS, "flips": FLIPS, "rotations": ROTATIONS}
+# Rows, columns, and what was computed for the pixels there.
+Tile = tuple[slice, slice, np.ndarray]
 
 
-class Predictor(TiledNetwork):
-    """The best network of a run, ready to segment images; all settings come from the run folder."""
+class CompiledNetwork:
+    """A network compiled for whole images and for windows, up to the probabilities."""
 
-    def __init__(self, run: Path, network: type[UNet] | None = None, tile_size: int = TILE_SIZE):
-        """Restores the network.
+    def __init__(self, model: UNet, data: DataConfig):
+        """Compiles; `data` says how images are normalized for it."""
+        self.model, self.data = model, data
+        images = tf.TensorSpec([None, None, None, model.config.in_channels], tf.float32)
+        self.whole = tf.function(
+            lambda images: probabilities(whole_logits(model, images)), input_signature=[images], autograph=False
+        )
+        self.tile = tf.function(
+            lambda window, core: probabilities(tile_logits(model, window, core)),
+            input_signature=[images, tf.TensorSpec([2, 2], tf.int32)],
+            autograph=False,
+        )
+
+    def of_batch(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized."""
+        return self.whole(tf.constant(images)).numpy()
+
+    def of_window(self, normalize: Normalization, window: np.ndarray, core: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [..., K] of the core of a window [h, w, C], see `tile_logits`."""
+        return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
+
+    def part(self, image: np.ndarray, normalize: Normalization, rows: slice, columns: slice) -> np.ndarray:
+        """The probabilities of a part of an image [H, W, C], in one window: float32 [rows, columns, K].
+
+        `image` may be anything with a shape that gives the pixels of a rectangle; `rows` and `columns` have both ends.
+        """
+        sides = zip((rows, columns), image.shape[:2], strict=True)
+        around = [span_around(side.start, side.stop, length, self.model.config) for side, length in sides]
+        return in_window(image, *around, functools.partial(self.of_window, normalize))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network finds in an image.
+
+    Attributes:
+        mask: uint8 [H, W], the class of each pixel.
+        probabilities: float32 [H, W, K]; K = 1: of the foreground, else of every class.
+        separation: how objects are told from each other.
+    """
+
+    mask: np.ndarray
+    probabilities: np.ndarray
+    separation: Separation
+
+    def instances(self) -> np.ndarray:
+        """The number of the object that each pixel belongs to, int32 [H, W], 0 for the background."""
+        return separate(foreground_probability(self.probabilities), self.separation)
+
+
+class Predictor:
+    """One or more networks that segment images of any size.
+
+    probability = mean over networks and views of the probability in the view
+
+    Each network has its own run's normalization. How images are read, the threshold, and how objects are told from each
+    other are those of the first run.
+
+    Attributes:
+        config: of the first run.
+        split: {"training": stems that any network has seen, "validation": stems that all of them have held out}.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[UNet],
+        configs: Sequence[Config],
+        *,
+        views: Sequence[Flip | Rotation] = ASIS,
+        tile_size: int = TILE_SIZE,
+        run: Path | None = None,
+    ):
+        """Compiles the networks.
 
         Args:
-            run: the run folder, whichever implementation was trained.
-            network: the implementation that predicts; None: ours, folded and frozen.
-            tile_size: side in pixels of the largest window that the network sees at once.
+            models: at least one, of the same channels and classes.
+            configs: of each, the settings of its training.
+            views: what each network is shown of an image; see `views.py`.
+            tile_size: side in pixels of the largest window that a network sees at once.
+            run: the first run folder, where the thresholds of objects are stored.
+        """
+        self.config, self.views, self.tile_size, self.run = configs[0], views, tile_size, run
+        self.networks = [CompiledNetwork(model, config.data) for model, config in zip(models, configs, strict=True)]
+        self.split: dict[str, list[str]] = {"training": [], "validation": []}
+
+    @functools.cached_property
+    def separation(self) -> Separation:
+        """How objects are told from each other: as the run has stored, or by default."""
+        return read_separation(self.run) if self.run else Separation()
+
+    def predict(self, image) -> Prediction:
+        """Segments an image.
+
+        Args:
+            image: file, `str` or `Path`; or array [H, W] or [H, W, C] of numbers, of as many channels as in training.
 
         Raises:
-            UserError: when `run` is no run folder or holds no weights that fit.
+            ValueError: for another shape or type.
+            UserError: when a file cannot be read.
         """
-        self.config, _, self.split = run_folder.read(run)
-        model = (network or UNet)(self.config.model, seed=self.config.training.seed)
-        restore_best(model, run)
-        super().__init__(model if network else folded(model), tile_size)
+        from unet_lowlevel.data.files import read_image
+
+        if isinstance(image, (str, Path)):
+            pixels, name = read_image(Path(image), self.config.data), str(image)
+        else:
+            pixels, name = checked_array(image), "image"
+        if pixels.shape[-1] != self.config.model.in_channels:
+            raise ValueError(self.wrong_channels(pixels, name))
+        found = self.probabilities(pixels)
+        return Prediction(self.labels(found), found, self.separation)
 
     def check_channels(self, image: np.ndarray, path: Path) -> None:
         """Raises a `UserError` when the image [H, W, C] has not the channels that the network was trained on."""
-        channels = self.config.model.in_channels
-        if image.shape[-1] != channels:
-            raise UserError(
-                f"{path} has {image.shape[-1]} channels, but the network was trained on {channels}: convert the image."
-            )
+        if image.shape[-1] != self.config.model.in_channels:
+            raise UserError(self.wrong_channels(image, path))
 
-    def normalization(self, image: np.ndarray) -> Normalization:
-        """How to normalize the image [H, W, C] as read from its file, for `tiles`."""
-        return normalization(image, self.config.data)
+    def wrong_channels(self, image: np.ndarray, name: Path | str) -> str:
+        return (
+            f"{name} has {image.shape[-1]} channels, but the network was trained on {self.config.model.in_channels}: "
+            "convert the image."
+        )
+
+    def normalizations(self, image: np.ndarray) -> list[Normalization]:
+        """How each network wants the image [H, W, C] normalized; computed once for those that want the same."""
+        kinds = [(network.data.normalization, network.data.normalization_range) for network in self.networks]
+        found = {kind: normalization(image, network.data) for kind, network in zip(kinds, self.networks, strict=True)}
+        return [found[kind] for kind in kinds]
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Image [H, W, C] as read from its file -> float32 [H, W, K]; see `losses.probabilities`."""
         found = np.empty([*image.shape[:2], self.config.model.classes], np.float32)
-        for rows, columns, tile in self.tiles(image, self.normalization(image)):
+        for rows, columns, tile in self.tiles(image, self.normalizations(image)):
             found[rows, columns] = tile
         return found
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities [H, W, K] -> uint8 [H, W], the class of each pixel; the run's threshold decides."""
         threshold = self.config.training.threshold
-        return metrics.predicted_labels(tf.constant(probabilities[np.newaxis]), threshold)[0].numpy().astype(np.uint8)
+        return predicted_labels(tf.constant(probabilities[np.newaxis]), threshold)[0].numpy().astype(np.uint8)
+
+    def fits(self, image: np.ndarray) -> bool:
+        """Whether the image [H, W, C] is computed whole, and so can be computed together with others."""
+        return self.alone and all(len(self.spans(side)) == 1 for side in image.shape[:2])
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is nothing to average."""
+        return len(self.networks) == 1 and self.views is ASIS
+
+    def of_batch(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C] that fit, normalized."""
+        return self.networks[0].of_batch(images)
+
+    def tiles(self, image: np.ndarray, normalize: Sequence[Normalization]) -> Iterator[Tile]:
+        """The probabilities of an image [H, W, C] part by part: rows, columns, float32 [rows, columns, K].
+
+        When memory runs out the image begins anew, in smaller tiles: what then comes replaces what came before.
+
+        Raises:
+            UserError: when memory runs out with the smallest tiles.
+        """
+        while True:
+            try:
+                check_available(prediction_bytes(self.config.model, self.largest_tile(image)))
+                yield from self.parts(image, normalize)
+                return
+            except OUT_OF_MEMORY as error:
+                side = min(self.tile_size, max(image.shape[:2]))
+                if not self.lower_tile_size(side):
+                    height, width = image.shape[:2]
+                    raise UserError(
+                        f"An image of {height} x {width} pixels ran out of memory even with --tile-size {side}: end "
+                        "other programs, or use a machine with more memory."
+                    ) from error
+
+    def parts(self, image: np.ndarray, normalize: Sequence[Normalization]) -> Iterator[Tile]:
+        """As `tiles`, with the tile size as it is."""
+        size, first = image.shape[:2], self.networks[0]
+        if self.fits(image):
+            yield slice(None), slice(None), first.of_batch(normalize[0](image)[np.newaxis])[0]
+        elif self.alone:
+            compute = functools.partial(first.of_window, normalize[0])
+            yield from in_tiles(image, self.tile_size, self.config.model, compute)
+        else:
+            for rows, columns in self.layout(size):
+                total = 0.0
+                for network, its_normalize in zip(self.networks, normalize, strict=True):
+                    for view in self.views:
+                        found = network.part(view.of(image), its_normalize, *view.part(rows, columns, size))
+                        total = total + view.back(found, rows, columns, size)
+                yield rows, columns, total / np.float32(len(self.networks) * len(self.views))
+
+    def layout(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
+        """The rows and columns of what is averaged at once of an image of this size."""
+        # A tile that is rotated lies in a rectangle of up to twice its area.
+        widened = any(isinstance(view, Rotation) for view in self.views)
+        largest = int(self.tile_size / math.sqrt(2)) if widened else self.tile_size
+        axes = [[slice(s.start, s.stop) for s in spans(length, largest, self.config.model)] for length in size]
+        return list(itertools.product(*axes))
+
+    def spans(self, length: int) -> list:
+        """The tiles of an axis of so many pixels."""
+        return spans(length, self.tile_size, self.config.model)
+
+    def largest_tile(self, image: np.ndarray) -> int:
+        """Pixels of what is computed at once of the image [H, W, C], without its surroundings."""
+        return math.prod(max(span.stop - span.start for span in self.spans(side)) for side in image.shape[:2])
+
+    def lower_tile_size(self, side: int) -> bool:
+        """To the half of `side`, at which memory ran out, for this image and the next; False if that is of no use."""
+        smaller = max(side // 2, smallest_tile_size(self.config.model))
+        if smaller >= side:
+            return False
+        self.tile_size = smaller
+        note(f"memory ran out for {side} x {side} pixels at once: going on as with --tile-size {smaller}")
+        return True
+
+
+def checked_array(image) -> np.ndarray:
+    """[H, W] or [H, W, C] of numbers as [H, W, C], or a `ValueError` of one sentence."""
+    pixels = np.asarray(image)
+    if pixels.dtype.kind not in "buif":
+        kind = type(image).__name__ if pixels.dtype.kind == "O" else f"of {pixels.dtype}"
+        raise ValueError(f"image is {kind}, but must be a file's name or an array of numbers: convert it.")
+    if pixels.ndim not in (2, 3) or not pixels.size:
+        raise ValueError(f"image has the shape {pixels.shape}, but must be [H, W] or [H, W, C]: give one image.")
+    if not np.isfinite(pixels).all():
+        raise ValueError("image has values that are NaN or infinite: replace them by numbers.")
+    pixels = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def load(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    average: str = "none",
+    tile_size: int = TILE_SIZE,
+    plain: bool = False,
+    network: Callable[..., UNet] | None = None,
+) -> Predictor:
+    """The predictor of a trained run, or of several, whose probabilities are averaged.
+
+        load("runs/mine").predict("image.png").mask
+
+    Args:
+        runs: run folders, whichever implementation was trained.
+        average: "none"; "flips", over the image mirrored and turned in all 8 ways; "rotations", by 7 angles.
+        tile_size: side in pixels of the largest window that a network sees at once.
+        plain: predict with the book's own network, without its fast forms.
+        network: makes the network that predicts of a configuration; None: ours.
+
+    Raises:
+        ValueError: for another word in `average`.
+        UserError: for a folder that is no run or holds no weights that fit, and for networks of other channels or
+            classes than the first's.
+    """
+    if average not in AVERAGES:
+        raise ValueError(f"average is {average!r}, but must be one of {', '.join(AVERAGES)}.")
+    runs = [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
+    models, configs, splits = [], [], []
+    for run in runs:
+        config, _, split = run_folder.read(run)
+        model = (network or UNet)(config.model, seed=config.training.seed)
+        restore_best(model, run)
+        models.append(model if network or plain else FoldedUNet(model))
+        configs.append(config)
+        splits.append(split)
+        (first, other) = ((c.model.in_channels, c.model.classes) for c in (configs[0], config))
+        if first != other:
+            raise UserError(
+                f"--run {runs[0]} takes {first[0]} channels and tells {first[1]} classes, but --run {run} "
+                f"{other[0]} and {other[1]}: name runs of one kind of data."
+            )
+    predictor = Predictor(models, configs, views=AVERAGES[average], tile_size=tile_size, run=runs[0])
+    predictor.split = {
+        "training": sorted(set().union(*(split["training"] for split in splits))),
+        "validation": sorted(set.intersection(*(set(split["validation"]) for split in splits))),
+    }
+    return predictor

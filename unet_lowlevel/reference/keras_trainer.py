@@ -12,25 +12,27 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from unet_lowlevel import metrics
 from unet_lowlevel.config import Config, OptimizerConfig
+from unet_lowlevel.core.losses import probabilities
+from unet_lowlevel.core.more_losses import Loss, make_loss
+from unet_lowlevel.core.ops.cropping import crop_like
+from unet_lowlevel.core.optimizers import global_norm, learning_rate_at
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.losses import Loss, make_loss, probabilities
 from unet_lowlevel.memory import within_memory
-from unet_lowlevel.optimizers import global_norm, learning_rate_at
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
+from unet_lowlevel.scoring import counts
+from unet_lowlevel.terminal import say
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
-from unet_lowlevel.training.step import fit_labels
+from unet_lowlevel.training.steps import whole_logits
 from unet_lowlevel.training.trainer import (
     OnStep,
     check_validation,
     image_too_large,
-    say,
     step_too_large,
     warning_of_one_class,
 )
@@ -46,11 +48,11 @@ class FittedUNet(tf.keras.Model):
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Images [N, H, W, C] -> logits; of the middle for training in valid mode, else of every pixel."""
-        return self.unet(images, training=True) if training else self.unet.whole(images)
+        return self.unet(images, training=True) if training else whole_logits(self.unet, images)
 
 
 class Scores(tf.keras.metrics.Metric):
-    """dice, iou and mean_iou of all images since the last reset, from counts of pixels; see `metrics.scores`."""
+    """dice, iou and mean_iou of all images since the last reset, from counts of pixels; see `counts.scores`."""
 
     def __init__(self, classes: int, threshold: float):
         super().__init__(name="scores")
@@ -58,21 +60,21 @@ class Scores(tf.keras.metrics.Metric):
         at_least_two = max(classes, 2)
         self.confusion = self.add_weight(shape=[at_least_two] * 2, initializer="zeros", dtype="int64")
         self.thresholds = self.add_weight(
-            shape=[at_least_two - 1, len(metrics.THRESHOLDS), 2, 2], initializer="zeros", dtype="int64"
+            shape=[at_least_two - 1, len(counts.THRESHOLDS), 2, 2], initializer="zeros", dtype="int64"
         )
 
     def update_state(self, labels, logits, sample_weight=None) -> None:
         """Adds labels [N, H, W, 1], or with weights behind them, and logits [N, H', W', K]."""
         labels = tf.cast(labels[..., 0], tf.int32)
-        confusion, thresholds = metrics.counts(fit_labels(labels, logits), logits, self.threshold)
-        self.confusion.assign_add(tf.reduce_sum(confusion, 0))
-        self.thresholds.assign_add(tf.reduce_sum(thresholds, 0))
+        counted = counts.logit_counts(crop_like(labels, logits), logits, self.threshold)
+        self.confusion.assign_add(tf.reduce_sum(counted["confusion"], 0))
+        self.thresholds.assign_add(tf.reduce_sum(counted["thresholds"], 0))
 
     def result(self) -> dict[str, tf.Tensor]:
         names = ("dice", "iou", "mean_iou")
 
         def scores(confusion, thresholds):
-            values = metrics.scores(confusion, thresholds)
+            values = counts.scores(confusion, thresholds)
             return [values[name] for name in names]
 
         return dict(
@@ -190,7 +192,7 @@ def packed_loss(loss: Loss) -> Loss:
     """`loss` of what Keras has one place for: labels [N, H, W, 1], or with a weight map behind them [N, H, W, 2]."""
 
     def unpacked(packed: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        labels, *weights = tf.unstack(fit_labels(packed, logits), axis=-1)
+        labels, *weights = tf.unstack(crop_like(packed, logits), axis=-1)
         return loss(tf.cast(labels, tf.int32), logits, *weights)
 
     return unpacked
@@ -289,7 +291,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         for sample in (samples[i] for i in evenly(len(samples), training.pictures)):
             self.validating = sample
             image = sample.normalized()
-            p = probabilities(self.trainer.unet.whole(tf.constant(image[None])))
-            predicted = metrics.predicted_labels(p, training.threshold)[0].numpy()
+            p = probabilities(whole_logits(self.trainer.unet, tf.constant(image[None])))
+            predicted = counts.predicted_labels(p, training.threshold)[0].numpy()
             pictures[sample.stem] = comparison(image, sample.label, predicted)
         return pictures

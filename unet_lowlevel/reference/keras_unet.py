@@ -6,16 +6,16 @@ The model in a .keras file is made of Keras' own layers only, so that it opens w
 import tensorflow as tf
 
 from unet_lowlevel.config import ModelConfig
-from unet_lowlevel.ops.batch_normalization import EPSILON, MOMENTUM
+from unet_lowlevel.core.ops.batch_normalization import EPSILON, MOMENTUM
+from unet_lowlevel.core.unet import UNet, dropout_rates
 from unet_lowlevel.reference.precision import computing_in
 from unet_lowlevel.reference.weights import model_variables, transfer
-from unet_lowlevel.unet import UNet, place_of_dropout
 
 layers = tf.keras.layers
 
 
-def conv_block(features, config: ModelConfig, channels: int, scope: str, *, seed: int, at_contracting_end=False):
-    """Convolution, batch normalization, activation; a few times over; dropout after the first or the last.
+def conv_block(features, config: ModelConfig, channels: int, scope: str, *, seed: int, deep=False):
+    """Convolution, batch normalization, activation, dropout; a few times over.
 
     Args:
         features: symbolic [N, H, W, C].
@@ -23,13 +23,12 @@ def conv_block(features, config: ModelConfig, channels: int, scope: str, *, seed
         channels: of the block.
         scope: of the layers' names.
         seed: of dropout.
-        at_contracting_end: whether the block is one of the two deepest of the contracting path.
+        deep: whether the block is one of the two deepest of the contracting path.
 
     Returns:
         symbolic [N, H', W', channels]
     """
-    dropout_after, dropout_rate = place_of_dropout(config, at_contracting_end)
-    for i in range(1, config.convolutions_per_block + 1):
+    for i, rate in enumerate(dropout_rates(config, deep=deep), start=1):
         features = layers.Conv2D(
             channels,
             config.kernel_size,
@@ -42,8 +41,8 @@ def conv_block(features, config: ModelConfig, channels: int, scope: str, *, seed
                 momentum=MOMENTUM, epsilon=EPSILON, name=f"{scope}.batch_normalization_{i}"
             )(features)
         features = layers.Activation(config.activation)(features)
-        if dropout_rate and i == dropout_after:
-            features = layers.Dropout(dropout_rate, seed=seed)(features)
+        if rate:
+            features = layers.Dropout(rate, seed=seed)(features)
     return features
 
 
@@ -51,7 +50,7 @@ def functional_unet(config: ModelConfig, *, seed: int = 0) -> tf.keras.Model:
     """images [N, H, W, in_channels] -> logits [N, H', W', classes].
 
     The sides must suit the network: multiples of 2^(depth - 1) with "same" padding, a size that
-    `check_valid_size` passes with "valid" padding. `KerasUNet` takes every size.
+    `geometry.check_valid_size` passes with "valid" padding. `KerasUNet` takes every size.
 
     Args:
         config: with in_channels of at least 1.
@@ -63,15 +62,11 @@ def functional_unet(config: ModelConfig, *, seed: int = 0) -> tf.keras.Model:
         for level in range(1, config.depth):
             channels = config.base_channels * 2 ** (level - 1)
             deep = level == config.depth - 1
-            features = conv_block(
-                features, config, channels, f"encoder.level_{level}", seed=seed + level, at_contracting_end=deep
-            )
+            features = conv_block(features, config, channels, f"encoder.level_{level}", seed=seed + level, deep=deep)
             skips.append(features)
             features = layers.MaxPooling2D(2)(features)
         deepest = config.base_channels * 2 ** (config.depth - 1)
-        features = conv_block(
-            features, config, deepest, "bottleneck", seed=seed + config.depth, at_contracting_end=True
-        )
+        features = conv_block(features, config, deepest, "bottleneck", seed=seed + config.depth, deep=True)
         lost = config.convolutions_per_block * (config.kernel_size - 1) if config.padding == "valid" else 0
         border = 0
         for level in range(config.depth - 1, 0, -1):
@@ -104,5 +99,5 @@ class KerasUNet(UNet):
     def named_variables(self) -> dict[str, tf.Variable]:
         return dict(self.named)
 
-    def forward(self, images: tf.Tensor, *, training: bool, seed: tf.Tensor | None) -> tf.Tensor:
+    def forward(self, images: tf.Tensor, *, training: bool, seed: tf.Tensor | None = None) -> tf.Tensor:
         return self.network(images, training=training)

@@ -7,29 +7,28 @@ input, the state of dropout's random numbers.
 import tensorflow as tf
 
 from unet_lowlevel.config import ModelConfig
-from unet_lowlevel.ops.batch_normalization import EPSILON, MOMENTUM
-from unet_lowlevel.ops.cropping import crop_and_concat
+from unet_lowlevel.core.ops.batch_normalization import EPSILON, MOMENTUM
+from unet_lowlevel.core.ops.cropping import crop_and_concat
+from unet_lowlevel.core.unet import UNet, dropout_rates
 from unet_lowlevel.reference.precision import computing_in
 from unet_lowlevel.reference.weights import layer_variables, transfer
-from unet_lowlevel.unet import UNet, place_of_dropout
 
 layers = tf.keras.layers
 
 
 def conv_block(
-    config: ModelConfig, in_channels: int, out_channels: int, *, seed: int, at_contracting_end: bool = False
+    config: ModelConfig, in_channels: int, out_channels: int, *, seed: int, deep: bool = False
 ) -> tf.keras.Sequential:
-    """Convolution, batch normalization, activation; a few times over; dropout after the first or the last.
+    """Convolution, batch normalization, activation, dropout; a few times over.
 
     Args:
         config: see `ModelConfig`.
         in_channels, out_channels: of the block.
         seed: of dropout.
-        at_contracting_end: whether the block is one of the two deepest of the contracting path.
+        deep: whether the block is one of the two deepest of the contracting path.
     """
-    dropout_after, dropout_rate = place_of_dropout(config, at_contracting_end)
     block = tf.keras.Sequential([layers.Input([None, None, in_channels])])
-    for i in range(1, config.convolutions_per_block + 1):
+    for i, rate in enumerate(dropout_rates(config, deep=deep), start=1):
         block.add(
             layers.Conv2D(
                 out_channels,
@@ -42,8 +41,8 @@ def conv_block(
         if config.batch_normalization:
             block.add(layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"batch_normalization_{i}"))
         block.add(layers.Activation(config.activation))
-        if dropout_rate and i == dropout_after:
-            block.add(layers.Dropout(dropout_rate, seed=seed))
+        if rate:
+            block.add(layers.Dropout(rate, seed=seed))
     return block
 
 
@@ -62,10 +61,8 @@ class LayersUNet(UNet):
         found: dict[str, tf.Variable] = {}
         self.dropout_states: list[tf.Variable] = []
 
-        def block(scope: str, in_channels: int, out_channels: int, *, stream: int, at_contracting_end: bool = False):
-            made = conv_block(
-                config, in_channels, out_channels, seed=seed + stream, at_contracting_end=at_contracting_end
-            )
+        def block(scope: str, in_channels: int, out_channels: int, *, stream: int, deep: bool = False):
+            made = conv_block(config, in_channels, out_channels, seed=seed + stream, deep=deep)
             for layer in made.layers:
                 found.update(layer_variables(layer, f"{scope}/{layer.name}"))
                 if isinstance(layer, layers.Dropout):
@@ -77,10 +74,10 @@ class LayersUNet(UNet):
             channels = config.base_channels * 2 ** (level - 1)
             deep = level == config.depth - 1
             scope = f"encoder/level_{level}"
-            self.encoder.append(block(scope, in_channels, channels, stream=level, at_contracting_end=deep))
+            self.encoder.append(block(scope, in_channels, channels, stream=level, deep=deep))
             in_channels = channels
         deepest = config.base_channels * 2 ** (config.depth - 1)
-        self.bottleneck = block("bottleneck", in_channels, deepest, stream=config.depth, at_contracting_end=True)
+        self.bottleneck = block("bottleneck", in_channels, deepest, stream=config.depth, deep=True)
         for level in range(config.depth - 1, 0, -1):
             channels = config.base_channels * 2 ** (level - 1)
             scope = f"decoder/level_{level}"
@@ -100,7 +97,7 @@ class LayersUNet(UNet):
     def named_variables(self) -> dict[str, tf.Variable]:
         return dict(self.named)
 
-    def forward(self, images: tf.Tensor, *, training: bool, seed: tf.Tensor | None) -> tf.Tensor:
+    def forward(self, images: tf.Tensor, *, training: bool, seed: tf.Tensor | None = None) -> tf.Tensor:
         features, skips = images, []
         for block in self.encoder:
             skips.append(block(features, training=training))

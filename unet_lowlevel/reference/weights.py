@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError, listed, reason
-from unet_lowlevel.unet import UNet, smallest_valid_size
+from unet_lowlevel.geometry import smallest_valid_size
 
 
 def layer_variables(layer: tf.keras.layers.Layer, scope: str) -> dict[str, tf.Variable]:

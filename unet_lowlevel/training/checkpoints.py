@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError, listed, reason
-from unet_lowlevel.unet import UNet
 
 
 class Progress(tf.Module):

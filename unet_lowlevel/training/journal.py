@@ -12,12 +12,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from unet_lowlevel.config import Config
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.training.checkpoints import Checkpoints, Progress
 from unet_lowlevel.training.summaries import Summaries, forget_after
-from unet_lowlevel.training.tally import Tally
-from unet_lowlevel.unet import UNet
+from unet_lowlevel.training.totals import Totals
 
 HISTORY = (
     "epoch",
@@ -66,14 +66,14 @@ class Journal:
             if int(self.progress.epoch):
                 self.history = read_history(run / "history.csv", int(self.progress.epoch))
         try:
-            self.tally = Tally.from_json(self.progress.tally.numpy().decode())  # of the epoch that has begun
+            self.totals = Totals.from_json(self.progress.tally.numpy().decode())  # of the epoch that has begun
             if not 0 <= int(self.progress.best_epoch) <= len(self.history):
                 raise ValueError(f"epoch {int(self.progress.best_epoch)} the best of {len(self.history)}")
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{run / 'checkpoints'} holds what no training has saved ({reason(error)}): restore the run folder."
             ) from None
-        self.saved, self.saved_steps = time.monotonic(), self.tally.steps
+        self.saved, self.saved_steps = time.monotonic(), self.totals.steps
         if resume:
             # A training that was killed may have told TensorBoard more than it has saved.
             forget_after(run, self.step if restored else -1)
@@ -84,7 +84,7 @@ class Journal:
     @property
     def step(self) -> int:
         """Training steps so far: those of the finished epochs and of the one that has begun."""
-        return (self.history[-1]["step"] if self.history else 0) + self.tally.steps
+        return (self.history[-1]["step"] if self.history else 0) + self.totals.steps
 
     def out_of_patience(self) -> bool:
         """Whether validation has not got better for --patience epochs."""
@@ -144,14 +144,14 @@ class Journal:
             self.history.append(row)
             write_history(self.run / "history.csv", self.history)
             self.progress.epoch.assign(row["epoch"])
-            self.tally = Tally()
+            self.totals = Totals()
             self.save()
 
     def due(self) -> bool:
         """Whether the state has not been saved for --checkpoint-steps steps or --checkpoint-minutes minutes."""
         steps, minutes = self.config.training.checkpoint_steps, self.config.training.checkpoint_minutes
         return bool(
-            (steps and self.tally.steps - self.saved_steps >= steps)
+            (steps and self.totals.steps - self.saved_steps >= steps)
             or (minutes and time.monotonic() - self.saved >= 60 * minutes)
         )
 
@@ -161,9 +161,9 @@ class Journal:
             self.save()
 
     def save(self) -> None:
-        self.progress.tally.assign(self.tally.to_json())
+        self.progress.tally.assign(self.totals.to_json())
         self.checkpoints.save(self.step)
-        self.saved, self.saved_steps = time.monotonic(), self.tally.steps
+        self.saved, self.saved_steps = time.monotonic(), self.totals.steps
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

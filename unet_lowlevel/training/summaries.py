@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError
 from tensorboard.plugins.histogram.metadata import create_summary_metadata
 from tensorflow.core.util.event_pb2 import Event
 
-from unet_lowlevel.config import Config, to_json
+from unet_lowlevel.config import Config
+from unet_lowlevel.settings import to_json
 
 HISTOGRAM = create_summary_metadata(display_name=None, description=None)
 

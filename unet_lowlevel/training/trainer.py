@@ -3,7 +3,6 @@
 import contextlib
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,19 +11,21 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from unet_lowlevel import metrics
 from unet_lowlevel.config import Config
+from unet_lowlevel.core import fast
+from unet_lowlevel.core.optimizers import global_norm
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
-from unet_lowlevel.optimizers import global_norm
 from unet_lowlevel.pictures import comparison, evenly
+from unet_lowlevel.scoring import counts
+from unet_lowlevel.terminal import on_terminal, say
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
-from unet_lowlevel.training.step import EvaluationStep, TrainStep
-from unet_lowlevel.training.tally import Tally
-from unet_lowlevel.unet import UNet
+from unet_lowlevel.training.steps import EvaluationStep, train_step
+from unet_lowlevel.training.totals import Totals
 
 OnStep = Callable[[int, float], None]
 
@@ -38,7 +39,7 @@ class Trainer:
         run: Path,
         training: list[Sample],
         validation: list[Sample],
-        network: type[UNet] = UNet,
+        network: Callable[..., UNet] = fast.network,
     ):
         """Builds the network and everything around it; writes nothing yet.
 
@@ -46,7 +47,7 @@ class Trainer:
             config: complete, with in_channels and crop_size resolved.
             run: the run folder; it exists when `fit` is called.
             training, validation: in memory or in files.
-            network: the implementation.
+            network: makes the network of `config.model` and a seed.
 
         Raises:
             UserError: when a validation image is too large for the memory.
@@ -60,7 +61,7 @@ class Trainer:
         self.batches = TrainingBatches(training, config)
         total_steps = config.training.epochs * self.batches.steps_per_epoch
         crop = (config.training.crop_size,) * 2
-        self.train_step = TrainStep(self.model, config, crop, total_steps)
+        self.train_step = train_step(self.model, config, crop, total_steps)
         self.evaluation_step = EvaluationStep(self.model, config)
         self.received: signal.Signals | None = None  # by which the training was asked to end, even in its last epoch
 
@@ -88,7 +89,7 @@ class Trainer:
         # The bar is for a terminal; a log gets the line of each epoch only.
         with (
             tqdm(
-                total=training.epochs * steps, initial=self.journal.step, unit="step", disable=not sys.stderr.isatty()
+                total=training.epochs * steps, initial=self.journal.step, unit="step", disable=not on_terminal()
             ) as bar,
             contextlib.closing(self.journal),
             StopSignals() as signals,
@@ -119,29 +120,29 @@ class Trainer:
         Returns:
             the epoch's part of the history row, and the last gradients.
         """
-        tally, start = self.journal.tally, time.perf_counter()
-        spent = tally.seconds
-        for *batch, index in self.batches.of_epoch(epoch, tally.steps):
+        totals, start = self.journal.totals, time.perf_counter()
+        spent = totals.seconds
+        for *batch, index in self.batches.of_epoch(epoch, totals.steps):
             result = self.train_step(*batch)
             if not math.isfinite(float(result["loss"])):
                 raise UserError(self.not_finite(result, index.numpy()))
-            tally.add(result, len(index))
-            tally.seconds = spent + time.perf_counter() - start
-            bar.set_postfix(loss=f"{tally.loss / tally.images:.4f}", iou=self.newest_iou(), refresh=False)
+            totals.add(result, len(index))
+            totals.seconds = spent + time.perf_counter() - start
+            bar.set_postfix(loss=f"{totals.loss / totals.images:.4f}", iou=self.newest_iou(), refresh=False)
             bar.update()
             if on_step:
-                on_step(int(self.train_step.step), tally.loss / tally.images)
-            if tally.steps < self.batches.steps_per_epoch:  # else the epoch's end, with its scores, is next
+                on_step(int(self.train_step.step), totals.loss / totals.images)
+            if totals.steps < self.batches.steps_per_epoch:  # else the epoch's end, with its scores, is next
                 if signals.received or self.journal.due():
                     self.journal.save_within_epoch()
                 if signals.received:
                     raise Stopped(signals.received, self.journal.step)
-        scores = tally.scores()
+        scores = totals.scores()
         row = {
             "epoch": epoch,
             "step": int(self.train_step.step),
-            "seconds": tally.seconds,
-            "images_per_second": tally.images / tally.seconds,
+            "seconds": totals.seconds,
+            "images_per_second": totals.images / totals.seconds,
             **{f"train_{name}": scores[name] for name in scores},
             **{name: float(result[name]) for name in ("learning_rate", "gradient_norm")},
             "weight_norm": float(global_norm(self.train_step.weights)),
@@ -161,25 +162,27 @@ class Trainer:
         )
 
     def step_too_large(self) -> str:
-        return step_too_large(self.config, self.journal.what_is_kept(), can_recompute=type(self.model) is UNet)
+        return step_too_large(
+            self.config, self.journal.what_is_kept(), can_recompute=isinstance(self.model, fast.FastUNet)
+        )
 
     def validate(self, epoch: int, bar: tqdm) -> dict:
         """Loss and scores over the whole validation images, one by one; draws some of them."""
-        tally, pictures = Tally(), {}
+        totals, pictures = Totals(), {}
         chosen = evenly(len(self.validation), self.config.training.pictures)
         for i, sample in enumerate(self.validation):
             with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
                 image, labels = sample.normalized(), sample.label[np.newaxis].astype(np.int32)
                 result = self.evaluation_step(tf.constant(image[np.newaxis]), tf.constant(labels))
-                tally.add(result, 1)
+                totals.add(result, 1)
                 if i in chosen:
-                    predicted = metrics.predicted_labels(result["probabilities"], self.config.training.threshold)
+                    predicted = counts.predicted_labels(result["probabilities"], self.config.training.threshold)
                     pictures[sample.stem] = comparison(image, sample.label, predicted[0].numpy())
-        warning = warning_of_one_class(tally.confusion, epoch)
+        warning = warning_of_one_class(totals.confusion, epoch)
         if warning:
             say(warning, bar)
         self.journal.pictures(int(self.train_step.step), pictures)
-        return {f"validation_{name}": value for name, value in tally.scores().items()}
+        return {f"validation_{name}": value for name, value in totals.scores().items()}
 
 
 def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:
@@ -220,9 +223,3 @@ def image_too_large(sample: Sample, kept: str) -> str:
         "start another --run with the image and its mask cut into smaller ones, or with smaller images in "
         f"--validation-list, or free some memory; {kept}."
     )
-
-
-def say(text: str, bar: type[tqdm] | tqdm = tqdm) -> None:
-    """Prints a line above the bar, at once also into a file."""
-    bar.write(text)
-    sys.stdout.flush()

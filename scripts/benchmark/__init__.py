@@ -1,0 +1,1 @@
+"""Ours beside Keras, PyTorch, ONNX Runtime and OpenVINO: run as `python scripts/benchmark`."""

@@ -1,0 +1,11 @@
+"""Measure speed and memory beside other libraries: python scripts/benchmark --help"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that this folder is a package, here and in what it starts
+
+from benchmark.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Speed and memory beside Keras, PyTorch, ONNX Runtime and OpenVINO."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from benchmark.peers import PEERS, PRECISIONS
+from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, run_command
+from unet_lowlevel.data.formats.writing import check_new_output, make_output
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.settings import resolve
+from unet_lowlevel.terminal import show_path
+
+# Held fixed, so that every peer can do the same.
+FIXED = {"in_channels": 1, "loss": "dice", "schedule": "constant"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser(
+        "Measures training, inference, memory, start-up and input pipeline beside other libraries, those that are "
+        "installed of `pip install -e '.[benchmark]'`: the same network with the same weights, in turn, each in a "
+        "process of its own with as many threads. A peer that computes something else is not timed.",
+    )
+    parser.add_argument("--output", metavar="DIR", required=True, help="new folder for benchmark.json and benchmark.md")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: three minutes")
+    parser.add_argument("--peers", metavar="A,B", help=f"some of {','.join(PEERS)} (default: all)")
+    parser.add_argument(
+        "--precision",
+        dest="precisions",
+        metavar="A,B",
+        help=f"some of {','.join(PRECISIONS)} (default: all; with --quick float32)",
+    )
+    # Flags of whole numbers that are no settings of a training.
+    numbers = {
+        "--size": (256, "side of the training images in pixels"),
+        "--inference-size": (512, "side of the image of the inference in pixels"),
+        "--large-size": (
+            None,
+            "side of the image that is predicted tile by tile, beside one of a quarter of that (default: 8192; with "
+            "--quick 4096)",
+        ),
+        "--threads": (os.cpu_count() or 1, "threads that one operation may use"),
+        "--rounds": (None, "how often everyone has its turn (default: 10; with --quick 3)"),
+        "--steps": (None, "training steps or images in a turn (default: 4; with --quick 3)"),
+    }
+    for name, (default, text) in numbers.items():
+        known = "" if default is None else f" (default: {default})"
+        parser.add_argument(name, metavar="N", type=int, default=default, help=text + known)
+    add_settings(parser, "base_channels", "depth", "batch_size")
+    return run_command(measure, parser, argv)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    output = Path(arguments.output)
+    check_new_output(output)
+    peers = chosen("--peers", arguments.peers, tuple(PEERS))
+    precisions = chosen("--precision", arguments.precisions, PRECISIONS[:1] if arguments.quick else PRECISIONS)
+    config = resolve(flags=FIXED | {"crop_size": arguments.size} | given_settings(arguments))
+    multiple = 2 ** (config.model.depth - 1)
+    large_size = (4096 if arguments.quick else 8192) if arguments.large_size is None else arguments.large_size
+    for flag, value, unit in (
+        ("--size", arguments.size, multiple),
+        ("--inference-size", arguments.inference_size, multiple),
+        ("--large-size", large_size, 4 * multiple),
+        ("--threads", arguments.threads, 1),
+        ("--rounds", 1 if arguments.rounds is None else arguments.rounds, 1),
+        ("--steps", 1 if arguments.steps is None else arguments.steps, 1),
+    ):
+        if value < 1 or value % unit:
+            what = f"a multiple of {unit}, as the depth {config.model.depth} asks for" if unit > 1 else "at least 1"
+            raise UserError(f"{flag} is {value}, but must be {what}.")
+    make_output(output)
+    start_tensorflow()
+    from benchmark.measure import Plan, run
+    from benchmark.tables import report
+
+    plan = Plan(
+        config=config,
+        peers=("ours", *(name for name in peers if name != "ours")),
+        precisions=precisions,
+        picture_size=arguments.inference_size,
+        large_size=large_size,
+        threads=arguments.threads,
+        rounds=arguments.rounds or (3 if arguments.quick else 10),
+        steps=arguments.steps or (3 if arguments.quick else 4),
+    )
+    results = run(plan, lambda text: print(text, flush=True))
+    text = report(results)
+    (output / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (output / "benchmark.md").write_text(text, encoding="utf-8")
+    print(f"\n{text}\nwrote benchmark.json and benchmark.md to {show_path(output)}")
+
+
+def chosen(flag: str, text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in "a,b", in the order of `known`; without a text the whole of `known`."""
+    names = known if text is None else tuple(part.strip() for part in text.split(","))
+    for name in names:
+        if name not in known:
+            raise UserError(f"{flag} is {name!r}, but needs some of {','.join(known)}.")
+    return tuple(name for name in known if name in names)

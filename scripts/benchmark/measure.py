@@ -1,0 +1,374 @@
+"""Ours beside others: who computes the same, how fast, with how much memory; as JSON and as tables.
+
+Every peer lives in a process of its own and they take turns, so that a machine that slows down for a while slows
+all of them down. The figure of a turn is the median of its steps; what is reported is the median of the turns, and
+the least and the greatest of them.
+"""
+
+import dataclasses
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from benchmark.peers import MATRIX_SIZE, PEERS, PeerError, Task, Worker, missing_packages
+from unet_lowlevel.config import Config
+from unet_lowlevel.core import fast
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.run_folder import installed_version
+from unet_lowlevel.settings import apply
+from unet_lowlevel.summary import step_operations
+from unet_lowlevel.training.steps import train_step, whole_logits
+
+# Losses of the first steps, before anything is timed: the first shows the network and the loss, the others gradients
+# and optimizer.
+CHECKED_STEPS = 3
+LOGITS_TOLERANCE = 1e-3  # of float32, as a share of the largest logit
+LOSS_TOLERANCES = {"float32": (1e-4, 1e-2), "bfloat16": (5e-3, 2e-2)}  # relative: first loss, those after it
+PROBABILITY_TOLERANCE = 0.02  # of bfloat16, mean over the pixels
+# How often in a turn, where that is not the plan's number of steps.
+TIMES = {"matmul": 3, "whole": 2, "tiled": 1}
+TILED_ROUNDS = 3  # at most, for each takes long
+MATRIX_GFLOP = 2 * MATRIX_SIZE**3 / 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        config: network, loss, optimizer, batch and crop size; of float32.
+        peers: names in `PEERS`, "ours" among them.
+        precisions: of `PRECISIONS`.
+        picture_size: side of the image of the inference, in pixels.
+        large_size: side of the image that is predicted tile by tile; whole, one of a quarter of that.
+        threads: that one operation may use.
+        rounds: how often everyone has its turn.
+        steps: training steps, or images, in a turn.
+    """
+
+    config: Config
+    peers: tuple[str, ...]
+    precisions: tuple[str, ...]
+    picture_size: int
+    large_size: int
+    threads: int
+    rounds: int
+    steps: int
+
+    def task(self, precision: str, folder: Path) -> Task:
+        return Task(apply(self.config, {"precision": precision}), precision, self.threads, folder, self.large_size)
+
+    def described(self) -> dict:
+        model, training = self.config.model, self.config.training
+        return {
+            "base_channels": model.base_channels,
+            "depth": model.depth,
+            "activation": model.activation.upper(),
+            "batch_size": training.batch_size,
+            "size": training.crop_size,
+            "picture_size": self.picture_size,
+            "large_size": self.large_size,
+            "threads": self.threads,
+            "rounds": self.rounds,
+            "steps": self.steps,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What our own network computes in float32: losses of the first steps, and logits [1, S, S, 1] of the picture."""
+
+    losses: list[float]
+    logits: np.ndarray
+
+    def refusal(self, precision: str, output) -> str:
+        """Why a peer with this output (list of losses, or logits) computes something else, or ''."""
+        if isinstance(output, list):
+            return losses_refusal(output, self.losses, precision)
+        if output.shape != self.logits.shape:
+            return f"its logits are {output.shape}, ours {self.logits.shape}"
+        difference = self.difference(precision, output)
+        limit = LOGITS_TOLERANCE if precision == "float32" else PROBABILITY_TOLERANCE
+        # Not the other way round, or nan would pass.
+        return "" if difference <= limit else f"its output differs from ours by {difference:.1e}, more than {limit}"
+
+    def difference(self, precision: str, logits: np.ndarray) -> float:
+        """In float32 the largest of the logits, as a share of the largest logit; in bfloat16 the mean of the
+        probabilities: single logits may be far off there."""
+        if precision == "float32":
+            return float(np.max(np.abs(logits - self.logits)) / np.max(np.abs(self.logits)))
+        return float(np.mean(np.abs(sigmoid(logits) - sigmoid(self.logits))))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * logits)
+
+
+def losses_refusal(losses: list[float], expected: list[float], precision: str) -> str:
+    for i, (theirs, ours) in enumerate(zip(losses, expected, strict=True)):
+        # Not the other way round, or a loss of nan would pass.
+        if not abs(theirs - ours) <= LOSS_TOLERANCES[precision][min(i, 1)] * abs(ours):
+            return f"its loss at step {i + 1} is {theirs:.6f}, ours {ours:.6f}"
+    return ""
+
+
+def write_inputs(plan: Plan, folder: Path) -> Expected:
+    """Writes what a `Task` reads; every variable is random, the moving statistics and the biases too."""
+    random = np.random.default_rng(0)
+    unet = fast.network(plan.config.model)
+    for name, variable in unet.named_variables().items():
+        if name.endswith("moving_variance"):
+            variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        elif not name.endswith("weight"):
+            variable.assign_add(random.normal(0, 0.1, variable.shape).astype(np.float32))
+    size, count = plan.config.training.crop_size, plan.config.training.batch_size
+    images = random.normal(size=[count, size, size, 1]).astype(np.float32)
+    labels = (images[..., 0] > 0.5).astype(np.int32)
+    picture = random.normal(size=[1, plan.picture_size, plan.picture_size, 1]).astype(np.float32)
+    np.savez(folder / "weights.npz", **{name: variable.numpy() for name, variable in unet.named_variables().items()})
+    np.savez(folder / "batch.npz", images=images, labels=labels, picture=picture)
+    logits = whole_logits(unet, tf.constant(picture)).numpy()
+    step = train_step(unet, plan.config, (size, size), total_steps=10**6)
+    return Expected([float(step(images, labels)["loss"]) for _ in range(CHECKED_STEPS)], logits)
+
+
+class Measurement:
+    """One run of the benchmark: the workers, their turns, and what has come of them."""
+
+    def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]):
+        self.plan, self.folder, self.say = plan, folder, say
+        self.left_out: list[dict] = []
+        self.expected = write_inputs(plan, folder)
+
+    def leave_out(self, name: str, work: str, precision: str, reason: str) -> None:
+        if name == "ours" and work != "matmul":
+            raise UserError(f"The {work} of this project has failed ({reason}): nothing can be compared with it.")
+        self.left_out.append({"peer": name, "work": work, "precision": precision, "reason": reason})
+        self.say(f"{PEERS[name].title}, {work}, {precision}: left out, {reason}")
+
+    def candidates(self, work: str) -> list[tuple[str, str, str]]:
+        """(peer, work, precision) of all that can do the work, our own first."""
+        refused = {(entry["peer"], entry["precision"]) for entry in self.left_out if entry["work"] == "inference"}
+        found = []
+        for precision in self.plan.precisions:
+            for name in self.plan.peers:
+                if work not in PEERS[name].works or missing_packages(name):
+                    continue
+                if work == "training" and (name, precision) in refused:
+                    self.leave_out(name, work, precision, "as for the inference")
+                elif precision not in PEERS[name].precisions:
+                    self.leave_out(name, work, precision, "it has no such convolutions")
+                else:
+                    found.append((name, work, precision))
+        return found
+
+    def measure(
+        self, candidates: list[tuple[str, str, str]], rounds: int | None = None
+    ) -> dict[tuple[str, str, str], dict]:
+        """Starts the candidates, checks them, gives them their turns: as many as planned, or `rounds`.
+
+        Returns:
+            {(peer, work, precision): {difference, see `Expected`, of an inference; seconds_to_first_step, from the
+            start of the process; peak_bytes, above the process after its imports; turns, median seconds of a step in
+            each; outputs, median seconds of a step when fed, by who feeds it, in each of the pipeline's turns}}.
+        """
+        rounds = rounds or self.plan.rounds
+        workers: dict[tuple[str, str, str], Worker] = {}
+        notes: dict[tuple[str, str, str], dict] = {}
+
+        def ask(key, times: int) -> dict:
+            workers[key].send(times)
+            return workers[key].receive()
+
+        def drop(key, reason: str) -> None:
+            workers.pop(key).close()
+            notes.pop(key, None)
+            self.leave_out(*key, reason)
+
+        try:
+            for key in candidates:
+                name, work, precision = key
+                workers[key] = Worker(name, work, self.plan.task(precision, self.folder))
+                try:
+                    first = ask(key, 1)
+                    seconds = time.perf_counter() - workers[key].started
+                    output = first["output"]
+                    if work in ("training", "recompute"):
+                        output += ask(key, CHECKED_STEPS - 1)["output"]
+                    checked = work in ("training", "recompute", "inference")
+                    reason = self.expected.refusal(precision, output) if checked else ""
+                except PeerError as error:
+                    reason = str(error)
+                if reason:
+                    drop(key, reason)
+                    continue
+                difference = self.expected.difference(precision, output) if work == "inference" else None
+                notes[key] = {"difference": difference, "seconds_to_first_step": seconds, "turns": [], "outputs": []}
+                self.say(f"{PEERS[name].title}, {work}, {precision}: ready after {seconds:.1f} s")
+            for i in range(rounds):
+                for key in list(workers):
+                    try:
+                        message = ask(key, TIMES.get(key[1], self.plan.steps))
+                    except PeerError as error:
+                        drop(key, str(error))
+                        continue
+                    notes[key]["turns"].append(statistics.median(message["seconds"]))
+                    if key[1] == "pipeline":
+                        fed = {name: statistics.median(seconds) for name, seconds in message["output"].items()}
+                        notes[key]["outputs"].append(fed)
+                    notes[key]["peak_bytes"] = message["peak_bytes"]
+                self.say(f"round {i + 1} of {rounds}")
+        finally:
+            for worker in workers.values():
+                worker.close()
+        return notes
+
+
+def run(plan: Plan, say: Callable[[str], None]) -> dict:
+    """Measures everything.
+
+    Args:
+        plan: what.
+        say: is told how far the work is.
+
+    Returns:
+        what benchmark.json holds; `report` shows it.
+
+    Raises:
+        UserError: when our own network fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        measurement = Measurement(plan, Path(folder), say)
+        for name in plan.peers:
+            if lacking := missing_packages(name):
+                measurement.leave_out(name, "all", "all", f"not installed: {', '.join(lacking)}")
+        # First, since a peer that is refused here need not train.
+        inference = measurement.measure(measurement.candidates("inference"))
+        again = [("ours", "recompute", precision) for precision in plan.precisions]
+        training = measurement.measure([*measurement.candidates("training"), *again, *measurement.candidates("matmul")])
+        large = [("ours", work, precision) for precision in plan.precisions for work in ("whole", "tiled")]
+        tiling = measurement.measure(large, min(plan.rounds, TILED_ROUNDS))
+        pipeline = measurement.measure([("ours", "pipeline", "float32")])["ours", "pipeline", "float32"]
+    peak = [
+        {"peer": name, "precision": precision, "gflops": spread(MATRIX_GFLOP / np.array(note["turns"]))}
+        for (name, work, precision), note in training.items()
+        if work == "matmul"
+    ]
+    return {
+        "settings": plan.described(),
+        "machine": machine(),
+        "gflop_of_a_step": step_operations(plan.config) / 1e9,
+        "peak": peak,
+        "training": training_rows(plan, training, highest(peak)),
+        "recompute": [recompute_row(training, precision) for precision in plan.precisions],
+        "inference": [
+            {
+                "peer": name,
+                "precision": precision,
+                "milliseconds": spread(1e3 * np.array(note["turns"])),
+                "difference": note["difference"],
+                "speed_of_ours": speed_of_ours(inference, (name, work, precision)),
+            }
+            for (name, work, precision), note in inference.items()
+        ],
+        "tiling": [tiling_row(plan, tiling, precision) for precision in plan.precisions],
+        "pipeline": pipeline_figures(plan, pipeline),
+        "left_out": measurement.left_out,
+    }
+
+
+def spread(values) -> dict[str, float]:
+    return {"median": float(np.median(values)), "min": float(np.min(values)), "max": float(np.max(values))}
+
+
+def highest(peak: list[dict]) -> dict[str, float]:
+    """{precision: GFLOP/s of the best library}."""
+    best: dict[str, float] = {}
+    for row in peak:
+        best[row["precision"]] = max(row["gflops"]["median"], best.get(row["precision"], 0.0))
+    return best
+
+
+def speed_of_ours(notes: dict, key: tuple[str, str, str]) -> dict[str, float] | None:
+    """How many times as fast as this peer ours is, turn by turn in the same precision; None without ours."""
+    ours = notes.get(("ours", *key[1:]))
+    return spread(np.array(notes[key]["turns"]) / np.array(ours["turns"])) if ours else None
+
+
+def training_rows(plan: Plan, notes: dict, peak: dict[str, float]) -> list[dict]:
+    batch_size, gflop = plan.config.training.batch_size, step_operations(plan.config) / 1e9
+    rows = []
+    for key, note in notes.items():
+        name, work, precision = key
+        if work == "training":
+            share = gflop / statistics.median(note["turns"]) / peak[precision] if precision in peak else None
+            rows.append(
+                {
+                    "peer": name,
+                    "precision": precision,
+                    "images_per_second": spread(batch_size / np.array(note["turns"])),
+                    "share_of_peak": share,
+                    "speed_of_ours": speed_of_ours(notes, key),
+                    "peak_bytes": note["peak_bytes"],
+                    "seconds_to_first_step": note["seconds_to_first_step"],
+                }
+            )
+    return rows
+
+
+def recompute_row(notes: dict, precision: str) -> dict:
+    """What --recompute saves, as a share of the peak memory, and how many times as long a step takes."""
+    kept, again = (notes["ours", work, precision] for work in ("training", "recompute"))
+    return {
+        "precision": precision,
+        "peak_bytes": again["peak_bytes"],
+        "saved": 1 - again["peak_bytes"] / kept["peak_bytes"],
+        "time": spread(np.array(again["turns"]) / np.array(kept["turns"])),
+    }
+
+
+def tiling_row(plan: Plan, notes: dict, precision: str) -> dict:
+    """Megapixels a second whole and tile by tile, the share of the two, and both peaks of memory."""
+    whole, tiled = (notes["ours", work, precision] for work in ("whole", "tiled"))
+    speeds = [
+        (side / 1e3) ** 2 / np.array(note["turns"])
+        for side, note in ((plan.large_size // 4, whole), (plan.large_size, tiled))
+    ]
+    return {
+        "precision": precision,
+        "whole": spread(speeds[0]),
+        "tiled": spread(speeds[1]),
+        "share": spread(speeds[1] / speeds[0]),
+        "whole_peak_bytes": whole["peak_bytes"],
+        "tiled_peak_bytes": tiled["peak_bytes"],
+    }
+
+
+def pipeline_figures(plan: Plan, note: dict) -> dict[str, dict]:
+    """Images a second of a constant batch, and fed from memory and from files, with their shares of it."""
+    constant = np.array(note["turns"])
+    figures = {"constant": spread(plan.config.training.batch_size / constant)}
+    for name in note["outputs"][0]:
+        fed = np.array([output[name] for output in note["outputs"]])
+        figures[name] = spread(plan.config.training.batch_size / fed)
+        figures[f"{name}_share"] = spread(constant / fed)
+    return figures
+
+
+def machine() -> dict:
+    """Processor, cores, and the versions that were measured."""
+    processor = platform.processor()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        names = [line.split(":")[1].strip() for line in information.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    packages = ("tensorflow", "keras", "torch", "onnxruntime", "openvino", "numpy")
+    versions = {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
+    return {"processor": processor, "cores": os.cpu_count(), "versions": versions}

@@ -1,0 +1,177 @@
+"""This project in the benchmark, and what only it is asked for: the input pipeline, and TensorFlow's matrix product."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from benchmark.peers import MATRIX_SIZE, Task, assign, timed
+from unet_lowlevel.core import fast
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.data.phantoms.phantom import draw_phantom
+from unet_lowlevel.data.pipeline import TrainingBatches
+from unet_lowlevel.data.samples import Normalization, Sample, with_normalization
+from unet_lowlevel.data.storage import on_disk
+from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.results import canvas
+from unet_lowlevel.settings import apply
+from unet_lowlevel.training.steps import train_step, whole_logits
+
+SAMPLES = 16
+STREAMED_SAMPLES, STREAMED_SIDE = 8, 4096
+# Steps before those that are timed: what the pipeline has prepared while it waited is used up by then, or, when the
+# batch is a constant one, the pipeline has fallen asleep.
+SETTLING_STEPS = 4
+
+
+def use_threads(threads: int) -> None:
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def network(task: Task) -> UNet:
+    """The network with the task's weights."""
+    unet = fast.network(task.config.model)
+    assign(unet.named_variables(), task.weights())
+    return unet
+
+
+class Training:
+    """The training step on a constant batch, with the scores and norms that it computes for the curves."""
+
+    def __init__(self, task: Task):
+        use_threads(task.threads)
+        self.images, self.labels = map(tf.constant, task.batch())
+        crop = (task.config.training.crop_size,) * 2
+        self.step = train_step(network(task), task.config, crop, total_steps=10**6)
+
+    def run(self, steps: int) -> tuple[list[float], list[float]]:
+        """Seconds and loss of each step."""
+        return timed(lambda: float(self.step(self.images, self.labels)["loss"]), steps)
+
+
+class Inference:
+    """The network folded and compiled as `Predictor` does it, up to the logits."""
+
+    def __init__(self, task: Task):
+        use_threads(task.threads)
+        unet = fast.FoldedUNet(network(task))
+        signature = [tf.TensorSpec([None, None, None, task.config.model.in_channels], tf.float32)]
+        self.compiled = tf.function(lambda images: whole_logits(unet, images), signature, autograph=False)
+        self.picture = tf.constant(task.picture())
+
+    def run(self, times: int) -> tuple[list[float], np.ndarray]:
+        """Seconds of each time, and the logits [1, S, S, 1]."""
+        seconds, logits = timed(lambda: self.compiled(self.picture).numpy(), times)
+        return seconds, logits[-1]
+
+
+class Recomputing(Training):
+    """The same with --recompute."""
+
+    def __init__(self, task: Task):
+        super().__init__(dataclasses.replace(task, config=apply(task.config, {"recompute": True})))
+
+
+class Whole:
+    """A mask of an image of a quarter of the large size, as `Predictor` computes it: at once, at 2048 pixels a side."""
+
+    def __init__(self, task: Task):
+        use_threads(task.threads)
+        self.folder, self.side = task.folder, task.large_size // 4
+        self.predictor = Predictor([fast.FoldedUNet(network(task))], [task.config])
+
+    def predict(self) -> None:
+        # One line of pixels seen again and again: an image that takes no memory of its own.
+        line = np.arange(self.side, dtype=np.uint8)[np.newaxis, :, np.newaxis]
+        image = np.broadcast_to(line, [self.side, self.side, 1])
+        mask = canvas([self.side, self.side], np.uint8, self.folder)
+        for rows, columns, probabilities in self.predictor.tiles(image, [Normalization(127.5, 74.0)]):
+            mask[rows, columns] = probabilities[..., 0] > 0.5
+
+    def run(self, times: int) -> tuple[list[float], None]:
+        """Seconds of each time."""
+        return timed(self.predict, times)[0], None
+
+
+class Tiled(Whole):
+    """A mask of an image of the large size, tile by tile."""
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.side = task.large_size
+
+
+class Pipeline(Training):
+    """The step in turn on a constant batch and fed by `TrainingBatches` with every augmentation: from images in
+    memory, and from large ones that are streamed from files."""
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        config = apply(task.config, {"steps_per_epoch": 100})
+        side = config.training.crop_size * 5 // 4  # of the images, so that they are cropped, too
+        drawn = [draw_phantom(i // 4, i % 4, 4, (side, side), 0) for i in range(SAMPLES)]
+        samples = [
+            with_normalization(Sample(str(i), image[..., None], mask // 255), config.data)
+            for i, (image, mask) in enumerate(drawn)
+        ]
+        self.folder = contextlib.ExitStack()  # left open: the files go with the task's folder
+        keep = self.folder.enter_context(on_disk(task.folder / "run"))
+        tiles = -(-STREAMED_SIDE // side)
+        stored = [
+            keep(
+                dataclasses.replace(
+                    sample, image=np.tile(sample.image, (tiles, tiles, 1)), label=np.tile(sample.label, (tiles, tiles))
+                )
+            )
+            for sample in samples[:STREAMED_SAMPLES]
+        ]
+        self.files = [mapped().filename for sample in stored for mapped in (sample.map_image, sample.map_label)]
+        self.feeds = {
+            name: itertools.chain.from_iterable(batches.of_epoch(epoch) for epoch in itertools.count())
+            for name, batches in (
+                ("memory", TrainingBatches(samples, config)),
+                ("files", TrainingBatches(stored, config)),
+            )
+        }
+
+    def run(self, steps: int) -> tuple[list[float], dict[str, list[float]]]:
+        """Seconds of the steps on the constant batch, and of as many that are fed: {who feeds them: seconds}."""
+        constant = super().run(SETTLING_STEPS + steps)[0][SETTLING_STEPS:]
+        fed = {}
+        for name, feed in self.feeds.items():
+            if name == "files":
+                forget(self.files)
+
+            def fed_step(feed=feed) -> None:
+                images, labels, _ = next(feed)
+                float(self.step(images, labels)["loss"])
+
+            fed[name] = timed(fed_step, SETTLING_STEPS + steps)[0][SETTLING_STEPS:]
+        return constant, fed
+
+
+def forget(files: Iterable[Path]) -> None:
+    """Has the system drop what it holds of the files in memory, where it can be told to."""
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class Matmul:
+    """tf.matmul of square matrices."""
+
+    def __init__(self, task: Task):
+        use_threads(task.threads)
+        self.matrix = tf.cast(tf.random.stateless_normal([MATRIX_SIZE] * 2, [0, 0]), task.precision)
+
+    def run(self, times: int) -> tuple[list[float], None]:
+        """Seconds of each product."""
+        return timed(lambda: tf.matmul(self.matrix, self.matrix)[0, 0].numpy(), times)[0], None

@@ -1,0 +1,193 @@
+"""The networks that the benchmark measures, and the process that each of them lives in.
+
+This module imports no library of any of them: each process imports its own only.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from unet_lowlevel.config import Config
+from unet_lowlevel.machine import peak_bytes
+
+PRECISIONS = ("float32", "bfloat16")
+MATRIX_SIZE = 4096  # side of the matrices whose product shows what the machine can do
+# Of batch normalization: that of ops/batch_normalization.py, whose import would bring TensorFlow into every process.
+EPSILON = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A library that computes the network: what it needs, and which class does which work."""
+
+    title: str
+    packages: tuple[str, ...]
+    module: str
+    works: Mapping[str, str]  # {training, inference, matmul, ...: class in the module}
+    precisions: tuple[str, ...] = PRECISIONS
+
+
+PEERS = {
+    "ours": Peer(
+        "this project",
+        ("tensorflow",),
+        "peer_ours",
+        {
+            "training": "Training",
+            "recompute": "Recomputing",
+            "inference": "Inference",
+            "whole": "Whole",
+            "tiled": "Tiled",
+            "matmul": "Matmul",
+            "pipeline": "Pipeline",
+        },
+    ),
+    "keras": Peer("Keras", ("tensorflow",), "peer_keras", {"training": "Training", "inference": "Inference"}),
+    "torch": Peer(
+        "PyTorch",
+        ("torch",),
+        "peer_torch",
+        {"training": "Training", "inference": "Inference", "matmul": "Matmul"},
+    ),
+    "torch_compile": Peer(
+        "PyTorch, `torch.compile`",
+        ("torch",),
+        "peer_torch",
+        {"training": "CompiledTraining", "inference": "CompiledInference"},
+    ),
+    # Its convolutions know no bfloat16 on the CPU.
+    "onnxruntime": Peer(
+        "ONNX Runtime", ("onnx", "onnxruntime"), "peer_onnx", {"inference": "OnnxRuntime"}, ("float32",)
+    ),
+    "openvino": Peer("OpenVINO", ("onnx", "openvino"), "peer_onnx", {"inference": "OpenVino"}),
+}
+
+
+def missing_packages(peer: str) -> list[str]:
+    """The packages of a peer that are not installed."""
+    return [name for name in PEERS[peer].packages if importlib.util.find_spec(name) is None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a process is given.
+
+    Attributes:
+        config: of network and training.
+        precision: "float32" or "bfloat16"; weights, statistics and loss are float32 in either.
+        threads: that one operation may use.
+        folder: weights.npz, {name as in `UNet.named_variables`: value}, and batch.npz, {images [N, S, S, 1],
+            labels [N, S, S], picture [1, S', S', 1]}; for temporary files, too.
+        large_size: side of the image that is predicted tile by tile, in pixels.
+    """
+
+    config: Config
+    precision: str
+    threads: int
+    folder: Path
+    large_size: int
+
+    def weights(self) -> dict[str, np.ndarray]:
+        with np.load(self.folder / "weights.npz") as file:
+            return dict(file)
+
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images float32 [N, S, S, 1] and labels int32 [N, S, S]."""
+        with np.load(self.folder / "batch.npz") as file:
+            return file["images"], file["labels"]
+
+    def picture(self) -> np.ndarray:
+        """The image of the inference, float32 [1, S', S', 1]."""
+        with np.load(self.folder / "batch.npz") as file:
+            return file["picture"]
+
+
+def assign(variables: Mapping, values: Mapping[str, np.ndarray]) -> None:
+    """Gives every variable, something with `assign`, the value of its name; a missing or extra name is an error."""
+    if variables.keys() != values.keys():
+        raise ValueError(f"names differ: {sorted(variables.keys() ^ values.keys())}")
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def timed(work: Callable, times: int) -> tuple[list[float], list]:
+    """Seconds and result of each of `times` calls."""
+    seconds, results = [], []
+    for _ in range(times):
+        start = time.perf_counter()
+        results.append(work())
+        seconds.append(time.perf_counter() - start)
+    return seconds, results
+
+
+def serve(name: str, work: str, task: Task, connection) -> None:
+    """What the process does: works as often as it is told to, until the other side closes the pipe.
+
+    Receives how many times; sends {seconds, of each time; output, see `Worker.receive`; peak_bytes, above the
+    process right after its imports}, or {error} before it ends.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # what libraries print; what matters they raise
+        os.dup2(nowhere, stream)
+    try:
+        module = importlib.import_module(f"benchmark.{PEERS[name].module}")
+        after_imports = peak_bytes()
+        peer = getattr(module, PEERS[name].works[work])(task)
+        while True:
+            seconds, output = peer.run(connection.recv())
+            connection.send({"seconds": seconds, "output": output, "peak_bytes": peak_bytes() - after_imports})
+    except (EOFError, BrokenPipeError):
+        os._exit(0)  # taking libraries down in order can take a minute, as with TensorFlow's input pipeline
+    except Exception as error:  # whatever a library raises: the others are measured all the same
+        connection.send(
+            {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"}
+        )
+
+
+class PeerError(Exception):
+    """A peer that cannot be measured, and why."""
+
+
+class Worker:
+    """The process of a peer, seen from outside."""
+
+    def __init__(self, name: str, work: str, task: Task):
+        """Starts the process; see `serve`."""
+        spawning = multiprocessing.get_context("spawn")
+        self.connection, child = spawning.Pipe()
+        self.process = spawning.Process(target=serve, args=(name, work, task, child))
+        self.started = time.perf_counter()
+        self.process.start()
+        child.close()
+
+    def send(self, times: int) -> None:
+        """Asks for so many steps, images or products; `receive` waits for them."""
+        try:
+            self.connection.send(times)
+        except BrokenPipeError:
+            raise PeerError("its process has ended") from None
+
+    def receive(self) -> dict:
+        """What `serve` has sent; the output is a list of losses, logits, or for the pipeline seconds when fed.
+
+        Raises:
+            PeerError: when the peer has failed.
+        """
+        try:
+            message = self.connection.recv()
+        except EOFError:
+            raise PeerError("its process has ended, perhaps for want of memory") from None
+        if "error" in message:
+            raise PeerError(message["error"])
+        return message
+
+    def close(self) -> None:
+        self.connection.close()
+        self.process.join()

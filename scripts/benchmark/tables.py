@@ -1,0 +1,150 @@
+"""The benchmark's results as Markdown."""
+
+from benchmark.peers import PEERS
+
+PRODUCTS = {"ours": "tf.matmul", "torch": "torch.mm"}
+FEEDS = {"memory": "from memory", "files": "streamed from files of 4096x4096 (`--stream`), none of them cached"}
+
+
+def shown(figure: dict[str, float], digits: int) -> str:
+    return f"{figure['median']:.{digits}f} ({figure['min']:.{digits}f} to {figure['max']:.{digits}f})"
+
+
+def verdict(row: dict) -> str:
+    """The speed of ours beside a peer's, in bold where ours is the slower one."""
+    figure = row["speed_of_ours"]
+    if row["peer"] == "ours" or figure is None:
+        return ""
+    text = shown(figure, 2)
+    return text if figure["median"] >= 1 else f"**{text}: slower**"
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def report(results: dict) -> str:
+    """The results as Markdown: a table each, then where ours loses and who was left out."""
+    plan, versions = results["settings"], results["machine"]["versions"]
+    titles = {name: peer.title for name, peer in PEERS.items()}
+    tables = [
+        table(
+            f"Training, batch {plan['batch_size']} of {plan['size']}x{plan['size']}",
+            ["", "precision", "images per second", "share of the peak", "speed of ours, this peer = 1"],
+            [
+                [
+                    titles[row["peer"]],
+                    row["precision"],
+                    shown(row["images_per_second"], 2),
+                    f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else "",
+                    verdict(row),
+                ]
+                for row in results["training"]
+            ],
+        ),
+        table(
+            f"Inference, one image of {plan['picture_size']}x{plan['picture_size']}",
+            ["", "precision", "milliseconds", "speed of ours, this peer = 1", "difference of the output"],
+            [
+                [
+                    titles[row["peer"]],
+                    row["precision"],
+                    shown(row["milliseconds"], 1),
+                    verdict(row),
+                    f"{row['difference']:.1e}",
+                ]
+                for row in results["inference"]
+            ],
+        ),
+        table(
+            "Peak: the product of two large square matrices",
+            ["", "precision", "GFLOP/s"],
+            [[PRODUCTS[row["peer"]], row["precision"], shown(row["gflops"], 0)] for row in results["peak"]],
+        ),
+        table(
+            "Memory of training and start-up",
+            ["", "precision", "peak memory above the imports, MiB", "seconds from start to the end of the first step"],
+            [
+                [
+                    titles[row["peer"]],
+                    row["precision"],
+                    f"{row['peak_bytes'] / 2**20:.0f}",
+                    f"{row['seconds_to_first_step']:.1f}",
+                ]
+                for row in results["training"]
+            ],
+        ),
+        table(
+            "Memory of training with recomputed activations (`--recompute`)",
+            ["precision", "peak memory above the imports, MiB", "saved", "time of a step, without = 1"],
+            [
+                [row["precision"], f"{row['peak_bytes'] / 2**20:.0f}", f"{row['saved']:.0%}", shown(row["time"], 2)]
+                for row in results["recompute"]
+            ],
+        ),
+        table(
+            f"Tile by tile: {plan['large_size']}x{plan['large_size']}, beside {plan['large_size'] // 4}x"
+            f"{plan['large_size'] // 4} whole",
+            ["precision", "whole, megapixels per second", "tiled", "share", "peak memory whole, MiB", "tiled"],
+            [
+                [
+                    row["precision"],
+                    shown(row["whole"], 2),
+                    shown(row["tiled"], 2),
+                    shown(row["share"], 3),
+                    f"{row['whole_peak_bytes'] / 2**20:.0f}",
+                    f"{row['tiled_peak_bytes'] / 2**20:.0f}",
+                ]
+                for row in results["tiling"]
+            ],
+        ),
+        table(
+            "Input pipeline with every augmentation, float32",
+            ["batches", "images per second", "share"],
+            [
+                ["constant", shown(results["pipeline"]["constant"], 2), ""],
+                *(
+                    [title, shown(results["pipeline"][name], 2), shown(results["pipeline"][f"{name}_share"], 3)]
+                    for name, title in FEEDS.items()
+                ),
+            ],
+        ),
+    ]
+    head = (
+        f"Base {plan['base_channels']}, depth {plan['depth']}, batch normalization, {plan['activation']}, Dice, Adam: "
+        f"{results['gflop_of_a_step']:.1f} GFLOP in the convolutions of a training step. {plan['threads']} threads; "
+        f"{plan['rounds']} turns of {plan['steps']} each, median (least to greatest) of the turns.\n\n"
+        f"{results['machine']['processor']}, {results['machine']['cores']} cores; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ".\n"
+    )
+    return "\n".join([head, *tables, "\n".join([*losses_of_ours(results), *lines_of_left_out(results)]) + "\n"])
+
+
+def losses_of_ours(results: dict) -> list[str]:
+    """A line for each table in which somebody is better than ours in the same precision."""
+    lines = []
+    for work, what, figure, better in (
+        ("training", "slower to train", lambda row: row["images_per_second"]["median"], max),
+        ("inference", "slower to predict", lambda row: row["milliseconds"]["median"], min),
+        ("training", "larger in memory", lambda row: row["peak_bytes"], min),
+        ("training", "slower to start", lambda row: row["seconds_to_first_step"], min),
+    ):
+        ours = {row["precision"]: figure(row) for row in results[work] if row["peer"] == "ours"}
+        ahead = [
+            f"{PEERS[row['peer']].title} ({row['precision']})"
+            for row in results[work]
+            if row["precision"] in ours
+            and figure(row) != ours[row["precision"]]
+            and better(figure(row), ours[row["precision"]]) == figure(row)
+        ]
+        lines.append(f"- Ours is {what} than {', '.join(ahead) or 'none of them'}.")
+    return lines
+
+
+def lines_of_left_out(results: dict) -> list[str]:
+    return [
+        f"- Left out: {PEERS[entry['peer']].title}, {entry['work']}, {entry['precision']}: {entry['reason']}."
+        for entry in results["left_out"]
+    ]

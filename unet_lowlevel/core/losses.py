@@ -1,0 +1,103 @@
+"""Losses, all from logits: Dice, cross-entropy, their sum. `more_losses.py` has their relatives.
+
+Every function takes `labels` int [N, H, W] with values 0 ... classes - 1, `logits` float32
+[N, H, W, K] and returns a float32 scalar, lower for better. K = 1 stands for one kind of foreground:
+its probability is sigmoid(logits) and there are two classes. K >= 2 are K classes with softmax.
+
+In the equations p[n, i, k] is the probability of class k at pixel i of image n, and g[n, i, k] is 1
+where that is the true class, else 0. "Foreground" classes are all but class 0.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def probabilities(logits: tf.Tensor) -> tf.Tensor:
+    """p = sigmoid(logits) for one channel, softmax(logits) over the channels otherwise; [N, H, W, K]."""
+    return tf.sigmoid(logits) if logits.shape[-1] == 1 else tf.nn.softmax(logits)
+
+
+def foreground(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """g and p of the foreground classes, float32, both [N, H, W, max(K - 1, 1)]."""
+    if logits.shape[-1] == 1:
+        return tf.cast(labels[..., tf.newaxis], tf.float32), tf.sigmoid(logits)
+    return tf.one_hot(labels, logits.shape[-1])[..., 1:], tf.nn.softmax(logits)[..., 1:]
+
+
+def dice(labels, logits, *, smooth: float = 1.0, over_batch: bool = False) -> tf.Tensor:
+    """Dice loss: one minus twice the overlap over the sum of the areas.
+
+    loss = mean over n, k >= 1 of 1 - (2 sum_i p g + smooth) / (sum_i p + sum_i g + smooth)
+
+    Args:
+        labels, logits: see the module.
+        smooth: in pixels; an image without foreground that is predicted as such has loss 0.
+        over_batch: True: the sums run over the whole batch, the mean over k only. Steadier where many
+            images are empty; then the loss of a batch is not the mean of the losses of its images.
+
+    Returns:
+        scalar in [0, 1].
+
+    Reference: Milletari et al. 2016, section 3, but with p and g instead of their squares in the
+    denominator, as is usual today.
+    """
+    g, p = foreground(labels, logits)
+    axes = [0, 1, 2] if over_batch else [1, 2]
+    overlap = tf.reduce_sum(p * g, axes)
+    areas = tf.reduce_sum(p, axes) + tf.reduce_sum(g, axes)
+    # Without smooth, an empty image whose probabilities round to 0 has areas of 0.
+    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(2.0 * overlap + smooth, areas + smooth))
+
+
+def pixel_cross_entropy(labels, logits) -> tf.Tensor:
+    """-log of the probability of the true class at each pixel, float32 [N, H, W].
+
+    softmax: log(sum_k exp(z_k)) - z_label;  sigmoid: log(1 + exp(-z)) for label 1, log(1 + exp(z)) for label 0
+
+    Both are computed from the logits z, so that no probability is rounded to 0 or 1 before its logarithm.
+    """
+    if logits.shape[-1] == 1:
+        z = logits[..., 0]
+        # The usual max(z, 0) - z g + log(1 + exp(-|z|)) has a wrong gradient at z = 0, where a flat image starts.
+        return tf.nn.softplus(tf.where(labels > 0, -z, z))
+    g = tf.one_hot(labels, logits.shape[-1])
+    return tf.reduce_logsumexp(logits, -1) - tf.reduce_sum(logits * g, -1)
+
+
+def pixel_weights(labels, class_weights: Sequence[float], weight_map) -> tf.Tensor | float:
+    """class_weights[label] * weight_map, float32 [N, H, W]; what is not given counts as 1.
+
+    With --weight-map the map is that of the paper (see `data/weight_maps.py`), which already balances the classes:
+
+        w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
+
+    Reference: Ronneberger et al. 2015, equation 2.
+    """
+    weights = tf.gather(tf.constant(class_weights, tf.float32), labels) if class_weights else 1.0
+    return weights if weight_map is None else weights * weight_map
+
+
+def cross_entropy(labels, logits, weight_map=None, *, class_weights: Sequence[float] = ()) -> tf.Tensor:
+    """Weighted cross-entropy, binary (K = 1) or softmax.
+
+    loss = - mean over n, i of w[n, i] log p[n, i, label[n, i]],  w = class_weights[label] * weight_map
+
+    The mean is over pixels, not over the sum of weights: weights all twice as large double the loss.
+
+    Args:
+        labels, logits: see the module.
+        weight_map: float32 [N, H, W] or None; see `pixel_weights`.
+        class_weights: one for each of max(K, 2) classes, background first; empty: all 1.
+
+    Returns:
+        scalar, 0 or more.
+
+    Reference: Ronneberger et al. 2015, equation 1.
+    """
+    return tf.reduce_mean(pixel_weights(labels, class_weights, weight_map) * pixel_cross_entropy(labels, logits))
+
+
+def dice_cross_entropy(labels, logits, weight_map=None, *, smooth: float = 1.0, class_weights=()) -> tf.Tensor:
+    """loss = dice + cross_entropy: the first sees regions, the second every pixel."""
+    return dice(labels, logits, smooth=smooth) + cross_entropy(labels, logits, weight_map, class_weights=class_weights)

@@ -1,0 +1,109 @@
+"""The relatives of Dice and cross-entropy, and which loss a configuration names; see `losses.py` for p, g and K."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from unet_lowlevel.config import LossConfig
+from unet_lowlevel.core.losses import (
+    cross_entropy,
+    dice,
+    dice_cross_entropy,
+    foreground,
+    pixel_cross_entropy,
+    pixel_weights,
+    probabilities,
+)
+
+Loss = Callable[..., tf.Tensor]
+
+
+def generalized_dice(labels, logits) -> tf.Tensor:
+    """Generalized Dice loss: all classes in one ratio, rare ones weighted up.
+
+    loss = mean over n of 1 - 2 (sum_k w sum_i p g) / (sum_k w sum_i (p + g)),  w = 1 / max(sum_i g, 1)^2
+
+    The background counts as a class. A class that the image lacks has the weight of a single pixel,
+    where the paper's would be infinite.
+
+    Args:
+        labels, logits: see the module.
+
+    Returns:
+        scalar in [0, 1].
+
+    Reference: Sudre et al. 2017, equation 4.
+    """
+    p = probabilities(logits)
+    if logits.shape[-1] == 1:
+        p = tf.concat([1.0 - p, p], axis=-1)
+    g = tf.one_hot(labels, p.shape[-1])
+    area = tf.reduce_sum(g, [1, 2])
+    weight = 1.0 / tf.square(tf.maximum(area, 1.0))
+    overlap = tf.reduce_sum(weight * tf.reduce_sum(p * g, [1, 2]), -1)
+    areas = tf.reduce_sum(weight * (tf.reduce_sum(p, [1, 2]) + area), -1)
+    return tf.reduce_mean(1.0 - 2.0 * overlap / areas)
+
+
+def focal(labels, logits, weight_map=None, *, gamma: float = 2.0, class_weights: Sequence[float] = ()) -> tf.Tensor:
+    """Focal loss: cross-entropy in which pixels that are right already hardly count.
+
+    loss = - mean over n, i of w[n, i] (1 - q)^gamma log q,  q = p[n, i, label[n, i]]
+
+    Args:
+        labels, logits, weight_map, class_weights: see `cross_entropy`; the paper's alpha is a class weight.
+        gamma: 0 or more; 0 is cross-entropy.
+
+    Returns:
+        scalar, 0 or more.
+
+    Reference: Lin et al. 2017, equation 5.
+    """
+    loss = pixel_cross_entropy(labels, logits)
+    # 1 - q = 1 - exp(-loss); expm1 stays exact where q is close to 1. The power's slope at 0 is infinite
+    # for gamma < 1: the floor keeps the gradient finite.
+    wrong = tf.maximum(-tf.math.expm1(-loss), 1e-7)
+    return tf.reduce_mean(pixel_weights(labels, class_weights, weight_map) * tf.pow(wrong, gamma) * loss)
+
+
+def tversky(labels, logits, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0) -> tf.Tensor:
+    """Tversky loss: Dice with a price of its own for false positives (alpha) and false negatives (beta).
+
+    loss = mean over n, k >= 1 of 1 - (T + smooth) / (T + alpha F+ + beta F- + smooth)
+    T = sum_i p g,  F+ = sum_i p (1 - g),  F- = sum_i (1 - p) g
+
+    Args:
+        labels, logits: see the module.
+        alpha, beta: 0 or more; 0.5 and 0.5 give the Dice loss with twice the `smooth`.
+        smooth: in pixels.
+
+    Returns:
+        scalar in [0, 1].
+
+    Reference: Salehi et al. 2017, equation 3.
+    """
+    g, p = foreground(labels, logits)
+    overlap = tf.reduce_sum(p * g, [1, 2])
+    false_positives = tf.reduce_sum(p * (1.0 - g), [1, 2])
+    false_negatives = tf.reduce_sum((1.0 - p) * g, [1, 2])
+    areas = overlap + alpha * false_positives + beta * false_negatives
+    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(overlap + smooth, areas + smooth))
+
+
+def make_loss(config: LossConfig) -> Loss:
+    """The loss that the configuration names, as a function (labels, logits) -> scalar.
+
+    Cross-entropy, alone or with Dice, and focal loss take a third argument, a weight map float32 [N, H, W] or None.
+    """
+    smooth, class_weights = {"smooth": config.dice_smooth}, {"class_weights": config.class_weights}
+    function, options = {
+        "dice": (dice, smooth),
+        "batch_dice": (dice, smooth | {"over_batch": True}),
+        "generalized_dice": (generalized_dice, {}),
+        "cross_entropy": (cross_entropy, class_weights),
+        "dice_cross_entropy": (dice_cross_entropy, smooth | class_weights),
+        "focal": (focal, class_weights | {"gamma": config.focal_gamma}),
+        "tversky": (tversky, smooth | {"alpha": config.tversky_alpha, "beta": config.tversky_beta}),
+    }[config.loss]
+    return functools.partial(function, **options)

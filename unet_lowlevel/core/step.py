@@ -1,0 +1,95 @@
+"""The training step: forward, loss, gradient, update. All that happens to a weight is in this file."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from unet_lowlevel.config import Config
+from unet_lowlevel.core.moving_average import MovingAverage
+from unet_lowlevel.core.ops.cropping import crop_like
+from unet_lowlevel.core.optimizers import Optimizer, clip_by_global_norm, global_norm, learning_rate_at
+from unet_lowlevel.core.unet import UNet
+
+
+class TrainStep(tf.Module):
+    """One update of the network's weights, compiled into a graph once.
+
+    Owns the step counter, the optimizer's slots and, where wished, the moving average of the weights:
+    together with the model, all that training has to remember.
+    """
+
+    def __init__(
+        self,
+        model: UNet,
+        loss: Callable[..., tf.Tensor],
+        optimizer: Optimizer,
+        config: Config,
+        crop: tuple[int, int],
+        total_steps: int,
+        counts: Callable[[tf.Tensor, tf.Tensor], dict] | None = None,
+    ):
+        """Prepares the step.
+
+        Args:
+            model: the network to train.
+            loss: of labels, logits and, with weight maps, those; see `losses.py`.
+            optimizer: of `model.trained_variables()`.
+            config: clipping, schedule, averaging, weight maps, seed.
+            crop: height and width of the training images.
+            total_steps: of the whole training, for the schedule.
+            counts: {name: tensor} of labels and logits, which the step returns as well, for curves.
+        """
+        super().__init__("train_step")
+        self.model, self.loss, self.optimizer, self.config = model, loss, optimizer, config
+        self.total_steps, self.counts = total_steps, counts
+        self.names, self.weights = map(list, zip(*model.trained_variables().items(), strict=True))
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        decay = config.optimizer.ema_decay
+        self.average = MovingAverage(list(model.named_variables().values()), decay) if decay else None
+        # One signature, the number of images left open: the smaller last batch of an epoch is not
+        # another graph.
+        signature = [
+            tf.TensorSpec([None, *crop, model.config.in_channels], tf.float32, "images"),
+            tf.TensorSpec([None, *crop], tf.int32, "labels"),
+        ]
+        if config.loss.weight_map:
+            signature.append(tf.TensorSpec([None, *crop], tf.float32, "weights"))
+        self.compiled = tf.function(self.update, input_signature=signature, autograph=False)
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor) -> dict:
+        """Runs `update` in its compiled form, with weights exactly if the configuration asks for weight maps."""
+        return self.compiled(images, labels, *weights)
+
+    def update(self, images: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor) -> dict:
+        """Moves every weight once, against the gradient of the loss on this batch.
+
+        Args:
+            images: float32 [N, H, W, C], normalized.
+            labels: int32 [N, H, W].
+            weights: float32 [N, H, W], how much each pixel counts in the loss; none: all alike.
+
+        Returns:
+            loss (scalar), learning_rate, gradient_norm; gradients, one for each weight; and what `counts` gives.
+        """
+        step = self.step.value()
+        with tf.name_scope("dropout_seed"):
+            seed = tf.stack([self.config.training.seed, tf.cast(step, tf.int32)])
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.weights)
+            logits = self.model(images, training=True, seed=seed)
+            with tf.name_scope("loss"):  # a valid network speaks of the middle of its input only
+                labels, *weights = (crop_like(pixels, logits) for pixels in (labels, *weights))
+                loss = self.loss(labels, logits, *weights)
+        gradients = tape.gradient(loss, self.weights)
+        with tf.name_scope("optimizer"):
+            gradient_norm = global_norm(gradients)
+            clip_norm = self.config.optimizer.clip_norm
+            clipped = clip_by_global_norm(gradients, gradient_norm, clip_norm) if clip_norm else gradients
+            learning_rate = learning_rate_at(step, self.config.optimizer, self.total_steps)
+            self.optimizer.apply(self.weights, clipped, step, learning_rate)
+            self.step.assign_add(1)
+            if self.average:
+                self.average.update(step)
+        results = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm, "gradients": gradients}
+        with tf.name_scope("counts"):
+            return results | (self.counts(labels, logits) if self.counts else {})

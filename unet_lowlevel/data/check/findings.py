@@ -1,0 +1,260 @@
+"""What is wrong with a data set, judged by the facts of `inspection.py`: how bad it is, what it is, how to mend it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from unet_lowlevel.config import Config
+from unet_lowlevel.data import splits
+from unet_lowlevel.data.check import likeness
+from unet_lowlevel.data.check.inspection import Measurement, Mistake
+from unet_lowlevel.errors import UserError, listed, parts
+
+# Training would refuse or fail; would run, but probably learn something wrong; would be fine.
+ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
+NEARLY_EVERYTHING = 0.95
+RARE = 0.01
+# What stands before the last number of a stem: the patient, where the number is that of a slice.
+BEFORE_LAST_NUMBER = r"^(.*\D)\d+\D*$"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the user should know.
+
+    Attributes:
+        severity: one of `SEVERITIES`.
+        kind: a name for programs, as in "duplicates".
+        what: half a sentence that names the images, at most five.
+        fix: what to do about it, half a sentence.
+        stems: all the images.
+    """
+
+    severity: str
+    kind: str
+    what: str
+    fix: str
+    stems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is judged; the sides of the split are empty when there is none."""
+
+    config: Config
+    measurements: list[Measurement]
+    mistakes: list[Mistake]
+    training: frozenset[str] = frozenset()
+    held_out: frozenset[str] = frozenset()
+
+    def torn(self, stems) -> bool:
+        """Whether the split has some of the stems on either side."""
+        return not self.training.isdisjoint(stems) and not self.held_out.isdisjoint(stems)
+
+
+def judge(
+    config: Config, measurements: list[Measurement], mistakes: list[Mistake], available: int | None
+) -> tuple[list[Finding], Evidence]:
+    """All findings, the worst first, and what they rest on; `available` are the bytes of memory to be had."""
+    found, sides = [], ([], [])
+    if measurements:
+        groups = {m.stem: m.pair.group for m in measurements}
+        try:
+            sides = splits.split(list(groups), config.data, config.training.seed, groups)
+        except UserError as error:
+            found.append(Finding(ERROR, "split", *parts(error)))
+    evidence = Evidence(config, measurements, mistakes, *map(frozenset, sides))
+    for rule in (unusable, channels, blank, empty, full, misplaced, classes, duplicates, groups_of_names):
+        found += rule(evidence)
+    found += memory(evidence, available)
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)), evidence
+
+
+def unusable(evidence: Evidence) -> Iterator[Finding]:
+    """What training would refuse to read: one finding for all with one remedy."""
+    alike: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
+    for mistake in evidence.mistakes:
+        remedy = parts(mistake.error)[1] if mistake.kind != "gray_edges" else ""
+        alike[mistake.kind, remedy if mistake.stem else str(mistake.error)].append(mistake)
+    for (kind, _), mistakes in alike.items():
+        stems = tuple(mistake.stem for mistake in mistakes if mistake.stem)
+        what, fix = parts(mistakes[0].error)
+        if kind == "gray_edges":
+            what = f"{count(stems, 'mask')} with gray edges, which leave open what is marked: {listed(stems)}"
+            fix = "save them as PNG with nothing but 0 and 255, resized with nearest neighbour, never as JPEG"
+        elif len(stems) > 1:
+            what += f"; likewise {listed(stems[1:])}"
+        yield Finding(ERROR, kind, what, fix, stems)
+
+
+def channels(evidence: Evidence) -> Iterator[Finding]:
+    kinds = defaultdict(list)
+    for m in evidence.measurements:
+        if m.image:
+            kinds[m.image.channels].append(m.stem)
+    if len(kinds) > 1:
+        found = [f"{len(stems)} with {channels} ({listed(stems, 2)})" for channels, stems in sorted(kinds.items())]
+        fix = "add --channels gray or --channels rgb" if set(kinds) <= {1, 3} else "convert them to one kind"
+        rarest = min(kinds.values(), key=len)
+        yield Finding(ERROR, "channels", f"images differ in their channels, {' and '.join(found)}", fix, tuple(rarest))
+
+
+def blank(evidence: Evidence) -> Iterator[Finding]:
+    stems = tuple(m.stem for m in evidence.measurements if m.image and m.image.low == m.image.high)
+    if stems:
+        what = f"{count(stems, 'image')} of a single value, on which nothing shows: {listed(stems)}"
+        yield Finding(WARNING, "blank", what, "replace them, or take them out with their masks", stems)
+
+
+def empty(evidence: Evidence) -> Iterator[Finding]:
+    masks = with_masks(evidence)
+    stems = tuple(m.stem for m in masks if m.mask.foreground == 0)
+    if stems and len(stems) == len(masks):
+        fix = "see whether these are the right masks, and whether --mask-values is right"
+        yield Finding(WARNING, "empty", "no mask marks anything", fix, stems)
+    elif stems:
+        what = f"{count(stems, 'mask')} of {len(masks)} without foreground: {listed(stems)}"
+        yield Finding(NOTE, "empty", what, "look whether there is truly nothing to mark", stems)
+
+
+def full(evidence: Evidence) -> Iterator[Finding]:
+    masks = with_masks(evidence)
+    stems = tuple(m.stem for m in masks if m.mask.foreground > NEARLY_EVERYTHING)
+    if stems:
+        what = f"{count(stems, 'mask')} of {len(masks)} that mark nearly everything: {listed(stems)}"
+        # Where most are so, as with a class for every pixel, it is meant.
+        severity = WARNING if len(stems) < len(masks) / 2 else NOTE
+        yield Finding(severity, "full", what, "look whether foreground and background are exchanged", stems)
+
+
+def misplaced(evidence: Evidence) -> Iterator[Finding]:
+    """Masks that lie on their images unlike the others."""
+    measured = [m for m in evidence.measurements if m.traits]
+    inverted, strange = (
+        tuple(measured[i].stem for i in indices) for indices in likeness.misplaced([m.traits for m in measured])
+    )
+    if inverted:
+        what = f"{count(inverted, 'mask')} of {len(measured)} look inverted beside the others: {listed(inverted)}"
+        yield Finding(WARNING, "inverted", what, "look at them with --sheet, and exchange 0 and 255 in them", inverted)
+    if strange:
+        what = f"{count(strange, 'mask')} of {len(measured)} unlike all others: {listed(strange)}"
+        fix = "look at them with --sheet, and replace those that are wrong or of another image"
+        yield Finding(WARNING, "unlike", what, fix, strange)
+
+
+def classes(evidence: Evidence) -> Iterator[Finding]:
+    masks = with_masks(evidence)
+    number = max(evidence.config.model.classes, 2)
+    counts = {m.stem: np.pad(m.mask.counts, (0, number - len(m.mask.counts))) for m in masks}
+    total = sum(counts.values(), np.zeros(number, np.int64))
+    if not total[1:].any():
+        return
+    for k in range(number):
+        having = {stem for stem, pixels in counts.items() if pixels[k]}
+        if not having:
+            fix = f"lower --classes {evidence.config.model.classes}, or add images that show it"
+            if k or number > 2:
+                yield Finding(WARNING if k else NOTE, "classes", f"class {k} occurs in no mask", fix)
+        elif evidence.training and not having & evidence.training:
+            what = f"class {k} occurs in held-out images only, so that it is never learned: {listed(sorted(having))}"
+            yield Finding(
+                WARNING, "classes", what, "choose the held-out images by --validation-list, or another --seed"
+            )
+        elif evidence.held_out and not having & evidence.held_out:
+            what = f"class {k} occurs in no held-out image, so that nothing tells how well it is learned"
+            yield Finding(NOTE, "classes", what, "choose the held-out images by --validation-list, or another --seed")
+        elif k and total[k] < RARE * total.sum():
+            what = f"class {k} has {100 * total[k] / total.sum():.2g} % of the pixels"
+            yield Finding(
+                NOTE, "rare", what, "keep a loss with Dice in it, or try --loss tversky or a smaller --crop-size"
+            )
+
+
+def groups_of_names(evidence: Evidence) -> Iterator[Finding]:
+    """Images whose names tell that they belong together, on either side of the split."""
+    stems = [m.stem for m in evidence.measurements if m.pair.group == m.stem]
+    if evidence.config.data.group_regex or not stems:
+        return
+    regex = BEFORE_LAST_NUMBER
+    if not all(re.search(regex, stem) for stem in stems):
+        regex += "|.+"  # --group-regex must match every stem
+    groups = defaultdict(list)
+    for stem in stems:
+        groups[splits.group_of(stem, regex)].append(stem)
+    together = [members for members in groups.values() if len(members) > 1]
+    torn = [members for members in together if evidence.torn(members)]
+    if len(groups) > 1 and sum(map(len, together)) > len(stems) / 2 and torn:
+        what = (
+            "the names of images look as if some were of one patient, whom the split would put on both sides: "
+            + listed([f"{members[0]} ~ {members[-1]}" for members in torn])
+        )
+        fix = f"add --group-regex '{regex}', or --group-regex '.+' if every image is of another patient"
+        yield Finding(WARNING, "groups", what, fix, tuple(stem for members in torn for stem in members))
+
+
+def memory(evidence: Evidence, available: int | None) -> Iterator[Finding]:
+    needed = decoded_bytes(evidence.measurements)
+    if available is not None and needed > available and not evidence.config.data.stream:
+        what = f"the decoded data takes {needed / 2**30:.3g} GiB, of which {available / 2**30:.3g} GiB are available"
+        yield Finding(ERROR, "memory", what, "add --stream")
+
+
+def decoded_bytes(measurements: list[Measurement]) -> int:
+    """What a training without --stream keeps in memory."""
+    return sum(m.image.nbytes + m.size[0] * m.size[1] for m in measurements if m.image)
+
+
+def duplicates(evidence: Evidence) -> Iterator[Finding]:
+    """Images that are there twice, or nearly so outside of their group."""
+    same = defaultdict(list)
+    for m in evidence.measurements:
+        if m.image and m.image.low < m.image.high:  # see `blank`
+            same[m.image.digest].append(m)
+    sets = [members for members in same.values() if len(members) > 1]
+    contradicting = [members for members in sets if len({m.mask.digest for m in members if m.mask}) > 1]
+    fix = "keep the right mask, and each image once"
+    yield from twins(contradicting, ERROR, "contradicting", "one image with different masks", fix)
+    rest = [members for members in sets if members not in contradicting]
+    torn = [members for members in rest if evidence.torn([m.stem for m in members])]
+    fix = "keep each image once"
+    yield from twins(torn, WARNING, "duplicates", "the same image on both sides of the split", fix)
+    rest = [members for members in rest if members not in torn]
+    yield from twins(rest, NOTE, "duplicates", "the same image more than once", fix)
+    once = [members[0] for members in same.values()]
+    signatures = np.stack([m.image.signature for m in once]) if once else np.empty((0, 0), np.float32)
+    groups = np.array([group_name(m, evidence.config) for m in once])
+    near = [[once[i] for i in members] for members in likeness.near_duplicates(signatures, groups)] if once else []
+    torn = [members for members in near if evidence.torn([m.stem for m in members])]
+    fix = "keep one of them, or keep them together by --group-regex"
+    what = "nearly the same image on both sides of the split"
+    yield from twins(torn, WARNING, "near_duplicates", what, fix)
+    rest = [members for members in near if members not in torn]
+    yield from twins(rest, NOTE, "near_duplicates", "nearly the same image more than once", fix)
+
+
+def twins(sets, severity: str, kind: str, what: str, fix: str) -> Iterator[Finding]:
+    """One finding for all `sets` of measurements, if there are any."""
+    if sets:
+        names = [" = ".join([m.stem for m in members[:3]] + ["..."] * (len(members) > 3)) for members in sets]
+        stems = tuple(m.stem for members in sets for m in members)
+        times = f" ({len(sets)} times)" if len(sets) > 1 else ""
+        yield Finding(severity, kind, f"{what}{times}: {listed(names)}", fix, stems)
+
+
+def group_name(m: Measurement, config: Config) -> str:
+    """The group of an image in the split."""
+    try:
+        return splits.group_of(m.stem, config.data.group_regex) if config.data.group_regex else m.pair.group
+    except UserError:  # reported of the split
+        return m.pair.group
+
+
+def with_masks(evidence: Evidence) -> list[Measurement]:
+    return [m for m in evidence.measurements if m.mask]
+
+
+def count(things, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"

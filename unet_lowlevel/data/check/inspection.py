@@ -1,0 +1,288 @@
+"""What is in a data set: small facts about every pair, taken in one pass. `findings.py` judges them."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from unet_lowlevel.config import Config, DataConfig
+from unet_lowlevel.data.files import Pair, find_pairs, read_image, read_pixels
+from unet_lowlevel.data.formats.volumes import Slice
+from unet_lowlevel.data.masks import read_label
+from unet_lowlevel.errors import UserError
+
+SIGNATURE_SIDE = 32
+# Of larger images every so many pixels are enough to see whether a mask fits.
+LARGEST_SIDE = 512
+MOST_VALUES = 256
+BAND, FRAME = 5, 16
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFacts:
+    """An image that can be read.
+
+    Attributes:
+        size: height and width.
+        channels: as --channels makes them.
+        dtype: "uint8", "uint16" or "float32".
+        low, high: the range of its values.
+        nbytes: of its pixels.
+        digest: equal for equal pixels.
+        signature: float32 [SIGNATURE_SIDE^2], see `signature`.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    dtype: str
+    low: float
+    high: float
+    nbytes: int
+    digest: bytes
+    signature: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class MaskFacts:
+    """The mask of an image, or its masks together, that can be read.
+
+    Attributes:
+        size: height and width.
+        counts: pixels of each class, int64 [K].
+        values: the values or colours in its files, `MOST_VALUES` at most.
+        digest: equal for equal labels.
+    """
+
+    size: tuple[int, int]
+    counts: np.ndarray
+    values: tuple
+    digest: bytes
+
+    @property
+    def foreground(self) -> float:
+        """The share of all classes but the background."""
+        return 1 - float(self.counts[0] / self.counts.sum())
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How a mask lies on its image, in numbers that hold for a whole set of alike images.
+
+    Attributes:
+        foreground: the share of the image that is marked.
+        brightness: how likely a marked pixel is brighter than one that is not, both at most `BAND` from the outline: 0
+            to 1 (the Mann-Whitney statistic, which no monotone change of the gray values alters).
+        edges: how likely a pixel at the outline has a steeper gradient than another one; 0.5 is chance.
+        border: the share of a frame along the image's borders, a `FRAME`-th of a side wide, that is marked.
+    """
+
+    foreground: float
+    brightness: float
+    edges: float
+    border: float
+
+    def inverted(self) -> "Traits":
+        """Of the mask with foreground and background exchanged: its outline stays."""
+        return Traits(1 - self.foreground, 1 - self.brightness, self.edges, 1 - self.border)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What cannot be used.
+
+    Attributes:
+        kind: "files" (which files there are), "image", "gray_edges", "mask" or "size".
+        error: what training would say.
+        stem: of the pair, if it is one.
+    """
+
+    kind: str
+    error: UserError
+    stem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A pair; None is what cannot be read, and the traits of what is not partly marked and partly not."""
+
+    pair: Pair
+    image: ImageFacts | None = None
+    mask: MaskFacts | None = None
+    traits: Traits | None = None
+
+    @property
+    def stem(self) -> str:
+        return self.pair.stem
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.size
+
+
+def inspect(
+    config: Config, progress: Callable[[Iterable], Iterable] = lambda items: items
+) -> tuple[list[Measurement], list[Mistake]]:
+    """Reads every pair of the data once, whatever is wrong with others, one at a time in memory.
+
+    Args:
+        config: where the data is, and what channels and masks mean.
+        progress: may be tqdm.
+
+    Returns:
+        the pairs, sorted by stem, and what cannot be used.
+
+    Raises:
+        UserError: when there are no folders to look into, or a setting is mistaken.
+    """
+    mistakes: list[Mistake] = []
+    pairs = find_pairs(config.data, lambda error: mistakes.append(Mistake("files", error)))
+    return [measure(pair, config, mistakes) for pair in progress(pairs)], mistakes
+
+
+def measure(pair: Pair, config: Config, mistakes: list[Mistake]) -> Measurement:
+    """The facts about a pair; what is wrong with it is added to `mistakes`."""
+    image = label = image_facts = mask_facts = traits = None
+    try:
+        image = read_image(pair.image, config.data)
+        image_facts = facts_of_image(image)
+    except UserError as error:
+        mistakes.append(Mistake("image", error, pair.stem))
+    try:
+        label = read_label(pair.masks, config.model.classes, config.data)
+        mask_facts = facts_of_mask(label, values_of(pair.masks, config.data))
+    except UserError as error:
+        kind = "gray_edges" if any(has_gray_edges(mask, config.data) for mask in pair.masks) else "mask"
+        mistakes.append(Mistake(kind, error, pair.stem))
+    if image is not None and label is not None:
+        if image.shape[:2] == label.shape:
+            traits = traits_of(image, label)
+        else:
+            sizes = ["x".join(map(str, array.shape[:2])) for array in (image, label)]
+            error = UserError(
+                f"{pair.image} is {sizes[0]} pixels (height x width), but its mask {pair.masks[0]} is {sizes[1]}: "
+                "replace the mask by one of the image's size, or resize it with nearest neighbour."
+            )
+            mistakes.append(Mistake("size", error, pair.stem))
+    return Measurement(pair, image_facts, mask_facts, traits)
+
+
+def facts_of_image(image: np.ndarray) -> ImageFacts:
+    """Of an image [H,W,C]."""
+    height, width, channels = image.shape
+    return ImageFacts(
+        (height, width),
+        channels,
+        str(image.dtype),
+        float(image.min()),
+        float(image.max()),
+        image.nbytes,
+        digest(image),
+        signature(image),
+    )
+
+
+def facts_of_mask(label: np.ndarray, values: tuple) -> MaskFacts:
+    """Of class indices [H,W] uint8."""
+    counts = np.bincount(label.reshape(-1), minlength=2)
+    return MaskFacts(label.shape, counts, values, digest(label))
+
+
+def digest(array: np.ndarray) -> bytes:
+    """Equal for arrays of equal kind, shape and content."""
+    return hashlib.sha256(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).data).digest()
+
+
+def values_of(masks: tuple[Path | Slice, ...], data: DataConfig) -> tuple:
+    """The values of gray masks, the colours of others, sorted: `MOST_VALUES` at most."""
+    found = set()
+    for mask in masks:
+        pixels = read_pixels(mask, data, indices=not (data.mask_values or data.mask_colors))
+        if (pixels == pixels[..., :1]).all():
+            found.update(np.unique(pixels[..., 0])[:MOST_VALUES].tolist())
+        else:
+            found.update(map(tuple, np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)[:MOST_VALUES].tolist()))
+    return tuple(sorted(found, key=str)[:MOST_VALUES])
+
+
+def has_gray_edges(mask: Path | Slice, data: DataConfig) -> bool:
+    """Whether a mask has two main values and, along their border, others: smoothed, or saved as JPEG."""
+    try:
+        pixels = read_pixels(mask, data, indices=True)
+    except UserError:
+        return False
+    pixels = gray(pixels)
+    low, high = pixels.min(), pixels.max()
+    if len(np.unique(pixels)) < 4:
+        return False
+    # What JPEG does to the values themselves counts as them.
+    between = np.abs((pixels - low) / (high - low) - 0.5) < 0.4
+    marked = pixels > (low + high) / 2
+    near = ndimage.grey_dilation(marked, (5, 5)) != ndimage.grey_erosion(marked, (5, 5))
+    return bool(between.mean() < 0.5 and (near & between).sum() >= 0.9 * between.sum())
+
+
+def reduced(array: np.ndarray, side: int) -> np.ndarray:
+    """Every so many pixels of [H,W,...], so that at most `side` are left on either side."""
+    step = -(-max(array.shape[:2]) // side)
+    return array[::step, ::step]
+
+
+def gray(image: np.ndarray) -> np.ndarray:
+    """The mean of the channels, float32 [H,W]."""
+    return image.mean(axis=-1, dtype=np.float32)
+
+
+def signature(image: np.ndarray) -> np.ndarray:
+    """The image [H,W,C] in small, its local means over cells of a grid, with mean 0 and length 1: float32.
+
+    The product of two signatures is the correlation of the images; of a constant image it is 0.
+    """
+    pixels = gray(reduced(image, 8 * SIGNATURE_SIDE))
+    for axis in (0, 1):
+        length = pixels.shape[axis]
+        starts = np.arange(SIGNATURE_SIDE) * length // SIGNATURE_SIDE
+        ends = np.maximum(starts + 1, np.append(starts[1:], length))
+        sums = np.cumsum(pixels, axis=axis, dtype=np.float64)
+        sums = np.concatenate([np.zeros_like(np.take(sums, [0], axis)), sums], axis)
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        pixels = (np.take(sums, ends, axis) - np.take(sums, starts, axis)) / (ends - starts).reshape(shape)
+    pixels = pixels.reshape(-1) - pixels.mean()
+    length = np.linalg.norm(pixels)
+    return (pixels / length if length > 1e-6 * max(1.0, np.abs(pixels).max()) else 0 * pixels).astype(np.float32)
+
+
+def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
+    """See `Traits`: of an image [H,W,C] and class indices [H,W]; None where there is nothing to compare."""
+    pixels, marked = gray(reduced(image, LARGEST_SIDE)), reduced(label, LARGEST_SIDE) > 0
+    if marked.all() or not marked.any() or pixels.min() == pixels.max():
+        return None
+    # A pixel is as far from the outline as it takes erosions, or dilations, to reach it.
+    beside = ndimage.binary_dilation(marked, iterations=BAND) & ~ndimage.binary_erosion(
+        marked, iterations=BAND, border_value=1
+    )
+    outline = ndimage.binary_dilation(marked) & ~ndimage.binary_erosion(marked, border_value=1)
+    steepness = ndimage.gaussian_gradient_magnitude(pixels, 1.0)
+    rows, columns = (max(length // FRAME, 1) for length in marked.shape)
+    inner = marked[rows:-rows, columns:-columns]
+    return Traits(
+        float((label > 0).mean()),
+        probability_of_greater(pixels[beside], marked[beside]),
+        probability_of_greater(steepness, outline),
+        float((marked.sum() - inner.sum()) / (marked.size - inner.size)),
+    )
+
+
+def probability_of_greater(values: np.ndarray, chosen: np.ndarray) -> float:
+    """P(a > b) + P(a = b) / 2 for a among the `chosen` values and b among the others (Mann and Whitney 1947).
+
+    With as many ranks as there are bins in a histogram, which is exact for 8 bits.
+    """
+    low, high = np.percentile(values, [0.1, 99.9]) if values.dtype != np.uint8 else (0, 255)
+    bins = np.clip((values - low) * (255 / max(high - low, 1e-12)) + 0.5, 0, 255).astype(np.intp)
+    inside = np.bincount(bins[chosen], minlength=256).astype(np.float64)
+    outside = np.bincount(bins[~chosen], minlength=256).astype(np.float64)
+    below = np.cumsum(outside) - outside
+    return float((inside * (below + outside / 2)).sum() / max(inside.sum() * outside.sum(), 1.0))

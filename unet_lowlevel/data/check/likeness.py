@@ -1,0 +1,76 @@
+"""Which images of a set show the same, and which masks lie on their images unlike the others."""
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
+
+from unet_lowlevel.data.check.inspection import Traits
+
+# Correlation of signatures from which on two images show the same. Among lungs and nuclei it finds again all images
+# of another contrast, 99 % of those from JPEG of quality 60, 90 % with noise of 5 of 255, 88 % of half the size; hardly
+# any shifted by 3 pixels. The most alike of 26 thoraxes have 0.985, of the nuclei of DSB2018 two slices of one embryo
+# 0.977, all others less than 0.7.
+NEARLY_THE_SAME = 0.995
+BLOCK = 512
+# Fewer masks do not tell what is usual.
+FEWEST = 8
+# Traits are compared in steps that matter: a factor of e in the odds of the foreground, 0.1 of a probability or share.
+STEP = 0.1
+# In these steps: other masks within CLOSE of a mask are like it; without two within FAR it is alone. Of 720 right masks
+# (lungs, nuclei of many kinds, membranes) the second nearest was 1.4 away at most, and 4.2 of one that marks air too.
+CLOSE, FAR = 2.0, 2.5
+
+
+def near_duplicates(signatures: np.ndarray, groups: np.ndarray) -> list[list[int]]:
+    """Sets of indices of images whose signatures hardly differ, but for those of one group.
+
+    Args:
+        signatures: float32 [N, S], see `inspection.signature`.
+        groups: [N], a name for each image.
+    """
+    first, second = [], []
+    for start in range(0, len(signatures), BLOCK):  # so that 10,000 images take megabytes, not a gigabyte
+        rows, columns = np.nonzero(signatures[start : start + BLOCK] @ signatures.T > NEARLY_THE_SAME)
+        rows += start
+        chosen = (rows < columns) & (groups[rows] != groups[columns])
+        first.append(rows[chosen])
+        second.append(columns[chosen])
+    links = np.concatenate(first), np.concatenate(second)
+    graph = coo_array((np.ones(len(links[0])), links), shape=(len(signatures),) * 2)
+    _, component = connected_components(graph, directed=False)
+    numbers, counts = np.unique(component, return_counts=True)
+    return [np.flatnonzero(component == number).tolist() for number in numbers[counts > 1]]
+
+
+def misplaced(traits: list[Traits]) -> tuple[list[int], list[int]]:
+    """Indices of the masks that look inverted beside the others, and of those that are unlike all others.
+
+    A mask is a point in the space of its traits. It looks inverted when the point of its inverse has several times as
+    many neighbours as its own; and it is unlike all others when there are hardly any far around it. So a set may well
+    hold several kinds of images, each with masks of its own.
+    """
+    if len(traits) < FEWEST:
+        return [], []
+    points = np.array([place(item) for item in traits])
+    inverses = np.array([place(item.inverted()) for item in traits])
+    tree = KDTree(points)
+    own = tree.query_ball_point(points, CLOSE, return_length=True) - 1
+    others = tree.query_ball_point(inverses, CLOSE, return_length=True)
+    inverted = others > np.maximum(4 * own, FEWEST // 2)
+    usual = np.flatnonzero(~inverted)
+    if len(usual) < FEWEST:
+        return np.flatnonzero(inverted).tolist(), []
+    distances, _ = KDTree(points[usual]).query(points[usual], k=3)  # itself, and two more
+    return np.flatnonzero(inverted).tolist(), usual[distances[:, 2] > FAR].tolist()
+
+
+def place(traits: Traits) -> tuple[float, ...]:
+    """The point of a mask among others."""
+    share = np.clip(traits.foreground, 0.001, 0.999)
+    return (
+        float(np.log(share / (1 - share))),
+        traits.brightness / STEP,
+        traits.edges / STEP,
+        traits.border / STEP,
+    )

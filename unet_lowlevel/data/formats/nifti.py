@@ -1,0 +1,127 @@
+"""NIfTI volumes as stacks of axial slices, read by the optional package nibabel."""
+
+import gzip
+import math
+import re
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, check_pixels
+from unet_lowlevel.data.formats.medical import check_slices, inverse_of, library, refusing, rescaled, to_axial
+from unet_lowlevel.data.formats.writing import whole
+from unet_lowlevel.errors import UserError
+
+SUFFIXES = (".nii", ".nii.gz")
+# Deflate makes nothing smaller than this.
+MOST_COMPRESSED = 1 / 1032
+MOST_CHANNELS = 4
+
+
+class NiftiVolume:
+    """A file .nii or .nii.gz of two, three, or, with up to four channels in the last, four dimensions.
+
+    A compressed file is decompressed once, at the first `read`, and kept as long as the object lives; any other is
+    mapped, and no more of it is read than is looked at.
+
+    Attributes:
+        path: of the file.
+        count: of slices.
+        group: the name of the file without .nii and .nii.gz: who the patient is, NIfTI does not tell.
+        suffix: of what `write` writes.
+        affine: [4,4] float64, takes (slice, row, column, 1) to millimetres to the left, the back and the head.
+
+    Raises:
+        UserError: when the file is damaged, has no voxels, other dimensions or an affine that leaves axes undefined.
+    """
+
+    suffix = ".nii.gz"
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.group = re.sub(r"\.nii(\.gz)?$", "", self.path.name, flags=re.IGNORECASE)
+        nibabel = library("nibabel", self.path)
+        with refusing(self.path, "NIfTI"):
+            self._image = nibabel.load(self.path)
+            if not isinstance(self._image, nibabel.Nifti1Image):
+                raise ValueError(f"it is a {type(self._image).__name__}")
+            self._shape = self._checked_shape()
+            to_lps = np.diag([-1, -1, 1, 1]) @ self._image.affine
+            self._transform = to_axial(to_lps, self.path)
+            self.affine = to_lps @ nibabel.orientations.inv_ornt_aff(self._transform, self._shape)
+        self.count = self._shape[int(np.argmin(self._transform[:, 0]))]
+
+    def _checked_shape(self) -> tuple[int, ...]:
+        """The shape as (x, y, z) or (x, y, z, channels), or a `UserError` if the file cannot have it."""
+        shape, stored = self._image.shape, self._image.dataobj
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        if not 2 <= len(shape) <= 4 or (len(shape) == 4 and shape[3] > MOST_CHANNELS):
+            raise UserError(
+                f"{self.path} has the shape {self._image.shape}, which is neither a volume nor one with up to "
+                f"{MOST_CHANNELS} channels: split it into files of three dimensions."
+            )
+        if min(shape) < 1:
+            raise UserError(f"{self.path} has the shape {shape}, which holds no voxels: replace it by an intact file.")
+        if stored.dtype.kind not in "iuf" and stored.dtype.names is None:
+            raise UserError(f"{self.path} holds {stored.dtype} values: save it as whole numbers or floats.")
+        size, needed = self.path.stat().st_size, stored.offset + math.prod(shape) * stored.dtype.itemsize
+        if size < needed * (MOST_COMPRESSED if self.path.suffix.lower() == ".gz" else 1):
+            raise ValueError(f"truncated: {size} bytes, and by its header {needed} without compression")
+        return (*shape, 1) if len(shape) == 2 else shape
+
+    @cached_property
+    def _stack(self) -> np.ndarray:
+        """[slice, row, column] or [slice, row, column, channel] as stored: a view of the file, or of its content."""
+        orientations = library("nibabel", self.path).orientations
+        with refusing(self.path, "NIfTI"):
+            stored = self._decompressed() if self.path.suffix.lower() == ".gz" else self._image.dataobj.get_unscaled()
+        return orientations.apply_orientation(stored.reshape(self._shape, order="F"), self._transform)
+
+    def _decompressed(self) -> np.ndarray:
+        """The values of a .gz file, read to its end: the check sum is there, which nibabel passes over."""
+        stored = self._image.dataobj
+        content = bytearray(math.prod(stored.shape) * stored.dtype.itemsize)
+        with gzip.open(self.path) as file:
+            file.seek(stored.offset)
+            found = file.readinto(content)
+            while file.read(2**20):
+                pass
+        if found < len(content):
+            raise ValueError(f"truncated: {found} of {len(content)} bytes of values")
+        return np.ndarray(stored.shape, stored.dtype, content, order="F")
+
+    def read(self, index: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+        """Slice `index` as [H,W] or [H,W,C], of the stored kind, or float32 where the header has it scaled.
+
+        Of a compressed file all slices count for the limit, for all are decompressed at once.
+        """
+        if self.path.suffix.lower() == ".gz":
+            check_pixels(self.path, *self._shape[:2], max_megapixels, slices=self._shape[2])
+        pixels = self._stack[index]
+        if pixels.dtype.names:  # RGB, or RGBA
+            pixels = np.stack([pixels[color] for color in "RGB"], axis=-1)
+        return rescaled(pixels, self._image.dataobj.slope, self._image.dataobj.inter)
+
+    def write(self, path: str | Path, slices: np.ndarray) -> None:
+        """Writes [count,H,W] uint8 or uint16 as .nii.gz in the axes and the geometry of this volume.
+
+        The same slices give the same bytes. The file is written whole or not at all, never over another.
+
+        Raises:
+            UserError: when the path exists or cannot be written.
+        """
+        path, nibabel = Path(path), library("nibabel", self.path)
+        check_slices(slices, self._stack.shape[:3])
+        if not path.name.endswith(self.suffix):
+            raise ValueError(f"{path.name} does not end in {self.suffix}")
+        with refusing(self.path, "NIfTI"):
+            array = nibabel.orientations.apply_orientation(slices, inverse_of(self._transform, self.path))
+            header = self._image.header.copy()
+            header.set_data_dtype(slices.dtype)
+            header["cal_min"] = header["cal_max"] = 0  # the window of the image
+            shape = self._image.shape[:2] if len(self._image.shape) == 2 else array.shape
+            mask = type(self._image)(array.reshape(shape, order="F"), self._image.affine, header)
+        with whole(path, self.suffix) as temporary:
+            mask.to_filename(temporary)

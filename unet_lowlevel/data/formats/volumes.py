@@ -1,0 +1,115 @@
+"""Volumes: slices that belong together, in one file or one folder, and are read one at a time."""
+
+import functools
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tifffile
+
+from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, decode, tiff_pages
+from unet_lowlevel.data.formats.dicom import DicomSeries, is_series
+from unet_lowlevel.data.formats.nifti import SUFFIXES, NiftiVolume
+from unet_lowlevel.data.formats.writing import whole
+from unet_lowlevel.errors import UserError
+
+
+class Volume(Protocol):
+    """What every kind of volume has.
+
+    Attributes:
+        path: the file, or the folder of a series.
+        count: number of slices.
+        group: the patient where that is known, else the name of the volume: its slices must not part in a split.
+        suffix: of the file that `write` makes; empty for a folder.
+        affine: [4,4] float64, takes (slice, row, column, 1) to the place of a pixel in the patient, in millimetres;
+            None where that is not known.
+    """
+
+    path: Path
+    count: int
+    group: str
+    suffix: str
+    affine: np.ndarray | None
+
+    def read(self, index: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+        """Slice `index`, from 0: [H,W] or [H,W,C] as stored; for the limit see `decode`."""
+
+    def write(self, path: Path, slices: np.ndarray) -> None:
+        """Writes uint8 or uint16 [count,H,W], one value for each pixel of this volume, in its geometry.
+
+        To a new file or folder, whole or not at all.
+        """
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice of a volume, counted from 0: what stands in place of the path of an image."""
+
+    path: Path
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path} (slice {self.index})"
+
+
+class TiffStack:
+    """The pages of a TIFF file; see `Volume`."""
+
+    suffix = ".tif"
+    affine = None
+
+    def __init__(self, path: Path, count: int):
+        self.path, self.count, self.group = path, count, path.stem
+
+    def read(self, index: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+        return decode(self.path, index, max_megapixels=max_megapixels)
+
+    def write(self, path: Path, slices: np.ndarray) -> None:
+        with whole(path) as temporary:
+            tifffile.imwrite(temporary, slices, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"})
+
+
+def open_volume(path: Path) -> Volume | None:
+    """The volume at `path`: a TIFF of several pages, a NIfTI file or the folder of a DICOM series; else None.
+
+    Raises:
+        UserError: when it is damaged.
+    """
+    name = path.name.lower()
+    # A link that leads nowhere is no file: reading it will tell.
+    if (name.endswith((".tif", ".tiff", *SUFFIXES)) and path.is_file()) or path.is_dir():
+        # The time is there for a file that has changed since it was opened.
+        return _open(path, path.stat().st_mtime_ns)
+    return None
+
+
+# An image's volume and its mask's: slices are read in their order, and a compressed volume is decoded as a whole.
+@functools.lru_cache(maxsize=2)
+def _open(path: Path, _: int) -> Volume | None:
+    if path.is_dir():
+        return DicomSeries(path) if is_series(path) else None
+    if path.name.lower().endswith(SUFFIXES):
+        return NiftiVolume(path)
+    pages = tiff_pages(path)
+    return TiffStack(path, pages) if pages > 1 else None
+
+
+def check_same_place(image: Volume, mask: Volume, size: tuple[int, int]) -> None:
+    """Raises a `UserError` when a mask is known to lie elsewhere than its image: its slices would be of other places.
+
+    Args:
+        image, mask: volumes.
+        size: height and width of the slices.
+    """
+    if image.affine is None or mask.affine is None:
+        return
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, n - 1) for n in (image.count, *size)))])
+    apart = np.abs(corners @ (image.affine - mask.affine).T)[:, :3].max()
+    if apart > 0.5 * np.linalg.norm(image.affine[:3, :3], axis=0).min():
+        raise UserError(
+            f"{mask.path} lies up to {apart:.3g} mm from {image.path}, whose mask it is: save the mask with the "
+            "geometry of the image."
+        )

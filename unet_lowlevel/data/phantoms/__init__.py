@@ -1,0 +1,1 @@
+"""Generated slices of the thorax, to train on before you have data of your own."""

@@ -1,0 +1,99 @@
+"""Generated CT-like slices of the thorax with exact lung masks: data to train on before you have your own.
+
+A patient is one random anatomy (`thorax.py`), and a slice is that anatomy cut at a height, so slices of a
+patient resemble each other and must stay on one side of a split: see `GROUP_REGEX`.
+
+The lungs include their vessels, nodules and consolidations; they exclude the other air that a threshold
+takes for lung: the room, windpipe and main bronchi, gas in gullet, stomach and colon, foam in the table.
+So gray values do not suffice. Over 240 slices of 128 x 128 (20 patients, seed 0) the pooled IoU was: 0.27
+for the best global threshold, 0.49 for the best band of gray values, both chosen by the masks; 0.82 for
+Otsu's threshold of each image without the air connected to the border (half of the slices above 0.86,
+patients with congested lungs near 0.5).
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from skimage import io
+
+from unet_lowlevel.data.phantoms.thorax import draw_thorax, make_anatomy, scan
+from unet_lowlevel.errors import UserError
+
+GROUP_REGEX = r"patient-\d+"
+"""The part of a file's stem that all slices of one patient share."""
+
+
+def draw_phantom(
+    patient: int, slice_index: int, slices: int, size: tuple[int, int], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One slice and its lung mask, a pure function of the arguments.
+
+    Args:
+        patient: number of the patient, from 0; with `seed` it determines the anatomy.
+        slice_index: which slice from the top, in 0..slices-1; with the above it determines the noise.
+        slices: slices that the patient is cut into.
+        size: (height, width) in pixels; the anatomy keeps its proportions at any aspect.
+        seed: any whole number from 0.
+
+    Returns:
+        image uint8 [H, W], seen from the feet as is usual (the heart lies to the right), and mask uint8
+        [H, W], 255 in the lungs and 0 elsewhere.
+    """
+    height, width = size
+    # A unit is half the width; of a wide image less, so that body and table keep fitting in.
+    pixel = 2.0 / min(width, 1.2 * height)
+    rows = ((np.arange(height, dtype=np.float32) - (height - 1) / 2) * pixel)[:, None]
+    columns = ((np.arange(width, dtype=np.float32) - (width - 1) / 2) * pixel)[None, :]
+    # The last number keeps the streams apart: 0 is the anatomy's, the slices follow.
+    anatomy = make_anatomy(np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, patient, 0)))))
+    noise = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, patient, 1 + slice_index))))
+    z = (slice_index + 0.5) / slices
+    hounsfield, lung = draw_thorax(anatomy, z, columns, rows, pixel, noise)
+    return scan(anatomy, z, hounsfield, columns, rows, noise), np.where(lung < 0, 255, 0).astype(np.uint8)
+
+
+def write_phantoms(
+    folder: Path,
+    count: int,
+    size: tuple[int, int],
+    slices_per_patient: int,
+    seed: int,
+    progress: Callable[[Iterable], Iterable] = lambda items: items,
+) -> None:
+    """Writes `count` slices to `folder`/images/patient-003_slice-02.png and `folder`/masks/, all or none.
+
+    Args:
+        folder: where to; must not exist yet or be empty.
+        count: slices in all; the last patient may get fewer than the others.
+        size: (height, width) in pixels.
+        slices_per_patient: slices that every patient is cut into.
+        seed: determines all of them.
+        progress: wraps the iterable over the slices, as `tqdm.tqdm` does.
+
+    Raises:
+        UserError: `folder` is a file or holds something.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} already holds something: name a new or empty folder for the phantoms.")
+    # A sibling, since only within one file system a rename happens at once.
+    unfinished = folder.with_name(f".{folder.name}-{os.getpid()}")
+    unfinished.mkdir(parents=True)
+    try:
+        for kind in ("images", "masks"):
+            (unfinished / kind).mkdir()
+        for index in progress(range(count)):
+            patient, slice_index = divmod(index, slices_per_patient)
+            image, mask = draw_phantom(patient, slice_index, slices_per_patient, size, seed)
+            name = f"patient-{patient:03d}_slice-{slice_index:02d}.png"
+            io.imsave(unfinished / "images" / name, image, check_contrast=False)
+            io.imsave(unfinished / "masks" / name, mask, check_contrast=False)
+        if folder.exists():
+            folder.rmdir()  # fails, as it should, when something came to lie there meanwhile
+        os.rename(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise

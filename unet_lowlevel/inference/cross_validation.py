@@ -1,0 +1,209 @@
+"""Cross-validation: a network for each fold, which scores the images that it has not seen."""
+
+import contextlib
+import gc
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from unet_lowlevel import run_folder, settings
+from unet_lowlevel.config import Config
+from unet_lowlevel.data.files import Pair, find_pairs
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.data.storage import gather, in_memory, on_disk
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.terminal import progress
+from unet_lowlevel.training.interruption import Stopped
+from unet_lowlevel.training.train import (
+    OnStep,
+    TrainingData,
+    fit_to_data,
+    run_training,
+    split_of,
+    with_default_data,
+)
+
+# What makes a folder a cross-validation: the settings of all folds, the fingerprint of the data, and what to score.
+SETTINGS = "cross_validation.json"
+# What makes a fold of it finished: the counts of its held-out images.
+FINISHED = "held_out.json"
+
+
+def cross_validate(
+    config: Config,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    scores: Sequence[str] | None = None,
+    on_step: OnStep | None = None,
+) -> list[dict]:
+    """Trains a network for each of `config.data.folds` folds, and scores all images by those that have not seen them.
+
+    Args:
+        config: all settings.
+        folder: a run folder FOLDER/fold-0, ... for each fold, scores.csv, and predictions/ of all images come there.
+        resume: go on with `folder`: finished folds are kept, the others trained to the end. The settings must be those
+            that it was begun with, but for stream.
+        scores: of `SCORES`, beside those of single pixels; None: none, or with `resume` those of before.
+        on_step: called after every step with its number and the mean loss of the epoch so far.
+
+    Returns:
+        the rows of scores.csv; see `folds.score_rows`.
+
+    Raises:
+        UserError, Stopped: see `training.train`.
+    """
+    folder = Path(folder)
+    if resume:
+        stored, fingerprint, stored_scores = read_settings(folder)
+        scores = stored_scores if scores is None else scores
+        run_folder.refuse_links(folder)
+        config = settings.apply(stored, {"stream": config.data.stream})
+    else:
+        fingerprint, scores = None, scores or []
+        check_new(folder)
+        if not config.data.folds:
+            raise UserError("--folds is 0, but a cross-validation needs at least 2: use for example 5.")
+        # A --config that a fold or a first try has left may say otherwise.
+        config = with_default_data(settings.apply(config, {"fold": 0, "overfit_one_batch": False}))
+    pairs = find_pairs(config.data)
+    splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]
+    with (
+        run_folder.in_use(folder, SETTINGS) if resume else contextlib.nullcontext(),
+        on_disk(folder) if config.data.stream else in_memory(len(pairs)) as keep,
+    ):
+        samples, digest = gather(pairs, config, keep, progress("reading"))
+        if resume and digest != fingerprint:
+            raise UserError(f"The data of {folder} has changed since it began: restore it, or begin anew elsewhere.")
+        fitted = fit_to_data(config, samples)
+        check_names([sample.stem for sample in samples], config.model.classes)
+        write_settings(folder, config, digest, list(scores))
+        data = [TrainingData(samples, digest, parts) for parts in splits]
+        with contextlib.nullcontext() if resume else run_folder.in_use(folder, SETTINGS):
+            return run_folds(fitted, folder, pairs, data, scores, on_step)
+
+
+def run_folds(
+    config: Config,
+    folder: Path,
+    pairs: list[Pair],
+    data: list[TrainingData],
+    scores: Sequence[str],
+    on_step: OnStep | None,
+) -> list[dict]:
+    """Trains, predicts and scores what is not finished; returns how well all folds did together."""
+    from unet_lowlevel.inference.folds import score_rows, scores_csv
+
+    runs = fold_runs(folder, len(data))
+    configs = [settings.apply(config, {"fold": number}) for number in range(len(data))]
+    for run, its_config in zip(runs, configs, strict=True):
+        check_fold(run, its_config)
+    folds = []
+    for number, run in enumerate(runs):
+        if not (run / FINISHED).is_file():
+            print(f"\nfold-{number} ({number + 1} of {len(runs)})", flush=True)
+            train_fold(configs[number], run, data[number], on_step)
+        if not ((run / FINISHED).is_file() and read_fold(run).has(scores)):
+            predict_fold(run, pairs, data[number].samples, folder / "predictions", scores)
+            gc.collect()  # networks and their graphs refer to themselves in circles
+        folds.append(read_fold(run).only(scores))
+    rows = score_rows(folds)
+    run_folder.write_text(folder / "scores.csv", scores_csv(rows))
+    return rows
+
+
+def fold_runs(folder: Path, count: int) -> list[Path]:
+    """The run folder of each fold."""
+    return [folder / f"fold-{number}" for number in range(count)]
+
+
+def train_fold(config: Config, run: Path, data: TrainingData, on_step: OnStep | None) -> None:
+    """Trains a fold, or what is left of it."""
+    resume = run_folder.is_run(run)
+    with run_folder.in_use(run) if resume else contextlib.nullcontext():
+        trainer = run_training(config, run, data, resume=resume, on_step=on_step)
+    if trainer.received:  # in the last epoch, at whose end a training is not stopped but finished
+        raise Stopped(trainer.received, trainer.journal.step)
+
+
+def predict_fold(run: Path, pairs: list[Pair], samples: list[Sample], output: Path, scores: Sequence[str]) -> None:
+    """Predicts and scores what the run has held out; then the fold is finished."""
+    from unet_lowlevel.inference.folds import Fold, predict_held_out
+    from unet_lowlevel.inference.predictor import load
+    from unet_lowlevel.training.journal import kept_epoch, read_history
+
+    predictor = load(run)
+    held_out = set(predictor.split["validation"])
+    pairs = [pair for pair in pairs if pair.stem in held_out]
+    samples = [sample for sample in samples if sample.stem in held_out]
+    counts = predict_held_out(predictor, pairs, samples, output, scores, progress("predicting"))
+    history = read_history(run / "history.csv")
+    epoch = kept_epoch(history, predictor.config)["epoch"]
+    fold = Fold(len(samples), counts, epoch, sum(row["seconds"] for row in history))
+    run_folder.write_text(run / FINISHED, json.dumps(fold.to_json()) + "\n")
+
+
+def check_names(stems: list[str], classes: int) -> None:
+    """Raises a `UserError` when the predictions of two images would have one name."""
+    from unet_lowlevel.inference.results import output_names
+
+    owner: dict[str, str] = {}
+    for stem in stems:
+        for name in output_names(stem, classes, ".png", with_probabilities=True).values():
+            if owner.setdefault(name, stem) != stem:
+                raise UserError(f"{name} would be written for the images {owner[name]} and {stem}: rename one of them.")
+
+
+def read_fold(run: Path):
+    """The `folds.Fold` of a run that is finished."""
+    from unet_lowlevel.inference.folds import Fold
+
+    return Fold.from_json(settings.load_json(run / FINISHED), run / FINISHED)
+
+
+def check_new(folder: Path) -> None:
+    """Raises a `UserError` unless `folder` is free to become that of a cross-validation."""
+    if (folder / SETTINGS).is_file():
+        raise UserError(f"--run {folder} is not empty: add --resume to go on with it, or choose another name.")
+    if run_folder.is_run(folder):
+        raise UserError(f"--run {folder} is the run folder of one training: choose another name.")
+    run_folder.check_new(folder)
+
+
+def write_settings(folder: Path, config: Config, digest: str, scores: list[str]) -> None:
+    """Makes the folder of a cross-validation, or notes which scores it is asked for now."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--run {folder} cannot be made ({error.strerror}): choose another place.") from None
+    content = settings.to_json(config) | {"run": {"data_fingerprint": digest, "scores": scores}}
+    run_folder.write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
+
+
+def read_settings(folder: Path) -> tuple[Config, str, list[str]]:
+    """The settings of a cross-validation, the fingerprint of its data, and the names of --scores."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise UserError(
+            f"--run {folder} is no cross-validation (it has no {SETTINGS}): leave --resume out to begin one."
+        )
+    content = settings.load_json(path)
+    config = settings.check(settings.from_json(content, str(path)))
+    run = content.get("run")
+    scores = run.get("scores", []) if isinstance(run, dict) else None
+    if config.data.folds < 2 or not isinstance(scores, list) or not all(name in SCORES for name in scores):
+        raise UserError(f"{path} does not hold the settings of a cross-validation: restore the file.")
+    return config, run.get("data_fingerprint"), scores
+
+
+def check_fold(run: Path, config: Config) -> None:
+    """Raises a `UserError` when there is a run of other settings, whose scores would be those of something else."""
+    if not run_folder.is_run(run):
+        return
+    for name, (stored, wanted) in settings.differences(run_folder.read(run)[0], config).items():
+        if name != "stream":
+            raise UserError(
+                f"{run} was trained with {settings.flag(name)} {stored}, but the cross-validation has {wanted}: move "
+                "it away, and it is trained anew."
+            )

@@ -1,0 +1,147 @@
+"""What the networks of a cross-validation find in the images that they have not seen, and how well."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unet_lowlevel.data.files import Pair
+from unet_lowlevel.data.formats.writing import make_output
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.evaluation import counts_of, number, score_text
+from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.results import collected, output_names, write_found
+from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.scoring.scorers import scores_of
+from unet_lowlevel.terminal import Progress
+
+# What the table shows; scores.csv has every score.
+SHOWN = ("dice", "iou", "mean_iou", "precision", "recall", "pixel_error", "soft_dice")
+SHOWN += ("ap_50", "ap_75", "hd95", "surface_distance")
+SHOWN += ("rand_error", "v_rand", "v_info", "warping_error", "splits_and_mergers")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What is known of a fold once its network has seen the images that were held out.
+
+    Attributes:
+        images: how many.
+        counts: `evaluation.counts_of`, summed over them.
+        epoch: whose weights were asked.
+        seconds: of training and validation.
+    """
+
+    images: int
+    counts: dict[str, np.ndarray]
+    epoch: int
+    seconds: float
+
+    def to_json(self) -> dict:
+        return vars(self) | {"counts": {name: values.tolist() for name, values in self.counts.items()}}
+
+    def has(self, scores: Sequence[str]) -> bool:
+        """Whether these of `scoring.SCORES` were counted."""
+        return all(name in self.counts for name in scores)
+
+    def only(self, scores: Sequence[str]) -> "Fold":
+        """Without those that were counted beside `scores` at another time, so that all folds have the same."""
+        kept = {name: count for name, count in self.counts.items() if name in scores or name not in SCORES}
+        return dataclasses.replace(self, counts=kept)
+
+    @classmethod
+    def from_json(cls, values, source: Path) -> "Fold":
+        """What `to_json` gave, or a `UserError` that names the file it came from."""
+        try:
+            counts = {name: np.array(count) for name, count in values["counts"].items()}
+            scores_of(counts)
+            return cls(int(values["images"]), counts, int(values["epoch"]), float(values["seconds"]))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError):
+            raise UserError(
+                f"{source} does not hold the counts of a fold: move it away, and they are made anew."
+            ) from None
+
+
+def predict_held_out(
+    predictor: Predictor,
+    pairs: list[Pair],
+    samples: list[Sample],
+    output: Path,
+    scores: Sequence[str],
+    progress: Progress,
+) -> dict[str, np.ndarray]:
+    """Writes OUTPUT/<stem>.png and OUTPUT/<stem>_probability.png of every sample, as prediction does.
+
+    What an interrupted prediction has left there is made anew.
+
+    Args:
+        pairs: the files of each sample.
+        scores, progress: see `evaluation.evaluate_pairs`.
+
+    Returns:
+        `evaluation.counts_of`, summed over the samples.
+    """
+    classes, total = predictor.config.model.classes, []
+    make_output(output)
+    for pair, sample in zip(pairs, progress(samples), strict=True):
+        probabilities = predictor.probabilities(sample.image)
+        names = output_names(sample.stem, classes, ".png", with_probabilities=True)
+        for name in names.values():
+            (output / name).unlink(missing_ok=True)
+        whole = [(slice(None), slice(None), probabilities)]
+        channels = [str(k) for k in range(classes)]
+        found = collected(predictor, whole, sample.size, output, channels=channels)
+        write_found(output, names, found, sample.image, classes)
+        everywhere = np.ones(sample.size, bool)
+        total.append(counts_of(predictor, pair, sample.label, probabilities, everywhere, scores, predictor.separation))
+    return {name: np.sum([counts[name] for counts in total], axis=0) for name in total[0]}
+
+
+def score_rows(folds: list[Fold]) -> list[dict]:
+    """A row of columns for each fold, their mean and standard deviation (of a sample: n - 1), and all images pooled.
+
+    The pooled scores come from the sums of the counts of all folds: every image has been held out once.
+    """
+    rows = [
+        {"fold": index, "images": fold.images}
+        | {name: float(value) for name, value in scores_of(fold.counts).items()}
+        | {"epoch": fold.epoch, "seconds": fold.seconds}
+        for index, fold in enumerate(folds)
+    ]
+    numbers = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0] if name != "fold"}
+    mean = {"fold": "mean"} | {name: float(values.mean()) for name, values in numbers.items()}
+    deviation = {"fold": "std"} | {name: float(values.std(ddof=1)) for name, values in numbers.items()}
+    counts = {name: sum(fold.counts[name] for fold in folds) for name in folds[0].counts}
+    pooled = {name: float(value) for name, value in scores_of(counts).items()}
+    images = sum(fold.images for fold in folds)
+    seconds = sum(fold.seconds for fold in folds)
+    return [*rows, mean, deviation, {"fold": "pooled", "images": images, "seconds": seconds} | pooled]
+
+
+def scores_csv(rows: list[dict]) -> str:
+    """The rows of `score_rows` as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: number(value) if isinstance(value, float) else value for name, value in row.items()})
+    return text.getvalue()
+
+
+def scores_table(rows: list[dict]) -> str:
+    """The rows of `score_rows` for the eye."""
+    scores, mean = [name for name in SHOWN if name in rows[0]], rows[-3]
+    lines = [[name.replace("_", " ") for name in ("fold", "images", *scores, "epoch", "seconds")]]
+    for row in rows:
+        images, epoch = (f"{row[name]:.4g}" if name in row else "" for name in ("images", "epoch"))
+        texts = (score_text(number(row[name]), like=number(mean[name])) for name in scores)
+        lines.append([str(row["fold"]), images, *texts, epoch, f"{row['seconds']:.0f}"])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
+    )

@@ -1,0 +1,190 @@
+"""Files of predictions: their names, what is in them, and how they are written."""
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unet_lowlevel.data.files import stem_of
+from unet_lowlevel.data.formats.decoding import MAPPED_BYTES
+from unet_lowlevel.data.formats.volumes import Slice, open_volume
+from unet_lowlevel.data.formats.writing import refuse_existing, write_image
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.predictor import Predictor, Tile
+from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probability, separate
+from unet_lowlevel.pictures import LABEL_PALETTE, overlay
+
+OVERLAY_SIDE = 2048
+
+
+def output_names(
+    stem: str, classes: int, suffix: str, *, with_probabilities: bool, with_instances: bool = False
+) -> dict[str, str]:
+    """{what: file name} of what is written for an image or a volume.
+
+    What is mask, instances, colours, or a channel's number.
+    """
+    names = {"mask": f"{stem}{suffix}"}
+    if with_instances:
+        names["instances"] = f"{stem}_instances{suffix}"
+    if classes > 2 and suffix == ".png":  # who shows volumes has colours of his own
+        names["colours"] = f"{stem}_colours.png"
+    if with_probabilities and classes == 1:
+        names["0"] = f"{stem}_probability{suffix}"
+    elif with_probabilities:
+        names |= {str(k): f"{stem}_probability_{k}{suffix}" for k in range(classes)}
+    return names
+
+
+def collected(
+    predictor: Predictor,
+    tiles: Iterable[Tile],
+    size: tuple[int, int],
+    folder: Path,
+    *,
+    channels: Sequence[str] = (),
+    separation: Separation | None = None,
+) -> dict[str, np.ndarray]:
+    """What is written of an image, from its probabilities tile by tile.
+
+    Args:
+        predictor: decides the class of each pixel.
+        tiles: see `Predictor.tiles`.
+        size: of the image.
+        folder: where large arrays lie until they are written; see `canvas`.
+        channels: the numbers of the channels whose probabilities are wanted.
+        separation: how objects are told from each other, if they are wanted.
+
+    Returns:
+        {mask: uint8, 0 and 255 or class numbers; instances: uint16; number of a channel: its probability as uint16},
+        each [H, W].
+    """
+    found = {"mask": canvas(size, np.uint8, folder)} | {k: canvas(size, np.uint16, folder) for k in channels}
+    probability = canvas(size, np.float32, folder) if separation else None
+    for rows, columns, p in tiles:
+        if separation:
+            probability[rows, columns] = foreground_probability(p)
+        found["mask"][rows, columns] = predictor.labels(p) * step_of_gray(predictor.config.model.classes)
+        for k in channels:
+            found[k][rows, columns] = np.rint(p[..., int(k)] * 65535)
+    if separation:
+        found["instances"] = as_uint16(separate(probability, separation))
+    return found
+
+
+def write_found(
+    folder: Path, names: dict[str, str], found: dict[str, np.ndarray], image: np.ndarray, classes: int
+) -> None:
+    """Writes the images `names`, see `output_names`, of what `collected` has found in `image` [H, W, C]."""
+    for what, name in names.items():
+        if what == "overlay":
+            write_image(folder / name, reduced_overlay(image, found["mask"], classes))
+        elif what == "colours":
+            write_image(folder / name, found["mask"], LABEL_PALETTE)
+        else:
+            write_image(folder / name, found[what])
+
+
+class Outputs:
+    """The files of a prediction: which there will be, and how they are written."""
+
+    def __init__(
+        self,
+        images: dict[str, Path | Slice],
+        folder: Path,
+        classes: int,
+        probabilities: bool,
+        instances: bool,
+        overlays: bool,
+    ):
+        """Settles all names.
+
+        Raises:
+            UserError: when one of them exists already or two are the same.
+        """
+        self.folder, self.classes, self.written = folder, classes, 0
+        self.channels = [str(k) for k in range(classes)] if probabilities else []
+        self.names: dict[str, dict[str, str]] = {}
+        self.volumes: dict[Path, VolumeOfMasks] = {}
+        for stem, image in images.items():
+            self.names[stem] = {}
+            wanted = {"with_probabilities": probabilities, "with_instances": instances}
+            if not isinstance(image, Slice):
+                self.names[stem] |= output_names(stem, classes, ".png", **wanted)
+            elif image.path not in self.volumes:
+                volume = open_volume(image.path)
+                names = output_names(stem_of(image.path.resolve()), classes, volume.suffix, **wanted)
+                self.volumes[image.path] = VolumeOfMasks(image.path, volume.count, names, folder)
+            if overlays:
+                self.names[stem]["overlay"] = f"{stem}_overlay.png"
+        taken = set()
+        for names in (*self.names.values(), *(volume.names for volume in self.volumes.values())):
+            for name in names.values():
+                refuse_existing(folder / name)
+                if name in taken:
+                    raise UserError(f"{name} would be written for two images of --images: predict them apart.")
+                taken.add(name)
+
+    def write(self, stem: str, source: Path | Slice, image: np.ndarray, found: dict[str, np.ndarray]) -> None:
+        """Writes all that is wanted of an image, see `collected`; of a volume when its last slice has come."""
+        write_found(self.folder, self.names[stem], found, image, self.classes)
+        if not isinstance(source, Slice):
+            self.written += 1
+        elif self.volumes[source.path].put(source.index, found):
+            self.written += self.volumes.pop(source.path).count
+
+    def torn_volumes(self) -> list[str]:
+        """A sentence for each volume that lacks slices, because they could not be used."""
+        return [
+            f"{volume.path} has {volume.count - volume.have} slices that cannot be used: its masks are not written."
+            for volume in self.volumes.values()
+        ]
+
+
+class VolumeOfMasks:
+    """What is found of the slices of a volume, until it is whole."""
+
+    def __init__(self, path: Path, count: int, names: dict[str, str], folder: Path):
+        self.path, self.count, self.names, self.folder, self.have = path, count, names, folder, 0
+        self.slices: dict[str, np.ndarray] = {}
+
+    def put(self, index: int, found: dict[str, np.ndarray]) -> bool:
+        """Takes what is found of a slice; with the last one writes all. Tells whether it has."""
+        for what in self.names:
+            if what not in self.slices:
+                self.slices[what] = canvas((self.count, *found[what].shape), found[what].dtype, self.folder)
+            self.slices[what][index] = found[what]
+        self.have += 1
+        if self.have < self.count:
+            return False
+        volume = open_volume(self.path)
+        for what, name in self.names.items():
+            volume.write(self.folder / name, self.slices[what])
+        return True
+
+
+def canvas(size: tuple[int, ...], dtype, folder: Path) -> np.ndarray:
+    """An array to be filled; a large one is in a file of the folder, gone once the array is, instead of in memory."""
+    if math.prod(size) * np.dtype(dtype).itemsize < MAPPED_BYTES:
+        return np.empty(size, dtype)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # without room for it the process would be ended later, without a word
+                os.posix_fallocate(file.fileno(), 0, math.prod(size) * np.dtype(dtype).itemsize)
+            return np.memmap(file, dtype, "w+", shape=size)
+    except OSError as error:
+        raise UserError(f"--output {folder} has no room for a mask ({error.strerror}): choose another disk.") from None
+
+
+def step_of_gray(classes: int) -> np.uint8:
+    """Masks are written as 0 and 255 for a foreground, as class numbers for several."""
+    return np.uint8(255 if classes <= 2 else 1)
+
+
+def reduced_overlay(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
+    """`overlay` of every so many pixels, at most `OVERLAY_SIDE` a side: a picture to look at."""
+    step = -(-max(mask.shape) // OVERLAY_SIDE)
+    return overlay(image[::step, ::step], mask[::step, ::step] // step_of_gray(classes))

@@ -1,0 +1,141 @@
+"""Metrics, all from counts of pixels.
+
+The counts of several images add up, so that a score over a data set does not depend on how the images
+were batched. A ratio 0 / 0 follows one convention: a class that is neither in the truth nor in the
+prediction scores 1.0; one that is in only one of them scores 0.0.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from unet_lowlevel.core.losses import probabilities
+
+# Mean IoU asks how sure the network is: the prediction is cut at each of these probabilities.
+THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+
+
+def predicted_labels(probabilities: tf.Tensor, threshold: float = 0.5) -> tf.Tensor:
+    """The class of each pixel, int32 [N, H, W].
+
+    One channel: 1 where the probability is at least `threshold`, else 0. More: the most probable class.
+    """
+    if probabilities.shape[-1] == 1:
+        return tf.cast(probabilities[..., 0] >= threshold, tf.int32)
+    return tf.argmax(probabilities, -1, output_type=tf.int32)
+
+
+def confusion_counts(labels: tf.Tensor, predictions: tf.Tensor, classes: int) -> tf.Tensor:
+    """counts[n, t, p] = pixels of image n whose true class is t and whose predicted class is p.
+
+    Args:
+        labels, predictions: int32 [N, H, W] with values 0 ... classes - 1.
+        classes: at least 2.
+
+    Returns:
+        int64 [N, classes, classes]
+    """
+    n = tf.shape(labels)[0]
+    image = tf.range(n)[:, tf.newaxis, tf.newaxis]
+    cell = (image * classes + labels) * classes + predictions
+    counts = tf.math.bincount(tf.reshape(cell, [-1]), minlength=n * classes**2, dtype=tf.int64)
+    return tf.reshape(counts, [n, classes, classes])
+
+
+def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """Confusion counts of each foreground class against the rest, at each of `THRESHOLDS`.
+
+    counts[n, k, s, t, p] = pixels i of image n with [label = class] = t and [probability >= THRESHOLDS[s]] = p,
+    where class = 1 + k, and probability is that of the class.
+
+    Args:
+        labels: int32 [N, H, W].
+        probabilities: float32 [N, H, W, K].
+
+    Returns:
+        int64 [N, max(K - 1, 1), 10, 2, 2]
+    """
+    foreground = probabilities if probabilities.shape[-1] == 1 else probabilities[..., 1:]
+    classes = foreground.shape[-1]
+    n = tf.shape(labels)[0]
+    truth = tf.cast(labels[..., tf.newaxis] == tf.range(1, classes + 1), tf.int32)
+    # Counted once by the number of thresholds passed; the sums from above then give every threshold.
+    passed = tf.raw_ops.Bucketize(input=foreground, boundaries=THRESHOLDS)
+    group = tf.range(n)[:, tf.newaxis, tf.newaxis, tf.newaxis] * classes + tf.range(classes)
+    bins = len(THRESHOLDS) + 1
+    cell = (group * 2 + truth) * bins + passed
+    histogram = tf.math.bincount(tf.reshape(cell, [-1]), minlength=n * classes * 2 * bins, dtype=tf.int64)
+    histogram = tf.reshape(histogram, [n, classes, 2, bins])
+    at_least = tf.cumsum(histogram, axis=-1, reverse=True)
+    positive = at_least[..., 1:]
+    counts = tf.stack([at_least[..., :1] - positive, positive], axis=-1)
+    return tf.transpose(counts, [0, 1, 3, 2, 4])
+
+
+def probability_counts(labels: tf.Tensor, probabilities: tf.Tensor, threshold: float = 0.5) -> dict[str, tf.Tensor]:
+    """What an image adds to the scores, from probabilities [N, H, W, K].
+
+    Returns:
+        confusion: `confusion_counts` of the decided classes; thresholds: `threshold_counts`.
+    """
+    table = threshold_counts(labels, probabilities)
+    if probabilities.shape[-1] == 1 and threshold in THRESHOLDS:
+        return {"confusion": table[:, 0, THRESHOLDS.index(threshold)], "thresholds": table}  # counted already
+    predictions = predicted_labels(probabilities, threshold)
+    confusion = confusion_counts(labels, predictions, max(probabilities.shape[-1], 2))
+    return {"confusion": confusion, "thresholds": table}
+
+
+def logit_counts(labels: tf.Tensor, logits: tf.Tensor, threshold: float = 0.5) -> dict[str, tf.Tensor]:
+    """`probability_counts` from logits [N, H, W, K]."""
+    return probability_counts(labels, probabilities(logits), threshold)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """numerator / denominator, and `otherwise` where the denominator is 0."""
+    return np.where(denominator > 0, numerator / np.maximum(denominator, 1), otherwise)
+
+
+def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of every class against the rest, from the counts TP, FP and FN of the class.
+
+    dice = 2 TP / (2 TP + FP + FN);  iou = TP / (TP + FP + FN)
+    precision = TP / (TP + FP);  recall = TP / (TP + FN)
+
+    Args:
+        confusion: whole numbers [..., classes, classes], rows the truth, columns the prediction.
+
+    Returns:
+        each score float64 [..., classes] in [0, 1].
+    """
+    confusion = np.asarray(confusion, np.float64)
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    predicted, true = confusion.sum(-2), confusion.sum(-1)
+    absent = np.where(predicted + true > 0, 0.0, 1.0)
+    return {
+        "dice": ratio(2 * hit, predicted + true, absent),
+        "iou": ratio(hit, predicted + true - hit, absent),
+        "precision": ratio(hit, predicted, absent),
+        "recall": ratio(hit, true, absent),
+    }
+
+
+def scores(confusion: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
+    """The headline scores: means over the foreground classes.
+
+    mean_iou is the 2019 project's: at each of `THRESHOLDS` the mean of the IoU of the class and of the
+    IoU of everything else, then the mean over thresholds (and foreground classes).
+    pixel_error = wrong pixels / all pixels.
+
+    Args:
+        confusion: [..., classes, classes] of `confusion_counts`; per image, or summed over images.
+        thresholds: [..., classes - 1, 10, 2, 2] of `threshold_counts`.
+
+    Returns:
+        dice, iou, mean_iou, precision, recall, pixel_error; each float64 [...].
+    """
+    confusion = np.asarray(confusion, np.float64)
+    result = {name: values[..., 1:].mean(-1) for name, values in class_scores(confusion).items()}
+    result["mean_iou"] = class_scores(thresholds)["iou"].mean((-1, -2, -3))
+    right = np.diagonal(confusion, axis1=-2, axis2=-1).sum(-1)
+    result["pixel_error"] = 1.0 - right / confusion.sum((-2, -1))
+    return {name: result[name] for name in ("dice", "iou", "mean_iou", "precision", "recall", "pixel_error")}

@@ -1,0 +1,210 @@
+"""Settings checked, read and written: whatever is made from the table in `config.py`."""
+
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import re
+import typing
+from pathlib import Path
+
+from unet_lowlevel.config import PRESETS, Config
+from unet_lowlevel.errors import UserError, listed, reason, shown
+
+DEFAULTS = Config()
+
+
+@functools.cache
+def sections() -> dict[str, type]:
+    """{'model': ModelConfig, ...}: the sections of a configuration in their order."""
+    return {section.name: section.type for section in dataclasses.fields(Config)}
+
+
+@functools.cache
+def settings() -> dict[str, tuple[str, dataclasses.Field]]:
+    """{setting: (section, field)} over all sections; a setting's name stands in one section only."""
+    return {item.name: (section, item) for section, kind in sections().items() for item in dataclasses.fields(kind)}
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting: 'batch_size' -> '--batch-size'."""
+    return "--" + name.replace("_", "-")
+
+
+def is_list(item: dataclasses.Field) -> bool:
+    return typing.get_origin(item.type) is tuple
+
+
+def checked(name: str, value, source: str):
+    """`value` in the type of the setting `name`, or a `UserError` that names `source`, e.g. '--depth'."""
+    item = settings()[name][1]
+    limits = item.metadata
+    if is_list(item):
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{source} is {shown(value)}, but needs a list of numbers such as 1,2.")
+        return tuple(checked_number(number, float, limits, source) for number in value)
+    if item.type is bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{source} is {shown(value)}, but needs true or false.")
+    elif item.type is str:
+        if not isinstance(value, str):
+            raise UserError(f"{source} is {shown(value)}, but needs a text in quotes.")
+        if not is_utf8(value):
+            raise UserError(f"{source} is {shown(value)}, but needs a text in UTF-8: rename what it names.")
+        if limits["choices"] and value not in limits["choices"]:
+            raise UserError(f"{source} is {shown(value)}, but needs one of {', '.join(limits['choices'])}.")
+    else:
+        value = checked_number(value, item.type, limits, source)
+    return value
+
+
+def is_utf8(text: str) -> bool:
+    """Whether files, logs and TensorBoard can take the text: a name may hold other bytes, which Python lets through."""
+    return not re.search("[\0\ud800-\udfff]", text)
+
+
+def checked_number(value, kind: type, limits, source: str):
+    """`value` as `kind` (int or float) within the limits, or a `UserError`."""
+    # Whole numbers beyond 64 bits would overflow further on.
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    if not whole and not (kind is float and isinstance(value, float) and math.isfinite(value)):
+        raise UserError(f"{source} is {shown(value)}, but needs a {'whole ' if kind is int else ''}number.")
+    value = kind(value)
+    if limits["minimum"] is not None and value < limits["minimum"]:
+        raise UserError(f"{source} is {value}, but must be at least {limits['minimum']}.")
+    if limits["maximum"] is not None and value > limits["maximum"]:
+        raise UserError(f"{source} is {value}, but must be at most {limits['maximum']}.")
+    if limits["below"] is not None and value >= limits["below"]:
+        raise UserError(f"{source} is {value}, but must be below {limits['below']}.")
+    return value
+
+
+def apply(config: Config, values: dict, source=flag) -> Config:
+    """`config` with `values` ({setting: value}) laid over it; `source` turns a name into what to call it."""
+    changes: dict[str, dict] = {}
+    for name, value in values.items():
+        if name not in settings():
+            close = difflib.get_close_matches(name, settings(), 1)
+            raise UserError(f"{name} is no setting: {f'did you mean {close[0]}?' if close else 'see config.py.'}")
+        changes.setdefault(settings()[name][0], {})[name] = checked(name, value, source(name))
+    parts = {section: dataclasses.replace(getattr(config, section), **part) for section, part in changes.items()}
+    return dataclasses.replace(config, **parts)
+
+
+def value_of(config: Config, name: str):
+    """The value of a setting, whichever section it is in."""
+    return getattr(getattr(config, settings()[name][0]), name)
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple]:
+    """{setting: (its value in one, its value in the other)} where they are not equal."""
+    pairs = {name: (value_of(one, name), value_of(other, name)) for name in settings()}
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}
+
+
+def check(config: Config) -> Config:
+    """`config` itself once the settings fit each other, else a `UserError`."""
+    model, data, loss = config.model, config.data, config.loss
+    if model.plain and model.recompute:
+        raise UserError("--recompute is one of the fast forms that --plain leaves out: give one of them.")
+    if model.kernel_size % 2 == 0:
+        raise UserError(f"--kernel-size is {model.kernel_size}, but must be odd so that a kernel has a center.")
+    classes = max(model.classes, 2)
+    if loss.class_weights and len(loss.class_weights) != classes:
+        raise UserError(
+            f"--class-weights has {len(loss.class_weights)} weights, but needs one for each of {classes} classes, "
+            "background first."
+        )
+    if data.normalization == "range":
+        bounds = data.normalization_range
+        if len(bounds) != 2 or bounds[0] >= bounds[1]:
+            raise UserError(
+                f"--normalization-range is {','.join(map(str, bounds)) or 'not given'}, but --normalization range "
+                "needs a lowest and a highest value, as in --normalization-range=-1000,400."
+            )
+    elif data.normalization_range:
+        raise UserError(
+            f"--normalization-range is given, but --normalization is {data.normalization}: add --normalization range, "
+            "or leave the range out."
+        )
+    if loss.class_weights and loss.loss not in ("cross_entropy", "dice_cross_entropy", "focal"):
+        raise UserError(f"--class-weights has no effect on --loss {loss.loss}: leave it out, or use cross_entropy.")
+    if loss.weight_map and loss.loss not in ("cross_entropy", "dice_cross_entropy", "focal"):
+        raise UserError(f"--weight-map has no effect on --loss {loss.loss}: use cross_entropy, or --no-weight-map.")
+    if data.fold and not data.folds:
+        raise UserError(f"--fold is {data.fold}, but --folds is not given: say how many folds there are.")
+    if data.folds == 1 or (data.folds and data.fold >= data.folds):
+        raise UserError(
+            f"--fold {data.fold} of --folds {data.folds} does not exist: use --folds 2 or more and --fold below it."
+        )
+    if data.folds and data.validation_list:
+        raise UserError("--folds and --validation-list both say what is held out: give one of them.")
+    if data.blocks and data.validation_list:
+        raise UserError("--blocks and --validation-list both say what is held out: give one of them.")
+    if not data.folds and not data.validation_list and data.validation_fraction == 0:
+        raise UserError("--validation-fraction is 0, but some images must be held out: use for example 0.2.")
+    if data.data and (data.images or data.masks):
+        raise UserError("--data already names the folder of images/ and masks/: give it, or --images with --masks.")
+    if data.mask_values and data.mask_colors:
+        raise UserError("--mask-values and --mask-colors both say what the masks mean: give one of them.")
+    if bool(data.images) != bool(data.masks):
+        raise UserError("--images and --masks go together: give both, or --data with images/ and masks/ in it.")
+    return config
+
+
+def to_json(config: Config) -> dict:
+    """The settings as plain dictionaries, ready for `json.dump`."""
+    return dataclasses.asdict(config)
+
+
+def from_json(values, source: str, start: Config = DEFAULTS) -> Config:
+    """The configuration of `{section: {setting: value}}` laid over `start`; unknown keys are errors.
+
+    The key 'run', in which a run folder's config.json tells what it was made with, is passed over.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f'{source} holds no JSON object: it needs sections such as {{"model": {{"depth": 5}}}}.')
+    for section, part in values.items():
+        if section == "run":
+            continue
+        if section not in sections():
+            raise UserError(f"{source} has the unknown section {shown(section)}: it may have {', '.join(sections())}.")
+        known = [item.name for item in dataclasses.fields(sections()[section])]
+        if not isinstance(part, dict):
+            raise UserError(
+                f"{source} has {shown(part)} in section {section!r}, but needs settings such as {known[0]!r} there."
+            )
+        unknown = [name for name in part if name not in known]
+        if unknown:
+            name = shown(unknown[0])[1:-1]
+            raise UserError(
+                f"{source} has the unknown setting {section}.{name}: section {section!r} has {listed(known, 20)}."
+            )
+        start = apply(start, part, lambda name, section=section: f"{section}.{name} in {source}")
+    return start
+
+
+def load_json(path: str | Path):
+    """The content of a JSON file, or a `UserError`."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe, for example, would be waited for
+            raise ValueError("it is no file")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: name an existing JSON file.") from None
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, too many digits
+        raise UserError(f"{path} is not readable as JSON ({reason(error)}): mend or replace it.") from None
+
+
+def resolve(
+    preset: str = "default", file: str | None = None, flags: dict | None = None, defaults: dict | None = None
+) -> Config:
+    """The configuration of a command: defaults (its own over the general ones) < preset < file < flags, checked."""
+    if preset not in PRESETS:
+        raise UserError(f"--preset is {preset!r}, but needs one of {', '.join(PRESETS)}.")
+    config = apply(apply(Config(), defaults or {}), PRESETS[preset])
+    if file:
+        config = from_json(load_json(file), str(file), config)
+    return check(apply(config, flags or {}))

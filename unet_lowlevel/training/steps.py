@@ -1,0 +1,79 @@
+"""The steps of a training as its configuration wants them: the book's, with the fast forms; and the validation's."""
+
+import functools
+
+import tensorflow as tf
+
+from unet_lowlevel.config import Config
+from unet_lowlevel.core import fast, optimizers
+from unet_lowlevel.core.losses import probabilities
+from unet_lowlevel.core.more_losses import make_loss
+from unet_lowlevel.core.ops.cropping import mirror_crop
+from unet_lowlevel.core.step import TrainStep
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.geometry import smallest_valid_size, valid_margin
+from unet_lowlevel.scoring.counts import logit_counts, probability_counts
+
+
+def train_step(model: UNet, config: Config, crop: tuple[int, int], total_steps: int) -> TrainStep:
+    """The `TrainStep` of a configuration, which also counts pixels for the curves; for the arguments see there."""
+    make_optimizer = optimizers.make_optimizer if config.model.plain else fast.make_optimizer
+    optimizer = make_optimizer(config.optimizer, list(model.trained_variables().values()))
+    counts = functools.partial(logit_counts, threshold=config.training.threshold)
+    return TrainStep(model, make_loss(config.loss), optimizer, config, crop, total_steps, counts)
+
+
+def whole_logits(model: UNet, images: tf.Tensor) -> tf.Tensor:
+    """Logits of every pixel of the images, for prediction: [N, H, W, in_channels] -> [N, H, W, classes].
+
+    A valid network is shown the images with mirrored surroundings wide enough for its margin.
+
+    Reference: Ronneberger et al. 2015, figure 2.
+    """
+    if model.config.padding == "same":
+        return model(images, training=False)
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    before = -valid_margin(model.config) // 2
+    sides = (smallest_valid_size(model.config, side) for side in (height, width))
+    return model(mirror_crop(images, before, before, *sides), training=False)[:, :height, :width]
+
+
+class EvaluationStep(tf.Module):
+    """Probabilities, loss and counts of whole images, without any change to the network."""
+
+    def __init__(self, model: UNet, config: Config):
+        super().__init__("evaluation_step")
+        self.model = model
+        self.config = config
+        self.loss = make_loss(config.loss)
+        self.compiled = tf.function(
+            self.evaluate,
+            input_signature=[
+                tf.TensorSpec([None, None, None, model.config.in_channels], tf.float32, "images"),
+                tf.TensorSpec([None, None, None], tf.int32, "labels"),
+            ],
+            autograph=False,
+        )
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
+        """Runs `evaluate` in its compiled form."""
+        return self.compiled(images, labels)
+
+    def evaluate(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
+        """Looks at whole images with the network as it is used for prediction.
+
+        The loss is without weight maps, which say what to learn first, not how good the result is; so losses of
+        trainings with and without them can be compared.
+
+        Args:
+            images: float32 [N, H, W, C], normalized, of any size.
+            labels: int32 [N, H, W].
+
+        Returns:
+            loss (scalar), probabilities [N, H, W, K], and per image confusion and thresholds as
+            `counts.counts` gives them.
+        """
+        logits = whole_logits(self.model, images)
+        p = probabilities(logits)
+        counted = probability_counts(labels, p, self.config.training.threshold)
+        return {"loss": self.loss(labels, logits), "probabilities": p} | counted

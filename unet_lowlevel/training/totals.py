@@ -1,0 +1,49 @@
+"""What the steps of an epoch add up to."""
+
+import json
+
+import numpy as np
+
+from unet_lowlevel.errors import listed
+from unet_lowlevel.scoring import counts
+
+
+class Totals:
+    """Sums loss and counts over images; the scores come out at the end."""
+
+    def __init__(self):
+        self.steps, self.images, self.seconds = 0, 0, 0.0
+        self.loss, self.confusion, self.thresholds = 0.0, np.int64(0), np.int64(0)
+
+    def add(self, result: dict, images: int) -> None:
+        """Adds the result of a `TrainStep` or an `EvaluationStep` over so many images."""
+        self.steps += 1
+        self.images += images
+        self.loss += float(result["loss"]) * images
+        self.confusion = self.confusion + result["confusion"].numpy().sum(0)
+        self.thresholds = self.thresholds + result["thresholds"].numpy().sum(0)
+
+    def scores(self) -> dict[str, float]:
+        """loss, dice, iou, mean_iou: mean loss over the images, pooled scores."""
+        pooled = counts.scores(self.confusion, self.thresholds)
+        return {"loss": self.loss / self.images} | {name: float(pooled[name]) for name in ("dice", "iou", "mean_iou")}
+
+    def to_json(self) -> str:
+        """All of it as text, to the last bit."""
+        return json.dumps({name: np.asarray(value).tolist() for name, value in vars(self).items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Totals":
+        """What `to_json` has written; empty totals from an empty text.
+
+        Raises:
+            ValueError, TypeError, OverflowError, RecursionError: when it is something else.
+        """
+        totals = cls()
+        found = json.loads(text) if text else vars(totals)
+        if not isinstance(found, dict) or found.keys() != vars(totals).keys():
+            raise ValueError(f"not the sums {listed(vars(totals))}")
+        for name, value in found.items():
+            kind = type(getattr(totals, name))
+            setattr(totals, name, np.array(value, np.int64) if kind is np.int64 else kind(value))
+        return totals

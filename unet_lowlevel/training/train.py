@@ -1,0 +1,186 @@
+"""A training from settings to a finished run folder: reads the data, splits it, trains."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from unet_lowlevel import run_folder, settings
+from unet_lowlevel.config import Config
+from unet_lowlevel.data.files import Pair, find_pairs
+from unet_lowlevel.data.phantoms import phantom
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.data.splits import split
+from unet_lowlevel.data.storage import gather, in_memory, on_disk
+from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.terminal import progress, show_path
+
+OnStep = Callable[[int, float], None]
+# {"training": stems, "validation": stems}
+Split = Mapping[str, list[str]]
+PHANTOMS = Path("data/phantoms")
+# Enough patients for a fair split, small enough that the first training takes two minutes.
+PHANTOM_SETTINGS = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
+# What may change when a training goes on.
+CHANGES_ON_RESUME = ("epochs", "stream")
+# What a run folder has settled where the settings leave it to the data: 0, or no data at all.
+SETTLED_BY_DATA = ("in_channels", "crop_size", "data", "group_regex")
+
+
+def train(
+    config: Config,
+    run: str | Path,
+    *,
+    resume: bool = False,
+    on_step: OnStep | None = None,
+    implementation: str = "lowlevel",
+    make_trainer: Callable | None = None,
+) -> dict:
+    """Trains a network and writes the run folder.
+
+    Args:
+        config: all settings; without data of its own the network learns generated slices, made in data/phantoms.
+        run: the run folder, a new one unless `resume`.
+        resume: go on with `run` from its newest checkpoint; the settings must be those of the run, but for epochs and
+            stream.
+        on_step: called after every step with its number and the mean loss of the epoch so far.
+        implementation: what the run folder notes as its maker.
+        make_trainer: makes the trainer of (config, run, training samples, validation samples); None: `Trainer`.
+
+    Returns:
+        the row of history.csv of the epoch whose weights are in best/.
+
+    Raises:
+        UserError: for data, settings or a folder that cannot be used; a training that has begun leaves its last
+            checkpoint intact.
+        interruption.Stopped: when Ctrl-C or SIGTERM has asked for the end; the state is saved.
+    """
+    run, stored, parts = Path(run), {}, None
+    if resume:
+        config, stored, parts = resumed(config, run, implementation)
+    else:
+        run_folder.check_new(run)
+        config = with_default_data(config)
+    pairs = find_pairs(config.data)
+    parts = parts or split_of(pairs, config)
+    with (
+        run_folder.in_use(run) if resume else contextlib.nullcontext(),
+        on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep,
+    ):
+        samples, digest = gather(pairs, config, keep, progress("reading"))
+        if resume and digest != stored.get("data_fingerprint"):
+            raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
+        unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
+        if unknown:
+            raise UserError(
+                f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
+            )
+        data = TrainingData(samples, digest, parts)
+        trainer = run_training(
+            fit_to_data(config, samples),
+            run,
+            data,
+            resume=resume,
+            on_step=on_step,
+            implementation=implementation,
+            make_trainer=make_trainer,
+        )
+    return trainer.journal.kept()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """The decoded data of a training.
+
+    Attributes:
+        samples: all of them.
+        digest: the fingerprint of the data; see `storage.gather`.
+        parts: the stems of the training and of the validation samples.
+    """
+
+    samples: list[Sample]
+    digest: str
+    parts: Split
+
+
+def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, dict, Split]:
+    """The run's settings with the changes of `config`, stored facts and split, or a `UserError`."""
+    stored_config, stored, parts = run_folder.read(run)
+    run_folder.refuse_links(run)
+    if stored.get("implementation") != implementation:
+        raise UserError(f"--run {run} was not made by train_{implementation}.py: go on with the script that made it.")
+    for name, (theirs, ours) in settings.differences(stored_config, config).items():
+        settled = name in SETTLED_BY_DATA and not ours
+        if name not in CHANGES_ON_RESUME and not settled:
+            raise UserError(
+                f"{run} was begun with {settings.flag(name)} {theirs}, not {ours}: go on with the run's own settings."
+            )
+    changes = {"epochs": config.training.epochs, "stream": config.data.stream}
+    return settings.apply(stored_config, changes), stored, parts
+
+
+def with_default_data(config: Config) -> Config:
+    """Without data of the user's own: the phantoms, made where they are missing."""
+    if config.data.data or config.data.images:
+        return config
+    if not PHANTOMS.exists():
+        phantom.write_phantoms(PHANTOMS, **PHANTOM_SETTINGS, progress=progress("drawing phantoms"))
+    changes = {"data": str(PHANTOMS)}
+    if not config.data.group_regex:
+        changes["group_regex"] = phantom.GROUP_REGEX
+    return settings.apply(config, changes)
+
+
+def split_of(pairs: list[Pair], config: Config) -> Split:
+    """Who trains and who is held out."""
+    groups = {pair.stem: pair.group for pair in pairs}
+    training, validation = split(list(groups), config.data, config.training.seed, groups)
+    return {"training": training, "validation": validation}
+
+
+def fit_to_data(config: Config, samples: list[Sample]) -> Config:
+    """Settles what the data decides: channels and crop size."""
+    start_tensorflow()
+    from unet_lowlevel.data.pipeline import resolve_crop_size
+
+    channels, wanted = samples[0].image.shape[-1], config.model.in_channels
+    if wanted not in (0, channels):
+        raise UserError(f"--in-channels is {wanted}, but the images have {channels} channels: leave the flag out.")
+    config = settings.apply(config, {"in_channels": channels})
+    return settings.apply(config, {"crop_size": resolve_crop_size(config, samples)})
+
+
+def run_training(
+    config: Config,
+    run: Path,
+    data: TrainingData,
+    *,
+    resume: bool,
+    on_step: OnStep | None,
+    implementation: str = "lowlevel",
+    make_trainer: Callable | None = None,
+):
+    """Trains with complete settings and returns the trainer, whose journal tells what was reached.
+
+    For the arguments see `train`; of a run that is resumed the caller keeps other trainings out.
+    """
+    from unet_lowlevel.data.pipeline import one_batch
+    from unet_lowlevel.training.trainer import Trainer
+
+    by_stem = {sample.stem: sample for sample in data.samples}
+    training, validation = ([by_stem[stem] for stem in data.parts[part]] for part in ("training", "validation"))
+    if config.training.overfit_one_batch:
+        config, batch = one_batch(config, training)
+        training = validation = batch
+    trainer = (make_trainer or Trainer)(config, run, training, validation)
+    if not resume:
+        run_folder.create(run, config, *data.parts.values(), data.digest, implementation)
+    print(
+        f"training on {len(training)} images, validating on {len(validation)}: {config.training.epochs} epochs of "
+        f"{trainer.batches.steps_per_epoch} steps into {show_path(run)}",
+        flush=True,
+    )
+    with contextlib.nullcontext() if resume else run_folder.in_use(run):
+        trainer.fit(resume=resume, on_step=on_step)
+    return trainer

@@ -1,17 +1,23 @@
 """Packaging of unet-lowlevel: `pip install -e .`, with the tests' tools `pip install -e '.[test]'`."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+PACKAGE = Path(__file__).with_name("unet_lowlevel")
+VERSION = re.search(r'^__version__ = "(.+)"$', (PACKAGE / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
+
 setup(
     name="unet-lowlevel",
-    version="0.1.0",
+    version=VERSION,
     description="U-Net for medical image segmentation, from scratch on TensorFlow's low-level API",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["unet_lowlevel", "unet_lowlevel.*"]),
+    package_data={"unet_lowlevel": ["py.typed"]},
+    entry_points={"console_scripts": ["unet-lowlevel = unet_lowlevel.cli.main:main"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "tensorflow>=2.18",
@@ -25,7 +31,10 @@ setup(
     ],
     extras_require={
         "medical": ["pydicom>=3.0", "nibabel>=5.0"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.9", "pydicom>=3.0", "nibabel>=5.0"],
+        "test": [
+            *("pytest>=8", "pytest-xdist>=3.6", "pytest-cov>=6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15"),
+            *("pydicom>=3.0", "nibabel>=5.0"),
+        ],
         "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],
     },
 )

@@ -18,7 +18,7 @@ DEFAULTS = Config()
 @functools.cache
 def sections() -> dict[str, type]:
     """{'model': ModelConfig, ...}: the sections of a configuration in their order."""
-    return {section.name: section.type for section in dataclasses.fields(Config)}
+    return {section.name: type(getattr(DEFAULTS, section.name)) for section in dataclasses.fields(Config)}
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def is_utf8(text: str) -> bool:
     return not re.search("[\0\ud800-\udfff]", text)
 
 
-def checked_number(value, kind: type, limits, source: str):
+def checked_number(value, kind, limits, source: str):
     """`value` as `kind` (int or float) within the limits, or a `UserError`."""
     # Whole numbers beyond 64 bits would overflow further on.
     whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63

@@ -318,4 +318,4 @@ class InPlaceSGD(optimizers.SGD):
 
 def make_optimizer(config: OptimizerConfig, weights: Sequence[tf.Variable]) -> optimizers.Optimizer:
     """The optimizer that the configuration names, in place."""
-    return {"adam": InPlaceAdam, "sgd": InPlaceSGD}[config.optimizer](weights, config)
+    return (InPlaceAdam if config.optimizer == "adam" else InPlaceSGD)(weights, config)

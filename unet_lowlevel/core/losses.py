@@ -68,9 +68,7 @@ def pixel_cross_entropy(labels, logits) -> tf.Tensor:
 def pixel_weights(labels, class_weights: Sequence[float], weight_map) -> tf.Tensor | float:
     """class_weights[label] * weight_map, float32 [N, H, W]; what is not given counts as 1.
 
-    With --weight-map the map is that of the paper (see `data/weight_maps.py`), which already balances the classes:
-
-        w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
+    The paper's weight_map, which balances the classes by itself: w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2)).
 
     Reference: Ronneberger et al. 2015, equation 2.
     """

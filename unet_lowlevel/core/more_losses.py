@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -96,8 +97,9 @@ def make_loss(config: LossConfig) -> Loss:
 
     Cross-entropy, alone or with Dice, and focal loss take a third argument, a weight map float32 [N, H, W] or None.
     """
-    smooth, class_weights = {"smooth": config.dice_smooth}, {"class_weights": config.class_weights}
-    function, options = {
+    smooth: dict[str, Any] = {"smooth": config.dice_smooth}
+    class_weights: dict[str, Any] = {"class_weights": config.class_weights}
+    table: dict[str, tuple[Loss, dict[str, Any]]] = {
         "dice": (dice, smooth),
         "batch_dice": (dice, smooth | {"over_batch": True}),
         "generalized_dice": (generalized_dice, {}),
@@ -105,5 +107,6 @@ def make_loss(config: LossConfig) -> Loss:
         "dice_cross_entropy": (dice_cross_entropy, smooth | class_weights),
         "focal": (focal, class_weights | {"gamma": config.focal_gamma}),
         "tversky": (tversky, smooth | {"alpha": config.tversky_alpha, "beta": config.tversky_beta}),
-    }[config.loss]
+    }
+    function, options = table[config.loss]
     return functools.partial(function, **options)

@@ -1,8 +1,4 @@
-"""Optimizers: the updates as equations, the slots as variables.
-
-A schedule and an update are pure functions of tensors. `Adam` and `SGD` own what has to be remembered
-between steps, one slot per weight, in variables that a checkpoint saves.
-"""
+"""Optimizers: schedules and updates as pure functions; what has to be remembered, a slot per weight, as variables."""
 
 import math
 from collections.abc import Sequence
@@ -79,8 +75,7 @@ def adam_update(weight, gradient, first, second, step, learning_rate, beta_1=BET
     Returns:
         weight', first', second'
 
-    Reference: Kingma & Ba 2015, algorithm 1 in the order of the last lines of section 2, where epsilon
-    stands outside of the bias correction (as in Keras).
+    Reference: Kingma & Ba 2015, end of section 2, where epsilon stands outside of the bias correction (as in Keras).
     """
     first = first + (1.0 - beta_1) * (gradient - first)
     second = second + (1.0 - beta_2) * (tf.square(gradient) - second)
@@ -165,4 +160,4 @@ def slots(weights: Sequence[tf.Variable]) -> list[tf.Variable]:
 
 def make_optimizer(config: OptimizerConfig, weights: Sequence[tf.Variable]) -> Optimizer:
     """The optimizer that the configuration names, for these weights."""
-    return {"adam": Adam, "sgd": SGD}[config.optimizer](weights, config)
+    return Adam(weights, config) if config.optimizer == "adam" else SGD(weights, config)

@@ -14,8 +14,7 @@ from unet_lowlevel.core.unet import UNet
 class TrainStep(tf.Module):
     """One update of the network's weights, compiled into a graph once.
 
-    Owns the step counter, the optimizer's slots and, where wished, the moving average of the weights:
-    together with the model, all that training has to remember.
+    Owns the step counter, the optimizer and the averaged weights: with the model, all that has to be remembered.
     """
 
     def __init__(
@@ -46,8 +45,7 @@ class TrainStep(tf.Module):
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         decay = config.optimizer.ema_decay
         self.average = MovingAverage(list(model.named_variables().values()), decay) if decay else None
-        # One signature, the number of images left open: the smaller last batch of an epoch is not
-        # another graph.
+        # One signature, the number of images left open: the smaller last batch of an epoch is not another graph.
         signature = [
             tf.TensorSpec([None, *crop, model.config.in_channels], tf.float32, "images"),
             tf.TensorSpec([None, *crop], tf.int32, "labels"),
@@ -78,8 +76,8 @@ class TrainStep(tf.Module):
             tape.watch(self.weights)
             logits = self.model(images, training=True, seed=seed)
             with tf.name_scope("loss"):  # a valid network speaks of the middle of its input only
-                labels, *weights = (crop_like(pixels, logits) for pixels in (labels, *weights))
-                loss = self.loss(labels, logits, *weights)
+                labels, *maps = (crop_like(pixels, logits) for pixels in (labels, *weights))
+                loss = self.loss(labels, logits, *maps)
         gradients = tape.gradient(loss, self.weights)
         with tf.name_scope("optimizer"):
             gradient_norm = global_norm(gradients)
@@ -90,6 +88,7 @@ class TrainStep(tf.Module):
             self.step.assign_add(1)
             if self.average:
                 self.average.update(step)
-        results = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm, "gradients": gradients}
         with tf.name_scope("counts"):
-            return results | (self.counts(labels, logits) if self.counts else {})
+            counts = self.counts(labels, logits) if self.counts else {}
+        results = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm, "gradients": gradients}
+        return results | counts

@@ -37,20 +37,18 @@ def dropout_rates(config: ModelConfig, *, deep: bool) -> list[float]:
 class ConvBlock(tf.Module):
     """Convolution, batch normalization, activation, dropout; a few times over."""
 
-    def __init__(
-        self, config: ModelConfig, in_channels: int, out_channels: int, *, seed: int, stream: int, deep=False, name: str
-    ):
+    def __init__(self, config: ModelConfig, in_channels, out_channels, *, seed: int, stream: int, deep: bool, name):
         """Creates the variables, by `seed`; with another `stream` a block drops other activations."""
         super().__init__(name)
         self.activation = ACTIVATIONS[config.activation]
         self.dropout_rates, self.stream = dropout_rates(config, deep=deep), stream
-        self.convolutions, self.normalizations = [], []
-        options = {"seed": seed, "padding": config.padding, "use_bias": not config.batch_normalization}
+        self.convolutions: list[Conv2D] = []
+        self.normalizations: list[BatchNormalization] = []
+        size, pad, bias = config.kernel_size, config.padding, not config.batch_normalization
         with self.name_scope:
             for i in range(1, config.convolutions_per_block + 1):
-                self.convolutions.append(
-                    Conv2D(in_channels, out_channels, config.kernel_size, **options, name=f"conv_{i}")
-                )
+                conv = Conv2D(in_channels, out_channels, size, seed=seed, padding=pad, use_bias=bias, name=f"conv_{i}")
+                self.convolutions.append(conv)
                 if config.batch_normalization:
                     self.normalizations.append(BatchNormalization(out_channels, name=f"batch_normalization_{i}"))
                 in_channels = out_channels
@@ -71,9 +69,9 @@ class ConvBlock(tf.Module):
 class UNet(tf.Module):
     """images [N, H, W, in_channels] -> logits [N, H', W', classes].
 
-    With "same" padding H' = H and W' = W for every size from 1 up: the image is mirrored up to a
-    multiple of 2^(depth - 1) and the output cropped back. With "valid" padding the output is smaller, 388 of
-    572 in the paper, and only sides are legal that every pooling can halve.
+    With "same" padding H' = H and W' = W for every size from 1 up: the image is mirrored up to a multiple of
+    2^(depth - 1) and the output cropped back. With "valid" padding the output is smaller, 388 of 572 in the paper, and
+    only sides are legal that every pooling can halve.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int = 0):
@@ -160,4 +158,5 @@ class UNet(tf.Module):
         Reference: Lin et al. 2017, section 4.1 ("prior").
         """
         p = tf.clip_by_value(tf.constant(frequencies, tf.float32), 1e-3, 1.0 - 1e-3)
-        self.output.bias.assign(tf.math.log(p[1:] / (1.0 - p[1:])) if self.config.classes == 1 else tf.math.log(p))
+        bias = tf.math.log(p[1:] / (1.0 - p[1:])) if self.config.classes == 1 else tf.math.log(p)
+        self.output.bias.assign(bias)

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import PLACES
-from unet_lowlevel.inference.predictor import Predictor, load
+from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import (
     Separation,
     choose_separation,
@@ -65,7 +66,7 @@ def evaluate(
     Raises:
         UserError: before anything is written, when runs, images or settings cannot be used.
     """
-    runs = [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
+    folders = as_paths(runs)
     unknown = [name for name in scores if name not in SCORES]
     if unknown:
         raise UserError(f"--scores has {unknown[0]!r}, but may have {listed(list(SCORES))}.")
@@ -74,10 +75,10 @@ def evaluate(
             "--choose-thresholds chooses on held-out images for objects: add --scores instances, and leave out "
             "--split all."
         )
-    predictor = load(runs, average=average, plain=plain)
+    predictor = load(folders, average=average, plain=plain)
     if split == "validation" and not predictor.split["validation"]:
         raise UserError(
-            f"No image was held out by all of --run {' '.join(map(str, runs))}: name other images by --data and add "
+            f"No image was held out by all of --run {' '.join(map(str, folders))}: name other images by --data and add "
             "--split all."
         )
     changes = dict(changes or {})
@@ -96,7 +97,7 @@ def evaluate(
         progress=shown_progress("evaluating"),
     )
     if choose_thresholds:
-        write_separation(runs[0], Separation(**result["separation"]))
+        write_separation(folders[0], Separation(**result["separation"]))
     return result
 
 
@@ -148,7 +149,7 @@ def evaluate_pairs(
         progress: wraps the images, to show how far the work is.
 
     Returns:
-        what counts.json holds: every score of all images together, see `scores_of`; images (their number),
+        what metrics.json holds: every score of all images together, see `scores_of`; images (their number),
         mean_over_images (the same scores, averaged over the images), per_class (Dice, IoU, precision, recall of every
         class), with instances the separation, and with `bootstrap` intervals, see `intervals`. A score that cannot be
         told is None.
@@ -162,8 +163,8 @@ def evaluate_pairs(
     for name in names:
         refuse_existing(output / name)
     regions = find_regions(region, pairs) if region else {}
-    if "instances" in scores and separation is None:
-        separation = choose_objects(predictor, pairs, progress)
+    if separation is None:
+        separation = choose_objects(predictor, pairs, progress) if "instances" in scores else Separation()
     counted = []
     for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
         predictor.check_channels(sample.image, pair.image)
@@ -173,7 +174,7 @@ def evaluate_pairs(
     counts = {name: np.stack([each[name] for each in counted]) for name in counted[0]}
     pooled, per_image = scores_of({name: values.sum(0) for name, values in counts.items()}), scores_of(counts)
     classes = class_scores(counts["confusion"].sum(0))
-    result = {
+    result: dict[str, Any] = {
         **{name: number(value) for name, value in pooled.items()},
         "images": len(pairs),
         "mean_over_images": {name: number(known_mean(values)) for name, values in per_image.items()},
@@ -208,14 +209,14 @@ def counts_of(
     probabilities: np.ndarray,
     inside: np.ndarray,
     scores: Sequence[str],
-    separation: Separation | None,
+    separation: Separation,
 ) -> dict[str, np.ndarray]:
     """All that `scores_of` needs of an image: arrays that may be added over images; `inside` bool [H, W] counts."""
     image = ScoredImage(
         label=np.where(inside, label, 0),
         prediction=np.where(inside, predictor.labels(probabilities), 0),
         probability=np.where(inside, foreground_probability(probabilities), 0),
-        pixels=np.count_nonzero(inside),
+        pixels=int(np.count_nonzero(inside)),
         classes=max(predictor.config.model.classes, 2),
         read_objects=lambda: np.where(inside, read_instances(pair, label.shape, predictor.config), 0),
         find_objects=lambda probability: separate(probability, separation),
@@ -263,8 +264,10 @@ def score_text(score: float | None, like: float | None = None) -> str:
         score: what to write.
         like: whose size decides, as that of a mean does for a column; None: its own.
     """
+    if score is None:
+        return "-"
     size = score if like is None else like
-    return "-" if score is None else f"{score:.4f}" if size >= 0.01 or size == 0 else f"{score:.3e}"
+    return f"{score:.4f}" if size >= 0.01 or size == 0 else f"{score:.3e}"
 
 
 def choose_objects(predictor: Predictor, pairs: list[Pair], progress: Progress = lambda items: items) -> Separation:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,8 @@ from unet_lowlevel.config import Config, DataConfig
 from unet_lowlevel.core.fast import FoldedUNet
 from unet_lowlevel.core.losses import probabilities
 from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.data.files import read_image
+from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
@@ -28,7 +31,7 @@ from unet_lowlevel.terminal import note
 from unet_lowlevel.training.checkpoints import restore_best
 from unet_lowlevel.training.steps import whole_logits
 
-AVERAGES = {"none": ASIS, "flips": FLIPS, "rotations": ROTATIONS}
+AVERAGES: dict[str, Sequence[Flip | Rotation]] = {"none": ASIS, "flips": FLIPS, "rotations": ROTATIONS}
 # Rows, columns, and what was computed for the pixels there.
 Tile = tuple[slice, slice, np.ndarray]
 
@@ -57,14 +60,14 @@ class CompiledNetwork:
         """Probabilities float32 [..., K] of the core of a window [h, w, C], see `tile_logits`."""
         return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
 
-    def part(self, image: np.ndarray, normalize: Normalization, rows: slice, columns: slice) -> np.ndarray:
+    def part(self, image: Any, normalize: Normalization, rows: slice, columns: slice) -> np.ndarray:
         """The probabilities of a part of an image [H, W, C], in one window: float32 [rows, columns, K].
 
         `image` may be anything with a shape that gives the pixels of a rectangle; `rows` and `columns` have both ends.
         """
         sides = zip((rows, columns), image.shape[:2], strict=True)
-        around = [span_around(side.start, side.stop, length, self.model.config) for side, length in sides]
-        return in_window(image, *around, functools.partial(self.of_window, normalize))
+        below, beside = (span_around(side.start, side.stop, length, self.model.config) for side, length in sides)
+        return in_window(image, below, beside, functools.partial(self.of_window, normalize))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +139,6 @@ class Predictor:
             ValueError: for another shape or type.
             UserError: when a file cannot be read.
         """
-        from unet_lowlevel.data.files import read_image
-
         if isinstance(image, (str, Path)):
             pixels, name = read_image(Path(image), self.config.data), str(image)
         else:
@@ -147,12 +148,12 @@ class Predictor:
         found = self.probabilities(pixels)
         return Prediction(self.labels(found), found, self.separation)
 
-    def check_channels(self, image: np.ndarray, path: Path) -> None:
+    def check_channels(self, image: np.ndarray, path: Path | Slice) -> None:
         """Raises a `UserError` when the image [H, W, C] has not the channels that the network was trained on."""
         if image.shape[-1] != self.config.model.in_channels:
             raise UserError(self.wrong_channels(image, path))
 
-    def wrong_channels(self, image: np.ndarray, name: Path | str) -> str:
+    def wrong_channels(self, image: np.ndarray, name: Path | Slice | str) -> str:
         return (
             f"{name} has {image.shape[-1]} channels, but the network was trained on {self.config.model.in_channels}: "
             "convert the image."
@@ -221,7 +222,7 @@ class Predictor:
             yield from in_tiles(image, self.tile_size, self.config.model, compute)
         else:
             for rows, columns in self.layout(size):
-                total = 0.0
+                total: Any = 0.0
                 for network, its_normalize in zip(self.networks, normalize, strict=True):
                     for view in self.views:
                         found = network.part(view.of(image), its_normalize, *view.part(rows, columns, size))
@@ -268,6 +269,11 @@ def checked_array(image) -> np.ndarray:
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
+def as_paths(runs: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One run folder or several, as a list."""
+    return [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
+
+
 def load(
     runs: str | Path | Sequence[str | Path],
     *,
@@ -294,9 +300,10 @@ def load(
     """
     if average not in AVERAGES:
         raise ValueError(f"average is {average!r}, but must be one of {', '.join(AVERAGES)}.")
-    runs = [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
-    models, configs, splits = [], [], []
-    for run in runs:
+    folders = as_paths(runs)
+    models: list[UNet] = []
+    configs, splits = [], []
+    for run in folders:
         config, _, split = run_folder.read(run)
         model = (network or UNet)(config.model, seed=config.training.seed)
         restore_best(model, run)
@@ -306,10 +313,10 @@ def load(
         (first, other) = ((c.model.in_channels, c.model.classes) for c in (configs[0], config))
         if first != other:
             raise UserError(
-                f"--run {runs[0]} takes {first[0]} channels and tells {first[1]} classes, but --run {run} "
+                f"--run {folders[0]} takes {first[0]} channels and tells {first[1]} classes, but --run {run} "
                 f"{other[0]} and {other[1]}: name runs of one kind of data."
             )
-    predictor = Predictor(models, configs, views=AVERAGES[average], tile_size=tile_size, run=runs[0])
+    predictor = Predictor(models, configs, views=AVERAGES[average], tile_size=tile_size, run=folders[0])
     predictor.split = {
         "training": sorted(set().union(*(split["training"] for split in splits))),
         "validation": sorted(set.intersection(*(set(split["validation"]) for split in splits))),

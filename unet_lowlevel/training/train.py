@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
@@ -21,7 +22,7 @@ OnStep = Callable[[int, float], None]
 Split = Mapping[str, list[str]]
 PHANTOMS = Path("data/phantoms")
 # Enough patients for a fair split, small enough that the first training takes two minutes.
-PHANTOM_SETTINGS = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
+PHANTOM_SETTINGS: dict[str, Any] = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
 # What may change when a training goes on.
 CHANGES_ON_RESUME = ("epochs", "stream")
 # What a run folder has settled where the settings leave it to the data: 0, or no data at all.
@@ -56,20 +57,21 @@ def train(
             checkpoint intact.
         interruption.Stopped: when Ctrl-C or SIGTERM has asked for the end; the state is saved.
     """
-    run, stored, parts = Path(run), {}, None
+    run = Path(run)
     if resume:
-        config, stored, parts = resumed(config, run, implementation)
+        config, fingerprint, parts = resumed(config, run, implementation)
     else:
         run_folder.check_new(run)
         config = with_default_data(config)
     pairs = find_pairs(config.data)
-    parts = parts or split_of(pairs, config)
+    if not resume:
+        parts = split_of(pairs, config)
     with (
         run_folder.in_use(run) if resume else contextlib.nullcontext(),
         on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep,
     ):
         samples, digest = gather(pairs, config, keep, progress("reading"))
-        if resume and digest != stored.get("data_fingerprint"):
+        if resume and digest != fingerprint:
             raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
         unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
         if unknown:
@@ -104,8 +106,8 @@ class TrainingData:
     parts: Split
 
 
-def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, dict, Split]:
-    """The run's settings with the changes of `config`, stored facts and split, or a `UserError`."""
+def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str | None, Split]:
+    """The run's settings with the changes of `config`, the fingerprint of its data and its split, or a `UserError`."""
     stored_config, stored, parts = run_folder.read(run)
     run_folder.refuse_links(run)
     if stored.get("implementation") != implementation:
@@ -117,7 +119,7 @@ def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, dic
                 f"{run} was begun with {settings.flag(name)} {theirs}, not {ours}: go on with the run's own settings."
             )
     changes = {"epochs": config.training.epochs, "stream": config.data.stream}
-    return settings.apply(stored_config, changes), stored, parts
+    return settings.apply(stored_config, changes), stored.get("data_fingerprint"), parts
 
 
 def with_default_data(config: Config) -> Config:
@@ -175,7 +177,7 @@ def run_training(
         training = validation = batch
     trainer = (make_trainer or Trainer)(config, run, training, validation)
     if not resume:
-        run_folder.create(run, config, *data.parts.values(), data.digest, implementation)
+        run_folder.create(run, config, data.parts["training"], data.parts["validation"], data.digest, implementation)
     print(
         f"training on {len(training)} images, validating on {len(validation)}: {config.training.epochs} epochs of "
         f"{trainer.batches.steps_per_epoch} steps into {show_path(run)}",

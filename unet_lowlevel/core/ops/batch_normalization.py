@@ -1,9 +1,8 @@
 """Batch normalization.
 
-Two variances are in use: the batch's own, divided by n (biased), and the estimate for the population,
-divided by n - 1. Here the batch's own is used everywhere, in the output and in the moving average, as
-Keras does. Ioffe & Szegedy 2015 (algorithm 2, step 10) would average the other one; n counts all
-pixels of a batch, so that the difference is below a thousandth in practice.
+Two variances are in use: the batch's own, divided by n (biased), and the estimate for the population, divided by
+n - 1. Here the batch's own is used everywhere, as in Keras. Ioffe & Szegedy 2015 (algorithm 2, step 10) would average
+the other one; n counts all pixels of a batch, so that the difference is below a thousandth in practice.
 """
 
 import tensorflow as tf

@@ -1,5 +1,7 @@
 """Convolution."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from unet_lowlevel.core.ops.initializers import bias_variable, weight_variable
@@ -68,7 +70,7 @@ class Conv2D(tf.Module):
             self.weight = weight_variable(
                 [kernel_size, kernel_size, in_channels, out_channels], kernel_size**2 * in_channels, seed
             )
-            self.bias = bias_variable(out_channels) if use_bias else None
+            self.bias: Any = bias_variable(out_channels) if use_bias else None
 
     @tf.Module.with_name_scope
     def __call__(self, images: tf.Tensor) -> tf.Tensor:

@@ -37,8 +37,7 @@ def crop_and_concat(skip: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
 def mirror_indices(start, size, length) -> tf.Tensor:
     """Positions start ... start + size - 1 on an axis of `length` pixels, mirrored at its ends.
 
-    The border pixel itself is not repeated: ... 2 1 [0 1 2 3] 2 1 0 1 ..., as often as needed; one
-    pixel is repeated for ever.
+    The border pixel itself is not repeated: ... 2 1 [0 1 2 3] 2 1 0 1 ..., as often as needed; one pixel always is.
 
     Args:
         start: first position; negative or beyond the end where the mirror begins.

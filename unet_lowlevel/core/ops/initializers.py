@@ -1,7 +1,7 @@
 """Variables and their first values.
 
-Every variable draws from a random stream of its own, named by the scope it is created in. So the same
-seed gives the same weights, whatever else the network holds and in whatever order it is built.
+Every variable draws from a random stream of its own, named by the scope it is created in. So the same seed gives the
+same weights, whatever else the network holds and in whatever order it is built.
 """
 
 import math

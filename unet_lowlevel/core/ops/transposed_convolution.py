@@ -10,9 +10,8 @@ def conv2d_transpose(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | Non
 
     output[n, y * stride + i, x * stride + j, o] += sum over c of images[n, y, x, c] * weight[i, j, o, c]
 
-    It is the gradient of a convolution with this stride, hence the name. With a filter as large as the
-    stride, as in the paper, the painted squares touch but never overlap. What a larger filter paints
-    beyond H * stride is cut off, evenly at both sides.
+    It is the gradient of a convolution with this stride, hence the name. With a filter as large as the stride, as in
+    the paper, the painted squares touch but never overlap. What a larger one paints beyond H * stride is cut off.
 
     Args:
         images: float [N, H, W, in_channels]; their dtype is what is computed in.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError, listed, reason
 
@@ -28,14 +29,14 @@ class Checkpoints:
     TensorFlow writes each checkpoint under a temporary name and makes it known when it is complete.
     """
 
-    def __init__(self, run: Path, keep: int, *, model: UNet, memory: tf.Module, progress: Progress):
+    def __init__(self, run: Path, keep: int, *, model: UNet, memory: TrainStep | tf.Module, progress: Progress):
         """Prepares both folders.
 
         Args:
             run: the run folder.
             keep: how many of the newest states.
             model: the network.
-            memory: what training remembers beside it: the `TrainStep`.
+            memory: what training remembers beside it: the `TrainStep`, or the optimizer of Keras.
             progress: see there.
 
         Raises:
@@ -43,7 +44,7 @@ class Checkpoints:
         """
         for name in ("checkpoints", "best"):
             newest_in(run / name)
-        state = tf.train.Checkpoint(model=model, memory=memory, progress=progress)
+        state = tf.train.Checkpoint(model=places_of(model), memory=places_in(memory), progress=progress)
         self.newest = tf.train.CheckpointManager(state, str(run / "checkpoints"), max_to_keep=keep)
         self.best = tf.train.CheckpointManager(by_name(model), str(run / "best"), max_to_keep=1)
 
@@ -60,6 +61,23 @@ class Checkpoints:
             UserError: when there is none or it does not fit.
         """
         restore(self.newest.checkpoint, Path(self.newest.directory))
+
+
+def places_of(model: UNet):
+    """What a checkpoint holds of a network, in the places that low-level networks have had there since version 0.1."""
+    if not hasattr(model, "decoder_ups"):  # made of Keras layers
+        return model
+    node = tf.train.Checkpoint
+    decoder = node(levels=model.decoder, ups=model.decoder_ups)
+    return node(encoder=node(levels=model.encoder), bottleneck=model.bottleneck, decoder=decoder, output=model.output)
+
+
+def places_in(memory: TrainStep | tf.Module):
+    """What a checkpoint holds of a step: all but the network."""
+    if not isinstance(memory, TrainStep):
+        return memory
+    average = {"average": memory.average} if memory.average else {}
+    return tf.train.Checkpoint(optimizer=memory.optimizer, step=memory.step, **average)
 
 
 def save(manager: tf.train.CheckpointManager, number: int) -> None:

@@ -1,19 +1,20 @@
 """The fast forms: what training and prediction run in place of the definitions, each of which it equals.
 
-| fast form                   | the definition that it equals      | what it saves                         |
-| --------------------------- | ---------------------------------- | ------------------------------------- |
+| fast form                   | the definition that it equals      | what it saves                          |
+| --------------------------- | ---------------------------------- | -------------------------------------- |
 | `conv2d_of_parts`           | `conv2d` of `crop_and_concat`      | the joined features and their gradient |
-| `batch_norm`                | `normalize` with `batch_moments`   | passes over the memory                |
-| `elu_through_float32`       | `elu` of bfloat16                  | a slow kernel of TensorFlow           |
-| `recomputed`                | the function itself                | memory, for time (`--recompute`)      |
-| `FoldedUNet`                | `UNet` with training=False         | batch normalization, a tile's border  |
-| `InPlaceAdam`, `InPlaceSGD` | `optimizers.Adam`, `.SGD`          | copies of weights and slots           |
+| `batch_norm`                | `normalize` with `batch_moments`   | passes over the memory                 |
+| `elu_through_float32`       | `elu` of bfloat16                  | a slow kernel of TensorFlow            |
+| `recomputed`                | the function itself                | memory, for time (`--recompute`)       |
+| `FoldedUNet`                | `UNet` with training=False         | batch normalization, a tile's border   |
+| `InPlaceAdam`, `InPlaceSGD` | `optimizers.Adam`, `.SGD`          | copies of weights and slots            |
 
 With `--plain` none of them runs, but the book itself: to step through, and to time.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import tensorflow as tf
 
@@ -100,19 +101,12 @@ class FastUNet(UNet):
         skips = []
         with tf.name_scope("encoder"):
             for block in self.encoder:
-                features = self.computed(lambda *parts, again, block=block: train(block, parts, seed, again), features)
+                features = self.computed(partial(train_block, block, seed=seed), features)
                 skips.append(features)
                 features = max_pool2d(features)
-        features = self.computed(lambda *parts, again: train(self.bottleneck, parts, seed, again), features)
+        features = self.computed(partial(train_block, self.bottleneck, seed=seed), features)
         for up, block in zip(self.decoder_ups, self.decoder, strict=True):
-
-            def level(features: tf.Tensor, skip: tf.Tensor, *, again: bool, up=up, block=block) -> tf.Tensor:
-                with block.name_scope:
-                    features = up(features)
-                    parts = [crop_like(skip, features), features]
-                return train(block, parts, seed, again)
-
-            features = self.computed(level, features, skips.pop())
+            features = self.computed(partial(train_level, up, block, seed=seed), features, skips.pop())
         return self.output(features)
 
     def computed(self, function: Callable[..., tf.Tensor], *inputs: tf.Tensor) -> tf.Tensor:
@@ -120,23 +114,31 @@ class FastUNet(UNet):
         return recomputed(function, inputs) if self.config.recompute else function(*inputs, again=False)
 
 
-def train(block: ConvBlock, parts: Sequence[tf.Tensor], seed: tf.Tensor | None, again: bool) -> tf.Tensor:
-    """block(tf.concat(parts, -1), training=True, seed=seed); `again`: this batch has been averaged already."""
+def train_level(up: Conv2DTranspose, block: ConvBlock, features, skip, *, seed, again: bool) -> tf.Tensor:
+    """block(crop_and_concat(skip, up(features)), training=True, seed=seed); for `again` see `recomputed`."""
+    with block.name_scope:
+        features = up(features)
+        parts = crop_like(skip, features), features
+    return train_block(block, *parts, seed=seed, again=again)
+
+
+def train_block(block: ConvBlock, *parts: tf.Tensor, seed: tf.Tensor | None, again: bool) -> tf.Tensor:
+    """block(tf.concat(parts, -1), training=True, seed=seed); for `again` see `recomputed`."""
     through_float32 = block.activation is elu and parts[0].dtype == tf.bfloat16
     with block.name_scope:
         for i, convolution in enumerate(block.convolutions):
             with convolution.name_scope:
                 features = conv2d_of_parts(parts, convolution.weight, convolution.bias, convolution.padding)
             if block.normalizations:
-                features = normalized(block.normalizations[i], features, again)
+                features = train_normalization(block.normalizations[i], features, again)
             features = elu_through_float32(features) if through_float32 else block.activation(features)
             if block.dropout_rates[i]:
                 features = dropout(features, block.dropout_rates[i], fold_in(seed, block.stream))
-            parts = [features]
+            parts = (features,)
     return features
 
 
-def normalized(layer: BatchNormalization, features: tf.Tensor, again: bool) -> tf.Tensor:
+def train_normalization(layer: BatchNormalization, features: tf.Tensor, again: bool) -> tf.Tensor:
     """layer(features, training=True); `again`: without moving the averages."""
     with layer.name_scope:
         outputs, mean, variance = batch_norm(features, layer.gamma, layer.beta)

@@ -7,12 +7,15 @@ disturbed; TensorBoard must have every step once, and no kill may cost more than
 import argparse
 import collections
 import csv
+import multiprocessing
+import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +23,61 @@ import tensorflow as tf
 
 TIMES = ("seconds", "images_per_second")
 INTERVAL = 3
-FLAGS = ["--base-channels", "4", "--depth", "2", "--epochs", "8", "--steps-per-epoch", "10", "--batch-size", "2"]
+FLAGS = ["--base-channels", "4", "--depth", "2", "--steps-per-epoch", "10", "--batch-size", "2"]
 FLAGS += ["--dropout-rate", "0.3", "--ema-decay", "0.9", "--warmup-steps", "4", "--group-regex", "patient-\\d+"]
 FLAGS += ["--checkpoint-steps", str(INTERVAL)]
-# Trains as scripts/train_lowlevel.py does, a little slower, and notes each step before it can be saved.
-PROGRAM = """
-import sys, time
-from unet_lowlevel.cli.train import main
-def note(step, loss):
-    with open(sys.argv[1], "a") as file:
-        file.write(f"{step}\\n")
-    time.sleep(0.02)
-sys.exit(main(sys.argv[2:], on_step=note))
-"""
+
+# Each training is a process of its own, forked from one that has imported TensorFlow, which takes seconds, and no more.
+PROCESSES = multiprocessing.get_context("forkserver")
+if sys.platform == "linux":  # elsewhere each imports it for itself
+    PROCESSES.set_forkserver_preload(["unet_lowlevel.reference.trainers"])
+
+
+def start(
+    flags: list[str], errors: Path, *, notes: Path | None = None, pause: float = 0.0, full_after: int = 0
+) -> BaseProcess:
+    """Trains as scripts/train_lowlevel.py does with these flags, in a process of its own; see `work`."""
+    process = PROCESSES.Process(target=work, args=(flags, errors, notes, pause, full_after))
+    process.start()
+    return process
+
+
+def work(flags: list[str], errors: Path, notes: Path | None, pause: float, full_after: int) -> None:
+    """What the process of a training does; its exit code is that of the command.
+
+    Args:
+        flags: of the command.
+        errors: file that is given what the command says on its standard error.
+        notes: file that is given each step before it can be saved.
+        pause: seconds to wait after each step.
+        full_after: the step from which the disk is as good as full; 0: none.
+    """
+    for number, path in ((1, os.devnull), (2, errors)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        os.close(file)
+    from tqdm import tqdm
+
+    from unet_lowlevel.cli.train import main
+
+    tqdm.set_lock(threading.RLock())  # the lock of several processes would be left behind by one that is killed
+
+    def on_step(step: int, loss: float) -> None:
+        if notes:
+            with notes.open("a") as file:
+                file.write(f"{step}\n")
+        if step == full_after:  # as if the disk had room for no file larger than this any more
+            import resource  # not on Windows
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        time.sleep(pause)
+
+    sys.exit(main(flags, on_step=on_step))
+
+
+def finish(process: BaseProcess, errors: Path) -> None:
+    process.join()
+    assert process.exitcode == 0, errors.read_text()
 
 
 def state(run: Path, folder: str = "checkpoints") -> dict[str, np.ndarray]:
@@ -74,49 +119,56 @@ def told(run: Path) -> dict[str, collections.Counter]:
     return found
 
 
-def start(run: Path, notes: Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", PROGRAM, str(notes), "--run", str(run), *flags]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen) -> None:
-    error = process.communicate()[1].decode()
-    assert process.returncode == 0, error
-
-
-def kill_and_resume(folder: Path, data: Path, kills: int, seed: int = 0, say=print) -> None:
+def kill_and_resume(folder: Path, data: Path, kills: int, seed: int = 0, *, epochs: int = 8, say=print) -> None:
     """Kills until it has been done `kills` times, each training up to five times before its end."""
-    moments, whole, notes = random.Random(seed), folder / "whole", folder / "notes"
-    flags = ["--data", str(data), *FLAGS]
+    moments, whole, notes, errors = random.Random(seed), folder / "whole", folder / "notes", folder / "errors"
+    flags = ["--data", str(data), *FLAGS, "--epochs", str(epochs)]
+    first = PROCESSES.Process(target=int)  # for which TensorFlow is imported
+    first.start()
+    first.join()
     begun = time.monotonic()
-    finish(start(whole, notes, *flags))
-    duration = time.monotonic() - begun
+    process = begin(whole, notes, errors, flags)
+    wait_for_steps(process, notes)
+    stepping = time.monotonic()
+    finish(process, errors)
+    ended = time.monotonic()
     expected, done, number = told(whole), 0, 0
     while done < kills:
         number += 1
         run, resume = folder / f"torn-{number}", []
         for _ in range(5):
             notes.unlink(missing_ok=True)
-            process = start(run, notes, *(resume or flags))
+            process = begin(run, notes, errors, resume or flags)
             # A third of them anywhere, in the start or in the end, too; else somewhere in the training.
             anywhere = moments.random() < 1 / 3
-            while not anywhere and not notes.exists() and process.poll() is None:
-                time.sleep(0.01)
-            time.sleep(moments.uniform(0, duration if anywhere else 0.5 * duration))
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            done += process.returncode == -signal.SIGKILL
+            if not anywhere:
+                wait_for_steps(process, notes)
+            time.sleep(moments.uniform(0, ended - begun if anywhere else 0.7 * (ended - stepping)))
+            process.kill()
+            process.join()
+            done += process.exitcode == -signal.SIGKILL
             lost = assert_little_lost(run, notes)
             say(f"kill {done} in training {number}: {lost}")
             resume = ["--resume"] if (run / "config.json").exists() else []
-            if process.returncode == 0 or done == kills:
+            if process.exitcode == 0 or done == kills:
                 break
             if not resume and run.exists():
                 run, number = folder / f"torn-{number + 1}", number + 1
-        finish(start(run, notes, *(resume or flags)))
+        finish(begin(run, notes, errors, resume or flags), errors)
         assert_same_training(whole, run)
         assert told(run) == expected
         say(f"training {number}: equal to the undisturbed one")
+
+
+def begin(run: Path, notes: Path, errors: Path, flags: list[str]) -> BaseProcess:
+    """A training that takes its time, so that a kill is likely to meet it anywhere."""
+    return start(["--run", str(run), *flags], errors, notes=notes, pause=0.02)
+
+
+def wait_for_steps(process: BaseProcess, notes: Path) -> None:
+    """Waits for the first step, or for the end of a process without any."""
+    while not notes.exists() and process.is_alive():
+        time.sleep(0.01)
 
 
 def assert_little_lost(run: Path, notes: Path) -> str:

@@ -1,6 +1,6 @@
 """The losses once more: float64, plain loops over images, rows, columns and classes, written from the equations.
 
-Slow on purpose. Nothing here is shared with `unet_lowlevel.losses`.
+Slow on purpose. Nothing here is shared with `unet_lowlevel.core.losses`.
 """
 
 import math
@@ -31,7 +31,7 @@ def sums(labels, p, n, k):
     return overlap, predicted, true
 
 
-def soft_dice(labels, logits, *, smooth=1.0, over_batch=False):
+def dice(labels, logits, *, smooth=1.0, over_batch=False):
     p = probabilities(logits)
     images, classes = range(len(labels)), range(1, p.shape[-1])
     terms = []
@@ -73,7 +73,7 @@ def cross_entropy(labels, logits, *, class_weights=(), weight_map=None):
 
 
 def dice_cross_entropy(labels, logits, *, smooth=1.0, class_weights=(), weight_map=None):
-    regions = soft_dice(labels, logits, smooth=smooth)
+    regions = dice(labels, logits, smooth=smooth)
     return regions + cross_entropy(labels, logits, class_weights=class_weights, weight_map=weight_map)
 
 

@@ -85,6 +85,24 @@ def test_check_new(tmp_path, run):
         run_folder.check_new(run)
 
 
+def test_links_in_a_run_are_refused_before_it_is_written_to(run, tmp_path):
+    run_folder.refuse_links(run)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "more").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="checkpoints/more is a link, but all that --resume writes to must lie in"):
+        run_folder.refuse_links(run)
+
+
+def test_a_run_in_use_is_refused(run):
+    with run_folder.in_use(run):
+        with pytest.raises(UserError, match="lung is in use by another training: wait"), run_folder.in_use(run):
+            pass
+        with run_folder.in_use(run, "split.json"):
+            pass
+    with run_folder.in_use(run):
+        pass
+
+
 def test_folder_below_a_file(tmp_path):
     (tmp_path / "file").write_text("the user's")
     with pytest.raises(UserError, match=r"--run .*file/run cannot be made \(.+\): choose another place"):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.settings import resolve
-from unet_lowlevel.summary import receptive_field, summarize, table
+from unet_lowlevel.summary import summarize, table
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,6 @@ def test_receptive_field_is_where_the_gradient_reaches(depth, convolutions):
         rows = np.flatnonzero(np.abs(tape.gradient(value, images)[0, :, :, 0]).sum(1))
         spans.append(rows[-1] - rows[0] + 1)
     assert summarize(config, 96, 4)[-1].receptive_field == max(spans)
-
-
-def test_receptive_field_by_hand():
-    assert receptive_field([("convolution", 3), ("convolution", 3)]) == 5
-    assert receptive_field([("convolution", 3), ("pooling", 2), ("convolution", 3)]) == 8
 
 
 def test_table_of_the_paper():

@@ -1,4 +1,4 @@
-"""Every setting once: default, limits and help. Flags, checks and JSON files are made from here, by `settings.py`.
+"""All settings: default, limits and help text. `settings.py` makes flags, checks and JSON files from them.
 
 A `Config` is six frozen dataclasses, one for each part of the work. Precedence, lowest first:
 the defaults below, `--preset`, `--config FILE.json`, flags.
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 def setting(
     default, help, *, choices=(), minimum=None, maximum=None, below=None, metavar: str = "", everyday: bool = False
 ):
-    """A dataclass field that knows its help text and its limits (`below` is an open upper limit).
+    """A dataclass field with its help text and limits (`below`: exclusive upper limit).
 
-    `metavar` is what its value is called in the help; settings that are not `everyday` stand in --help-all only.
+    `metavar` names the value in the help. Settings that are not `everyday` appear in --help-all only.
     """
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum, "below": below}
     return field(default=default, metadata={"help": help, "metavar": metavar, "everyday": everyday, **limits})
@@ -303,14 +303,14 @@ class Config:
 
     @classmethod
     def of(cls, preset: str = "default", file: str | None = None, **settings) -> "Config":
-        """Settings by their names, whichever section they are in, over those of a preset and of a JSON file.
+        """The settings given by name, from any section, on top of a preset and a JSON file.
 
             Config.of(data="data/mine", epochs=60, precision="bfloat16")
 
         Raises:
-            UserError: for a name that is none, and for values that are out of their limits or do not fit each other.
+            UserError: for an unknown name, a value outside its limits, or values that contradict each other.
         """
-        from unet_lowlevel.settings import resolve  # which is made from this file
+        from unet_lowlevel.settings import resolve  # it imports this module
 
         return resolve(preset, file, settings)
 

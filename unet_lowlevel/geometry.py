@@ -1,7 +1,7 @@
-"""Sizes: of valid networks, of what a network sees, of tiles. Whole numbers only, no tensors.
+"""Sizes of valid networks, receptive fields and tiles. Integers only, no tensors.
 
-A pixel of the output depends on those of the input within some distance, and on no others. A tile is therefore
-computed in a window that is wider by that distance, and what comes out is what the whole image would have given.
+An output pixel depends only on input pixels within some distance. A tile is computed in a window that is wider by that
+distance, so the result is the same as for the whole image.
 """
 
 from dataclasses import dataclass
@@ -11,23 +11,22 @@ from unet_lowlevel.errors import UserError
 
 
 def lost_by_block(config: ModelConfig) -> int:
-    """Pixels that the convolutions of a block look beyond theirs, both sides together."""
+    """Pixels that the convolutions of a block see beyond their output, both sides together."""
     return config.convolutions_per_block * (config.kernel_size - 1)
 
 
 def valid_margin(config: ModelConfig) -> int:
-    """Pixels that a valid network takes from each axis: 184 for the paper (572 -> 388); 0 in same mode."""
+    """Pixels that a valid network loses per axis: 184 for the paper (572 -> 388); 0 in same mode."""
     if config.padding == "same":
         return 0
-    # Once at the bottleneck and twice, going down and going up, at every other level; a pixel of level
-    # l is worth 2^(l - 1) pixels of the image.
+    # One block at the bottleneck, two (down and up) at every other level; a pixel of level l covers 2^(l - 1) pixels.
     return lost_by_block(config) * (2 ** (config.depth - 1) + 2 * (2 ** (config.depth - 1) - 1))
 
 
 def smallest_valid_size(config: ModelConfig, output_size=1):
     """The smallest legal input side of a valid network whose output has at least `output_size` pixels.
 
-    `output_size` is a whole number from 1 up or an integer tensor; so is the result.
+    `output_size`, 1 or more, is an int or an integer tensor; so is the result.
     """
     lost = lost_by_block(config)
     one_bottleneck_pixel = 1 + lost
@@ -40,7 +39,7 @@ def smallest_valid_size(config: ModelConfig, output_size=1):
 
 
 def check_valid_size(config: ModelConfig, side: int) -> None:
-    """Raises a `UserError` that names legal sizes when `side` is none of a valid network."""
+    """Raises a `UserError` that names legal sizes if a valid network cannot take `side`."""
     smallest, multiple = smallest_valid_size(config), 2 ** (config.depth - 1)
     if side < smallest or (side - smallest) % multiple:
         above = smallest_valid_size(config, max(side - valid_margin(config), 1))
@@ -51,14 +50,14 @@ def check_valid_size(config: ModelConfig, side: int) -> None:
 
 
 def receptive_field(path: list[tuple[str, int]]) -> int:
-    """The side of the image's square behind one value at the end of a path of layers.
+    """Side in pixels of the image square that one value at the end of a path of layers depends on.
 
-    Walking back from one value, a width w of values needs of the layer before:
+    A width of w values at the output of a layer depends on this width at its input:
     convolution of k: w + k - 1;  pooling of k: w k;  transposed convolution of stride k:
     ceil((w - 1) / k) + 1, because w neighbours can straddle that many squares.
 
     Args:
-        path: (kind, k) of the layers from the image on.
+        path: (kind, k) of each layer, from the image on; kind is "convolution", "pooling" or "up".
     """
     width = 1
     for kind, k in reversed(path):
@@ -72,10 +71,10 @@ class Span:
 
     Attributes:
         start, stop: the tile, pixels start ... stop - 1 of the image.
-        window: first pixel of the window; it and others may lie outside of the image, where that is mirrored.
-        window_size: side of the window, one that the network takes.
-        core: (first, last + 1) of what the network computes of the window: the tile, with what rounds it up.
-        inside: where the tile begins in that.
+        window: first pixel of the window; outside the image, the window is filled by mirroring.
+        window_size: side of the window, legal for the network.
+        core: (first, last + 1) of the part of the network's output to compute: the tile, rounded outwards.
+        inside: first pixel of the tile, counted from the start of the core.
     """
 
     start: int
@@ -92,7 +91,7 @@ def spans(length: int, size: int, config: ModelConfig) -> list[Span]:
 
 
 def spans_of_valid(length: int, size: int, config: ModelConfig) -> list[Span]:
-    """The overlap-tile strategy; tiles begin at multiples of 2^(depth - 1), or they would be pooled differently.
+    """The overlap-tile strategy. Tiles begin at multiples of 2^(depth - 1), to be pooled as in the whole image.
 
     Reference: Ronneberger et al. 2015, figure 2.
     """
@@ -106,9 +105,9 @@ def spans_of_valid(length: int, size: int, config: ModelConfig) -> list[Span]:
 
 
 def spans_of_same(length: int, size: int, config: ModelConfig) -> list[Span]:
-    """The image is mirrored up to a multiple of 2^(depth - 1), as for `UNet`; windows and tiles keep to such multiples.
+    """The image is mirrored up to a multiple of 2^(depth - 1), as in `UNet`; windows and tiles begin at such multiples.
 
-    At the image's border a window ends with it, for there the network pads with zeros, with or without tiles.
+    Windows end at the border of the mirrored image: there the network pads with zeros, with or without tiles.
     """
     multiple, margin = 2 ** (config.depth - 1), surroundings(config)
     padded = -(-length // multiple) * multiple
@@ -139,10 +138,10 @@ def span_around(start: int, stop: int, length: int, config: ModelConfig) -> Span
 
 
 def reach(config: ModelConfig) -> list[int]:
-    """How far beyond a tile the features of each level must be right on their way up, in pixels of that level.
+    """How far beyond a tile the features of each level must be correct on the way up, in pixels of that level.
 
-    reach[0] = 0 at the output; what is right so far at a level takes half the pixels of the level below it, rounded
-    up, once the level's own convolutions have had theirs: reach[l] = ceil((reach[l - 1] + lost / 2) / 2).
+    reach[0] = 0 at the output. The block of a level needs lost / 2 pixels more, and a pixel of the next deeper level
+    covers two of them: reach[l] = ceil((reach[l - 1] + lost / 2) / 2).
     """
     found = [0]
     for _ in range(config.depth - 1):
@@ -151,10 +150,10 @@ def reach(config: ModelConfig) -> list[int]:
 
 
 def surroundings(config: ModelConfig) -> int:
-    """Pixels around a tile that a "same" network has to see, on each side: 96 at depth 5.
+    """Pixels around a tile that a "same" network must see, on each side: 96 at depth 5.
 
-    From the bottleneck down to the image a pixel of a level is two of the level above it, and each block looks
-    half of `lost_by_block` further; rounded up to a multiple of 2^(depth - 1).
+    From the bottleneck to the image each level doubles the distance, and its block adds half of `lost_by_block`. The
+    sum is rounded up to a multiple of 2^(depth - 1).
     """
     multiple = 2 ** (config.depth - 1)
     needed = reach(config)[-1] + lost_by_block(config) // 2
@@ -164,9 +163,9 @@ def surroundings(config: ModelConfig) -> int:
 
 
 def smallest_tile_size(config: ModelConfig) -> int:
-    """Side of the smallest window that is of use: a third of it is tile, below which nearly all work is surroundings.
+    """Side of the smallest useful window: a third of it is tile; in smaller ones nearly all work is surroundings.
 
-    288 at depth 5, and no less than 64, which always fits.
+    288 at depth 5 in same mode; at least 64, which always fits into memory.
     """
     margin = valid_margin(config) or 2 * surroundings(config)
     return max(margin * 3 // 2, 64)

@@ -1,4 +1,4 @@
-"""What the machine has and tells: memory, and a TensorFlow that keeps quiet."""
+"""Memory of the machine, and a silent import of TensorFlow."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ MEMORY_INFORMATION = Path("/proc/meminfo")
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not tell."""
+    """Bytes available without swapping; None if the system does not report them."""
     try:
         lines = MEMORY_INFORMATION.read_text().splitlines()
     except OSError:
@@ -17,10 +17,10 @@ def available_memory() -> int | None:
 
 
 def peak_bytes() -> int:
-    """Resident memory of this process at its highest."""
+    """Peak resident memory of this process, in bytes."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # Linux counts the process that this one was started from into `ru_maxrss`.
+        # Not `ru_maxrss`, which on Linux includes the parent process.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     import resource  # not on Windows
@@ -30,9 +30,9 @@ def peak_bytes() -> int:
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow without what it prints meanwhile, which no setting of its own turns off.
+    """Imports TensorFlow and hides what it prints meanwhile, which none of its settings turns off.
 
-    Called when the arguments are known to be right, since it takes seconds.
+    Call it after the arguments are checked: it takes seconds.
     """
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -1,4 +1,4 @@
-"""Running out of memory: seen coming where that can be, and the one sentence that comes of it."""
+"""Running out of memory: predicted where possible, and reported in one sentence."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,14 +9,14 @@ from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 
-# What NumPy raises; what TensorFlow does, also for a MemoryError in a function of the input pipeline; and what comes of
-# oneDNN, whose operations say no more than that they were aborted.
+# NumPy raises the first. TensorFlow raises the second, also for a MemoryError in the input pipeline, and the third when
+# a oneDNN operation fails, which says no more than that it was aborted.
 OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError, tf.errors.AbortedError)
 
 
 @contextlib.contextmanager
 def within_memory(message: Callable[[], str]) -> Iterator[None]:
-    """Turns running out of memory into a `UserError` with what `message` says then."""
+    """Turns running out of memory into a `UserError` with the text of `message()`."""
     try:
         yield
     except OUT_OF_MEMORY as error:
@@ -24,21 +24,21 @@ def within_memory(message: Callable[[], str]) -> Iterator[None]:
 
 
 def prediction_bytes(config: ModelConfig, pixels: int) -> int:
-    """About what prediction of so many pixels at once takes at its highest, beside the image itself.
+    """Approximate peak bytes of predicting so many pixels at once, without the image itself.
 
-    At its last level the network holds the skip, what was upsampled, and both of them joined, 4 base_channels numbers a
-    pixel, and what a convolution makes of them; 6.1 to 6.4 were measured over widths, depths and precisions. At depth 1
-    a convolution holds its input and its output.
+    At its last level the network holds the skip, the upsampled features and both concatenated, 4 base_channels numbers
+    a pixel, and the output of a convolution; 6.1 to 6.4 base_channels were measured over widths, depths and precisions.
+    At depth 1 a convolution holds its input and its output.
     """
     channels = (6 if config.depth > 1 else 2) * config.base_channels
     return pixels * channels * tf.as_dtype(config.precision).size
 
 
 def check_available(needed: int) -> None:
-    """Raises a MemoryError when `needed` bytes cannot be had.
+    """Raises a MemoryError if fewer than `needed` bytes are available.
 
-    Linux grants memory that it does not have; who then uses it is killed without a word. Where it does not grant it,
-    TensorFlow may end the process just so.
+    Linux promises more memory than it has, and kills the process that uses it. Where Linux refuses the memory,
+    TensorFlow may end the process without an exception.
     """
     available = available_memory()
     if available is not None and needed > available:

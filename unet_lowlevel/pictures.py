@@ -1,13 +1,13 @@
-"""Pictures that people look at: overlays, comparisons with the truth, sheets of them. All uint8 RGB."""
+"""Pictures for people: overlays, comparisons with the truth, sheets of pictures. All uint8 RGB."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-# Colours of the classes 1, 2, ... ; more classes begin again.
+# Colours of the classes 1, 2, ...; further classes repeat them.
 CLASS_COLOURS = np.array(
     [[230, 60, 60], [60, 140, 240], [70, 190, 90], [240, 180, 40], [170, 90, 210], [60, 200, 200]], np.uint8
 )
-# The colour of every value that a label can have: 0, the background, is black.
+# Colours of the label values 0 ... 255; 0, the background, is black.
 LABEL_PALETTE = np.concatenate([np.zeros((1, 3), np.uint8), np.resize(CLASS_COLOURS, (255, 3))])
 MISSED = np.array([60, 120, 255], np.uint8)  # foreground in the truth only: blue
 INVENTED = np.array([255, 70, 50], np.uint8)  # foreground in the prediction only: red
@@ -15,9 +15,9 @@ CONFUSED = np.array([255, 200, 40], np.uint8)  # foreground in both, of differen
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Any image [H, W, C] as uint8 [H, W, 3]; the 0.5 and 99.5 percent quantiles of what shows become black and white.
+    """Any image [H, W, C] as uint8 [H, W, 3]; the 0.5 and 99.5 percent quantiles of the shown channels are 0 and 255.
 
-    One channel becomes gray, of more than three channels the first three are shown, of two the first.
+    The first three channels are shown as colours; with fewer than three, the first one as gray.
     """
     image = np.asarray(image[..., : 3 if image.shape[-1] >= 3 else 1], np.float64)
     low, high = np.percentile(image, [0.5, 99.5])
@@ -26,7 +26,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def colour_labels(labels: np.ndarray) -> np.ndarray:
-    """Labels [H, W] as colours: the background black, one foreground class white, more in `CLASS_COLOURS`."""
+    """Labels [H, W] as colours: background black; foreground white if no label exceeds 1, else `CLASS_COLOURS`."""
     if labels.max(initial=0) <= 1:
         return np.repeat(np.where(labels[..., np.newaxis] > 0, 255, 0), 3, axis=-1).astype(np.uint8)
     return np.where(labels[..., np.newaxis] > 0, CLASS_COLOURS[(labels - 1) % len(CLASS_COLOURS)], 0).astype(np.uint8)
@@ -38,7 +38,7 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     colours = CLASS_COLOURS[(labels - 1) % len(CLASS_COLOURS)]
     tinted = (0.7 * picture + 0.3 * colours).astype(np.uint8)
     picture = np.where(labels[..., np.newaxis] > 0, tinted, picture)
-    # A pixel is on the outline when one of its four neighbours is of another class.
+    # A pixel is on the outline if one of its four neighbours has another class.
     edge = np.zeros(labels.shape, bool)
     beside, below = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
     edge[:, :-1] |= beside
@@ -58,7 +58,7 @@ def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.n
 
 
 def evenly(total: int, count: int) -> list[int]:
-    """Which `count` of `total` things to show: evenly spread, the first and the last among them."""
+    """Indices of at most `count` of `total` things, evenly spread from the first to the last."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
@@ -70,7 +70,7 @@ def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> 
 
 
 def sheet(pictures: list[np.ndarray]) -> np.ndarray:
-    """The pictures one below the other on white, each centered."""
+    """The pictures below each other, centered on white."""
     width = max(picture.shape[1] for picture in pictures)
     rows = []
     for picture in pictures:
@@ -87,8 +87,8 @@ def contact_sheet(
     """Small pictures in rows, each with its name below.
 
     Args:
-        tiles: picture uint8 [H, W, 3] of any size, name, and the colour of its frame, if it has one.
-        side: of the square in pixels that each picture is made to fit.
+        tiles: (picture uint8 [H, W, 3] of any size, its name, colour of its frame or None).
+        side: in pixels; each picture is resized to fit a square of this side.
         columns: pictures in a row.
     """
     frame, text = 4, 14
@@ -102,7 +102,7 @@ def contact_sheet(
         if colour:
             draw.rectangle((left, top, left + small.width + 2 * frame - 1, top + small.height + 2 * frame - 1), colour)
         page.paste(small, (left + frame, top + frame))
-        name = name.encode("ascii", "replace").decode()  # what every version of the font has
+        name = name.encode("ascii", "replace").decode()  # every version of the font has ASCII
         while draw.textlength(name) > side:
             name = name[1:]  # the number at the end tells more
         draw.text((left + frame, top + height - text - frame), name, fill="black")

@@ -1,11 +1,11 @@
-"""The run folder: what a training leaves behind, and all that prediction and evaluation need.
+"""The run folder: what a training writes, and all that prediction and evaluation need.
 
 config.json      every setting, versions of the packages, fingerprint of the data
 split.json       stems of the training and of the validation images
-checkpoints/     the newest states of the training, to go on from
-instances.json   thresholds that tell objects from each other, once they are chosen
+checkpoints/     the newest states of the training, for --resume
+instances.json   thresholds that separate objects, once chosen
 best/            the weights with the best validation mean IoU (--keep last: those of the last epoch)
-history.csv      a line an epoch
+history.csv      one line per epoch
 train/, validation/    TensorBoard
 """
 
@@ -45,18 +45,18 @@ def is_run(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def in_use(folder: Path, name: str = "config.json") -> Iterator[None]:
-    """Keeps other trainings out of a run folder; the system lets go of it when the process ends, however it does.
+    """Locks a run folder against other trainings. The system unlocks it when the process ends, even if it is killed.
 
     Args:
         folder: of a run, or of a cross-validation.
-        name: of the file by which they are kept out.
+        name: of the file in it that is locked.
 
     Raises:
         UserError: when another process is training there.
     """
     try:
         import fcntl
-    except ImportError:  # Windows, where nothing keeps others out
+    except ImportError:  # Windows, where the folder is not locked
         yield
         return
     with (folder / name).open("rb") as file:
@@ -68,7 +68,7 @@ def in_use(folder: Path, name: str = "config.json") -> Iterator[None]:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raises a `UserError` when something in a run folder leads elsewhere, where a resumed training would write."""
+    """Raises a `UserError` if a run folder contains a link: a resumed training would write to its target."""
     links = [path for path in sorted(folder.rglob("*")) if path.is_symlink()]
     if links:
         raise UserError(
@@ -77,9 +77,9 @@ def refuse_links(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file completely or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)  # left by a killed process, or a link to what must not be written
+    temporary.unlink(missing_ok=True)  # of a killed process, or a link whose target must not be overwritten
     with temporary.open("x", encoding="utf-8") as file:
         file.write(text)
     os.replace(temporary, path)
@@ -93,7 +93,7 @@ def create(
     fingerprint: str,
     implementation: str = "lowlevel",
 ) -> None:
-    """Makes the folder with config.json and split.json; `implementation` is who trains: lowlevel, highlevel, keras."""
+    """Makes the folder with config.json and split.json; `implementation`: lowlevel, highlevel or keras."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -103,7 +103,7 @@ def create(
     split = {"training": training, "validation": validation}
     write_text(folder / "split.json", json.dumps(split, indent=1) + "\n")
     run = {"implementation": implementation, "versions": versions, "data_fingerprint": fingerprint}
-    # Last, because it is what makes the folder a run.
+    # Last, because config.json makes the folder a run.
     write_text(folder / "config.json", json.dumps(to_json(config) | {"run": run}, indent=1) + "\n")
 
 

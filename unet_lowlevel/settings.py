@@ -1,4 +1,4 @@
-"""Settings checked, read and written: whatever is made from the table in `config.py`."""
+"""Checks, reads and writes the settings that `config.py` defines."""
 
 import dataclasses
 import difflib
@@ -23,7 +23,7 @@ def sections() -> dict[str, type]:
 
 @functools.cache
 def settings() -> dict[str, tuple[str, dataclasses.Field]]:
-    """{setting: (section, field)} over all sections; a setting's name stands in one section only."""
+    """{setting: (section, field)} over all sections; each name occurs in one section only."""
     return {item.name: (section, item) for section, kind in sections().items() for item in dataclasses.fields(kind)}
 
 
@@ -37,7 +37,7 @@ def is_list(item: dataclasses.Field) -> bool:
 
 
 def checked(name: str, value, source: str):
-    """`value` in the type of the setting `name`, or a `UserError` that names `source`, e.g. '--depth'."""
+    """`value` in the type of the setting `name`; a `UserError` calls the value by its `source`, e.g. '--depth'."""
     item = settings()[name][1]
     limits = item.metadata
     if is_list(item):
@@ -60,13 +60,13 @@ def checked(name: str, value, source: str):
 
 
 def is_utf8(text: str) -> bool:
-    """Whether files, logs and TensorBoard can take the text: a name may hold other bytes, which Python lets through."""
+    """Whether files, logs and TensorBoard accept the text: Python reads other bytes in a file name as surrogates."""
     return not re.search("[\0\ud800-\udfff]", text)
 
 
 def checked_number(value, kind, limits, source: str):
     """`value` as `kind` (int or float) within the limits, or a `UserError`."""
-    # Whole numbers beyond 64 bits would overflow further on.
+    # Integers beyond 64 bits would overflow later.
     whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if not whole and not (kind is float and isinstance(value, float) and math.isfinite(value)):
         raise UserError(f"{source} is {shown(value)}, but needs a {'whole ' if kind is int else ''}number.")
@@ -81,7 +81,7 @@ def checked_number(value, kind, limits, source: str):
 
 
 def apply(config: Config, values: dict, source=flag) -> Config:
-    """`config` with `values` ({setting: value}) laid over it; `source` turns a name into what to call it."""
+    """`config` with `values` {setting: value} in place of its own; `source` makes a setting's name for messages."""
     changes: dict[str, dict] = {}
     for name, value in values.items():
         if name not in settings():
@@ -93,7 +93,7 @@ def apply(config: Config, values: dict, source=flag) -> Config:
 
 
 def value_of(config: Config, name: str):
-    """The value of a setting, whichever section it is in."""
+    """The value of a setting, from whichever section has it."""
     return getattr(getattr(config, settings()[name][0]), name)
 
 
@@ -104,7 +104,7 @@ def differences(one: Config, other: Config) -> dict[str, tuple]:
 
 
 def check(config: Config) -> Config:
-    """`config` itself once the settings fit each other, else a `UserError`."""
+    """Returns `config` itself; a `UserError` if its settings contradict each other."""
     model, data, loss = config.model, config.data, config.loss
     if model.plain and model.recompute:
         raise UserError("--recompute is one of the fast forms that --plain leaves out: give one of them.")
@@ -159,9 +159,9 @@ def to_json(config: Config) -> dict:
 
 
 def from_json(values, source: str, start: Config = DEFAULTS) -> Config:
-    """The configuration of `{section: {setting: value}}` laid over `start`; unknown keys are errors.
+    """`start` with the values of {section: {setting: value}} in place of its own; unknown keys are errors.
 
-    The key 'run', in which a run folder's config.json tells what it was made with, is passed over.
+    The key 'run' is skipped: there the config.json of a run folder records how the run was made.
     """
     if not isinstance(values, dict):
         raise UserError(f'{source} holds no JSON object: it needs sections such as {{"model": {{"depth": 5}}}}.')
@@ -189,7 +189,7 @@ def load_json(path: str | Path):
     """The content of a JSON file, or a `UserError`."""
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe, for example, would be waited for
+        if path.exists() and not path.is_file():  # reading a pipe would block
             raise ValueError("it is no file")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -201,7 +201,7 @@ def load_json(path: str | Path):
 def resolve(
     preset: str = "default", file: str | None = None, flags: dict | None = None, defaults: dict | None = None
 ) -> Config:
-    """The configuration of a command: defaults (its own over the general ones) < preset < file < flags, checked."""
+    """The checked configuration of a command. Later ones win: general defaults, `defaults`, preset, file, flags."""
     if preset not in PRESETS:
         raise UserError(f"--preset is {preset!r}, but needs one of {', '.join(PRESETS)}.")
     config = apply(apply(Config(), defaults or {}), PRESETS[preset])

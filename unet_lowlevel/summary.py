@@ -14,7 +14,7 @@ class Layer:
     shape: tuple[int, int, int]  # height, width, channels of the output
     parameters: int
     multiply_adds: int
-    receptive_field: int  # side in pixels of the square of the image that one output value can see
+    receptive_field: int  # side in pixels of the image square that one output value depends on
 
 
 def summarize(config: ModelConfig, height: int, width: int) -> list[Layer]:
@@ -22,7 +22,7 @@ def summarize(config: ModelConfig, height: int, width: int) -> list[Layer]:
 
     Args:
         config: with in_channels of at least 1.
-        height, width: of the image; in same mode padded like the network does.
+        height, width: of the image; in same mode rounded up, as the network pads it.
 
     Raises:
         UserError: for a size that a valid network cannot take.
@@ -75,8 +75,8 @@ def summarize(config: ModelConfig, height: int, width: int) -> list[Layer]:
 
 
 def step_operations(config: Config) -> int:
-    """Floating-point operations of the convolutions of a training step: a multiply-add is two, and the gradients of
-    activations and weights cost as much as the forward pass each."""
+    """Floating-point operations of a training step's convolutions. A multiply-add counts as two; the gradients of
+    activations and of weights each cost as much as the forward pass."""
     size = config.training.crop_size
     layers = summarize(config.model, size, size)
     forward = sum(layer.multiply_adds for layer in layers if "batch_normalization" not in layer.name)

@@ -1,4 +1,4 @@
-"""What a person sees of a long piece of work: lines, bars, commands to type next."""
+"""Output of long work for people: lines, progress bars, commands to type next."""
 
 import shlex
 import sys
@@ -11,18 +11,18 @@ Progress = Callable[[Iterable], Iterable]
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches; a bar is for a terminal, a log gets lines only."""
+    """Whether stderr is a terminal: a terminal gets a progress bar, a log gets lines only."""
     return sys.stderr.isatty()
 
 
 def say(text: str, bar: type[tqdm] | tqdm = tqdm) -> None:
-    """Prints a line above the bar, at once also into a file."""
+    """Prints a line above the bar, and flushes it, also to a file."""
     bar.write(text)
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """Prints a line about something that went on otherwise than planned."""
+    """Prints to stderr that the program goes on differently than planned."""
     tqdm.write(f"note: {text}", file=sys.stderr)
 
 
@@ -32,7 +32,7 @@ def progress(what: str) -> Progress:
 
 
 def show_path(path: Path | str) -> str:
-    """A path as one would type it here: relative below the current folder, quoted where needed."""
+    """A path to type in a shell: relative if it is below the current folder, quoted if needed."""
     path = Path(path)
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())

@@ -22,10 +22,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         "Measures training, inference, memory, start-up and input pipeline beside other libraries, those that are "
         "installed of `pip install -e '.[benchmark]'`: the same network with the same weights, in turn, each in a "
-        "process of its own with as many threads. A peer that computes something else is not timed.",
+        "process of its own with as many threads; and what each fast form of core/fast.py gains. A peer that computes "
+        "something else is not timed.",
+        "benchmark",
     )
+    parser.prog = "scripts/benchmark"  # which is no command of the wheel
     parser.add_argument("--output", metavar="DIR", required=True, help="new folder for benchmark.json and benchmark.md")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: three minutes")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: four minutes")
     parser.add_argument("--peers", metavar="A,B", help=f"some of {','.join(PEERS)} (default: all)")
     parser.add_argument(
         "--precision",
@@ -57,7 +60,8 @@ def measure(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
     check_new_output(output)
     peers = chosen("--peers", arguments.peers, tuple(PEERS))
-    precisions = chosen("--precision", arguments.precisions, PRECISIONS[:1] if arguments.quick else PRECISIONS)
+    default = PRECISIONS[0] if arguments.quick else None
+    precisions = chosen("--precision", default if arguments.precisions is None else arguments.precisions, PRECISIONS)
     config = resolve(flags=FIXED | {"crop_size": arguments.size} | given_settings(arguments))
     multiple = 2 ** (config.model.depth - 1)
     large_size = (4096 if arguments.quick else 8192) if arguments.large_size is None else arguments.large_size

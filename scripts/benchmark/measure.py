@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmark.peers import MATRIX_SIZE, PEERS, PeerError, Task, Worker, missing_packages
+from benchmark.peers import MATRIX_SIZE, PEERS, PRECISIONS, PeerError, Task, Worker, missing_packages
 from unet_lowlevel.config import Config
 from unet_lowlevel.core import fast
 from unet_lowlevel.errors import UserError
@@ -36,6 +36,36 @@ PROBABILITY_TOLERANCE = 0.02  # of bfloat16, mean over the pixels
 TIMES = {"matmul": 3, "whole": 2, "tiled": 1}
 TILED_ROUNDS = 3  # at most, for each takes long
 MATRIX_GFLOP = 2 * MATRIX_SIZE**3 / 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """A fast form, or all of them, and how its gain is measured.
+
+    Attributes:
+        title: in the table.
+        without: the work of ours that runs the definition in its place.
+        work: the same with the form, "training" or "inference".
+        precisions: in which it is used.
+    """
+
+    title: str
+    without: str
+    work: str = "training"
+    precisions: tuple[str, ...] = PRECISIONS
+
+
+FORMS = (
+    Form("`conv2d_of_parts`", "joined_parts"),
+    Form("`batch_norm`", "batch_moments"),
+    Form("`elu_through_float32`", "bfloat16_elu", precisions=("bfloat16",)),
+    Form("`InPlaceAdam`", "copying_adam"),
+    Form("all of these (`--plain`)", "plain"),
+    Form("`FoldedUNet`", "plain_inference", "inference"),
+)
+# What takes training steps, and what predicts the picture: held to our own float32 network before anything is timed.
+STEPS = {"training", "recompute", *(form.without for form in FORMS if form.work == "training")}
+PICTURES = {"inference", *(form.without for form in FORMS if form.work == "inference")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,16 +230,15 @@ class Measurement:
                     first = ask(key, 1)
                     seconds = time.perf_counter() - workers[key].started
                     output = first["output"]
-                    if work in ("training", "recompute"):
+                    if work in STEPS:
                         output += ask(key, CHECKED_STEPS - 1)["output"]
-                    checked = work in ("training", "recompute", "inference")
-                    reason = self.expected.refusal(precision, output) if checked else ""
+                    reason = self.expected.refusal(precision, output) if work in STEPS | PICTURES else ""
                 except PeerError as error:
                     reason = str(error)
                 if reason:
                     drop(key, reason)
                     continue
-                difference = self.expected.difference(precision, output) if work == "inference" else None
+                difference = self.expected.difference(precision, output) if work in PICTURES else None
                 notes[key] = {"difference": difference, "seconds_to_first_step": seconds, "turns": [], "outputs": []}
                 self.say(f"{PEERS[name].title}, {work}, {precision}: ready after {seconds:.1f} s")
             for i in range(rounds):
@@ -255,6 +284,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
         training = measurement.measure([*measurement.candidates("training"), *again, *measurement.candidates("matmul")])
         large = [("ours", work, precision) for precision in plan.precisions for work in ("whole", "tiled")]
         tiling = measurement.measure(large, min(plan.rounds, TILED_ROUNDS))
+        forms = [row for precision in plan.precisions for row in form_rows(measurement, precision)]
         pipeline = measurement.measure([("ours", "pipeline", "float32")])["ours", "pipeline", "float32"]
     peak = [
         {"peer": name, "precision": precision, "gflops": spread(MATRIX_GFLOP / np.array(note["turns"]))}
@@ -279,6 +309,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
             for (name, work, precision), note in inference.items()
         ],
         "tiling": [tiling_row(plan, tiling, precision) for precision in plan.precisions],
+        "forms": forms,
         "pipeline": pipeline_figures(plan, pipeline),
         "left_out": measurement.left_out,
     }
@@ -332,6 +363,21 @@ def recompute_row(notes: dict, precision: str) -> dict:
         "saved": 1 - again["peak_bytes"] / kept["peak_bytes"],
         "time": spread(np.array(again["turns"]) / np.array(kept["turns"])),
     }
+
+
+def form_rows(measurement: Measurement, precision: str) -> list[dict]:
+    """Measures what each fast form gains: milliseconds of a step, or of an image, without it and with it, in turn."""
+    forms = [form for form in FORMS if precision in form.precisions]
+    works = dict.fromkeys([*(form.work for form in forms), *(form.without for form in forms)])
+    notes = measurement.measure([("ours", work, precision) for work in works])
+    rows = []
+    for form in forms:
+        without, within = (
+            1e3 * np.array(notes["ours", work, precision]["turns"]) for work in (form.without, form.work)
+        )
+        figures = {"without": spread(without), "with": spread(within), "gain": spread(without / within)}
+        rows.append({"form": form.title, "work": form.work, "precision": precision, **figures})
+    return rows
 
 
 def tiling_row(plan: Plan, notes: dict, precision: str) -> dict:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from benchmark.peer_ours import use_threads
 from benchmark.peers import Task, assign, timed
-from unet_lowlevel.core.losses import make_loss
+from unet_lowlevel.core.more_losses import make_loss
 from unet_lowlevel.reference.keras_unet import functional_unet
 from unet_lowlevel.reference.weights import model_variables
 

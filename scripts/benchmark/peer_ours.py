@@ -11,7 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from benchmark.peers import MATRIX_SIZE, Task, assign, timed
-from unet_lowlevel.core import fast
+from unet_lowlevel.core import fast, optimizers
+from unet_lowlevel.core.ops.activations import elu
+from unet_lowlevel.core.ops.batch_normalization import batch_moments, normalize
+from unet_lowlevel.core.ops.convolution import conv2d
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.phantoms.phantom import draw_phantom
 from unet_lowlevel.data.pipeline import TrainingBatches
@@ -58,9 +61,11 @@ class Training:
 class Inference:
     """The network folded and compiled as `Predictor` does it, up to the logits."""
 
+    prepared = fast.FoldedUNet
+
     def __init__(self, task: Task):
         use_threads(task.threads)
-        unet = fast.FoldedUNet(network(task))
+        unet = self.prepared(network(task))
         signature = [tf.TensorSpec([None, None, None, task.config.model.in_channels], tf.float32)]
         self.compiled = tf.function(lambda images: whole_logits(unet, images), signature, autograph=False)
         self.picture = tf.constant(task.picture())
@@ -76,6 +81,58 @@ class Recomputing(Training):
 
     def __init__(self, task: Task):
         super().__init__(dataclasses.replace(task, config=apply(task.config, {"recompute": True})))
+
+
+# Without the fast forms: all of them, or one, whose name stands for its definition then; each process has one of these.
+
+
+class Plain(Training):
+    """Training with the book itself: `--plain`."""
+
+    def __init__(self, task: Task):
+        super().__init__(dataclasses.replace(task, config=apply(task.config, {"plain": True})))
+
+
+class PlainInference(Inference):
+    """The network that is not folded."""
+
+    prepared = staticmethod(lambda unet: unet)
+
+
+class JoinedParts(Training):
+    """Training with `conv2d` of the joined features."""
+
+    def __init__(self, task: Task):
+        fast.conv2d_of_parts = lambda parts, *filters: conv2d(tf.concat(parts, -1), *filters)
+        super().__init__(task)
+
+
+class BatchMoments(Training):
+    """Training with `normalize` and `batch_moments`."""
+
+    def __init__(self, task: Task):
+        def batch_norm(images, gamma, beta):
+            mean, variance = batch_moments(tf.cast(images, gamma.dtype))
+            return normalize(images, mean, variance, gamma, beta), mean, variance
+
+        fast.batch_norm = batch_norm
+        super().__init__(task)
+
+
+class BFloat16Elu(Training):
+    """Training with TensorFlow's own `elu` of bfloat16."""
+
+    def __init__(self, task: Task):
+        fast.elu_through_float32 = elu
+        super().__init__(task)
+
+
+class CopyingAdam(Training):
+    """Training with `optimizers.Adam`."""
+
+    def __init__(self, task: Task):
+        fast.make_optimizer = optimizers.make_optimizer
+        super().__init__(task)
 
 
 class Whole:

@@ -8,7 +8,7 @@ import torch
 import torch._inductor.config
 
 from benchmark.peers import MATRIX_SIZE, Task, timed
-from benchmark.torch_unet import TorchUNet, soft_dice
+from benchmark.torch_unet import TorchUNet, dice
 
 
 def channels_first(images: np.ndarray) -> torch.Tensor:
@@ -39,7 +39,7 @@ class Training:
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.in_bfloat16):
             logits = self.network(images)
-        return soft_dice(labels, logits.float(), self.smooth)
+        return dice(labels, logits.float(), self.smooth)
 
     def step(self) -> float:
         self.optimizer.zero_grad()

@@ -19,7 +19,7 @@ from unet_lowlevel.machine import peak_bytes
 
 PRECISIONS = ("float32", "bfloat16")
 MATRIX_SIZE = 4096  # side of the matrices whose product shows what the machine can do
-# Of batch normalization: that of ops/batch_normalization.py, whose import would bring TensorFlow into every process.
+# Of batch normalization: that of core/ops/batch_normalization.py, whose import would bring TensorFlow everywhere.
 EPSILON = 1e-3
 
 
@@ -42,7 +42,13 @@ PEERS = {
         {
             "training": "Training",
             "recompute": "Recomputing",
+            "plain": "Plain",
+            "joined_parts": "JoinedParts",
+            "batch_moments": "BatchMoments",
+            "bfloat16_elu": "BFloat16Elu",
+            "copying_adam": "CopyingAdam",
             "inference": "Inference",
+            "plain_inference": "PlainInference",
             "whole": "Whole",
             "tiled": "Tiled",
             "matmul": "Matmul",

@@ -99,6 +99,7 @@ def report(results: dict) -> str:
                 for row in results["tiling"]
             ],
         ),
+        *([forms_table(results["forms"])] if "forms" in results else []),
         table(
             "Input pipeline with every augmentation, float32",
             ["batches", "images per second", "share"],
@@ -120,6 +121,25 @@ def report(results: dict) -> str:
         + ".\n"
     )
     return "\n".join([head, *tables, "\n".join([*losses_of_ours(results), *lines_of_left_out(results)]) + "\n"])
+
+
+def forms_table(rows: list[dict]) -> str:
+    """Milliseconds without and with each form of `core/fast.py`."""
+    return table(
+        "What each fast form gains",
+        ["fast form", "precision", "milliseconds of", "without it", "with it", "without / with"],
+        [
+            [
+                row["form"],
+                row["precision"],
+                {"training": "a step", "inference": "an image"}[row["work"]],
+                shown(row["without"], 1),
+                shown(row["with"], 1),
+                shown(row["gain"], 2),
+            ]
+            for row in rows
+        ],
+    )
 
 
 def losses_of_ours(results: dict) -> list[str]:

@@ -90,8 +90,8 @@ def torch_weights(weights: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return found
 
 
-def soft_dice(labels: torch.Tensor, logits: torch.Tensor, smooth: float) -> torch.Tensor:
-    """`losses.soft_dice` of one kind of foreground: labels float [N, 1, H, W], logits float32 [N, 1, H, W]."""
+def dice(labels: torch.Tensor, logits: torch.Tensor, smooth: float) -> torch.Tensor:
+    """`losses.dice` of one kind of foreground: labels float [N, 1, H, W], logits float32 [N, 1, H, W]."""
     p = torch.sigmoid(logits)
     overlap = (p * labels).sum((2, 3))
     areas = p.sum((2, 3)) + labels.sum((2, 3))

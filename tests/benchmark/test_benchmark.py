@@ -6,18 +6,20 @@ import math
 from pathlib import Path
 
 import pytest
+from benchmark import measure, peer_ours, peers
+from benchmark.command import FIXED, main
+from benchmark.tables import report
 from conftest import sentence
-from unet_lowlevel.cli.benchmark import FIXED, main
-from unet_lowlevel.reference.benchmark_tables import report
 
+from unet_lowlevel.core import fast
 from unet_lowlevel.core.ops import batch_normalization
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.reference import benchmark, peers
 from unet_lowlevel.settings import apply, resolve
+from unet_lowlevel.summary import step_operations
 
 TINY = {"base_channels": 2, "depth": 2, "batch_size": 2, "crop_size": 32}
+# Of Keras the whole command is run, below.
 PACKAGES = [
-    ("keras", "tensorflow"),
     ("torch", "torch"),
     ("torch_compile", "torch"),
     ("onnxruntime", "onnxruntime"),
@@ -27,12 +29,12 @@ PACKAGES = [
 
 def tiny_plan():
     config = resolve(flags=FIXED | TINY)
-    return benchmark.Plan(
+    return measure.Plan(
         config, tuple(peers.PEERS), ("float32",), picture_size=32, large_size=64, threads=1, rounds=1, steps=2
     )
 
 
-class WrongPlan(benchmark.Plan):
+class WrongPlan(measure.Plan):
     """A plan whose peers are given another activation than ours has, with the same weights."""
 
     def task(self, precision, folder):
@@ -48,11 +50,11 @@ def installed_keys(peer, package):
 
 
 def test_operations_of_a_step():
-    assert benchmark.step_operations(resolve(flags=FIXED | {"crop_size": 256})) == pytest.approx(72.3e9, rel=1e-3)
+    assert step_operations(resolve(flags=FIXED | {"crop_size": 256})) == pytest.approx(72.3e9, rel=1e-3)
     tiny = resolve(flags=FIXED | TINY)
     # Levels of 32x32 and 16x16 pixels: multiply-adds of a pixel by hand.
     convolutions = 1024 * (9 * (1 * 2 + 2 * 2 + 4 * 2 + 2 * 2) + 2) + 256 * (9 * (2 * 4 + 4 * 4) + 4 * 4 * 2)
-    assert benchmark.step_operations(tiny) == 3 * 2 * 2 * convolutions
+    assert step_operations(tiny) == 3 * 2 * 2 * convolutions
 
 
 @pytest.mark.parametrize("peer, package", PACKAGES)
@@ -60,18 +62,20 @@ def test_peers_compute_the_same(peer, package, tmp_path):
     keys = installed_keys(peer, package)
     if peer == "torch_compile":
         keys = keys[1:]  # its training takes most of a minute to compile
-    measurement = benchmark.Measurement(tiny_plan(), tmp_path, lambda text: None)
+    measurement = measure.Measurement(tiny_plan(), tmp_path, lambda text: None)
     notes = measurement.measure(keys)
     assert measurement.left_out == [] and list(notes) == keys
     for note in notes.values():
         assert len(note["turns"]) == 1 and note["turns"][0] > 0
 
 
-@pytest.mark.parametrize("peer, package", [entry for entry in PACKAGES if entry[0] != "torch_compile"])
+@pytest.mark.parametrize(
+    "peer, package", [("keras", "tensorflow"), *(entry for entry in PACKAGES if entry[0] != "torch_compile")]
+)
 def test_a_peer_with_another_activation_is_refused(peer, package, tmp_path):
     keys = installed_keys(peer, package)
-    plan = WrongPlan(*(getattr(tiny_plan(), item.name) for item in dataclasses.fields(benchmark.Plan)))
-    measurement = benchmark.Measurement(plan, tmp_path, lambda text: None)
+    plan = WrongPlan(*(getattr(tiny_plan(), item.name) for item in dataclasses.fields(measure.Plan)))
+    measurement = measure.Measurement(plan, tmp_path, lambda text: None)
     assert measurement.measure(keys) == {}
     reasons = {entry["work"]: entry["reason"] for entry in measurement.left_out}
     assert len(reasons) == len(keys)
@@ -81,21 +85,68 @@ def test_a_peer_with_another_activation_is_refused(peer, package, tmp_path):
 
 def test_losses_that_are_refused():
     expected = [0.7, 0.6, 0.5]
-    assert benchmark.losses_refusal([0.70001, 0.601, 0.501], expected, "float32") == ""
-    assert "step 1" in benchmark.losses_refusal([0.7002, 0.6, 0.5], expected, "float32")
-    assert "step 3" in benchmark.losses_refusal([0.7, 0.6, 0.6], expected, "float32")  # it has not learned
-    assert "nan" in benchmark.losses_refusal([math.nan, 0.6, 0.5], expected, "bfloat16")
+    assert measure.losses_refusal([0.70001, 0.601, 0.501], expected, "float32") == ""
+    assert "step 1" in measure.losses_refusal([0.7002, 0.6, 0.5], expected, "float32")
+    assert "step 3" in measure.losses_refusal([0.7, 0.6, 0.6], expected, "float32")  # it has not learned
+    assert "nan" in measure.losses_refusal([math.nan, 0.6, 0.5], expected, "bfloat16")
 
 
 def test_constants_that_peers_repeat():
     assert peers.EPSILON == batch_normalization.EPSILON
     pytest.importorskip("torch")
-    from unet_lowlevel.reference import torch_unet
+    from benchmark import torch_unet
 
     assert pytest.approx(1 - batch_normalization.MOMENTUM) == torch_unet.MOMENTUM
 
 
-def test_benchmark_measures_and_writes_what_it_prints(tmp_path, capfd):
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """What workers read, and what our network makes of it."""
+    folder = tmp_path_factory.mktemp("inputs")
+    return folder, measure.write_inputs(tiny_plan(), folder)
+
+
+# The operation of the graph that a form is made of, and where its definition stands, is not.
+OPERATIONS = {
+    "conv2d_of_parts": ("SplitV", ["joined_parts", "plain"]),
+    "batch_norm": ("FusedBatchNormV3", ["batch_moments", "plain"]),
+    "make_optimizer": ("ResourceApplyAdam", ["copying_adam", "plain"]),
+}
+
+
+@pytest.mark.parametrize("form", [None, *measure.FORMS], ids=lambda form: form.without if form else "training")
+def test_what_stands_in_for_a_form_computes_the_same_without_it(form, inputs, monkeypatch):
+    for name in (*OPERATIONS, "elu_through_float32"):
+        monkeypatch.setattr(fast, name, getattr(fast, name))  # to be put back
+    monkeypatch.setattr(peer_ours, "use_threads", lambda threads: None)  # which this process has settled already
+    folder, expected = inputs
+    work, precision = (form.without, form.precisions[0]) if form else ("training", "float32")
+    peer = getattr(peer_ours, peers.PEERS["ours"].works[work])(tiny_plan().task(precision, folder))
+    assert expected.refusal(precision, peer.run(measure.CHECKED_STEPS)[1]) == ""
+    if work == "plain_inference":
+        assert peer.compiled.get_concrete_function().variables  # a folded network has none
+        return
+    operations = peer.step.compiled.get_concrete_function().graph.get_operations()
+    kinds = {operation.type for operation in operations}
+    for operation, without in OPERATIONS.values():
+        assert (operation in kinds) == (work not in without)
+    elus = {operation.outputs[0].dtype.name for operation in operations if operation.type == "Elu"}
+    assert elus == {precision}  # in bfloat16 the form computes them in float32
+
+
+def test_every_form_of_the_book_is_measured():
+    """But for `recomputed`, which has a table of its own, and `InPlaceSGD`: the benchmark trains with Adam."""
+    titles = " ".join(form.title for form in measure.FORMS)
+    for row in fast.__doc__.splitlines():
+        if row.startswith("| `"):
+            names = row.split("|")[1].replace("`", "").replace(" ", "").split(",")
+            assert all(name in titles for name in names if name not in ("recomputed", "InPlaceSGD")), names
+
+
+def test_benchmark_measures_and_writes_what_it_prints(tmp_path, capfd, monkeypatch):
+    """Of the fast forms only one row, for each takes a process of its own."""
+    monkeypatch.setattr(measure, "FORMS", [form for form in measure.FORMS if form.without == "plain"])
+    monkeypatch.setitem(measure.TIMES, "matmul", 1)
     output = tmp_path / "measured"
     flags = ["--peers", "ours,keras", "--precision", "float32", "--rounds", "2", "--steps", "2", "--threads", "1"]
     tiny = ["--base-channels", "2", "--depth", "2", "--batch-size", "2", "--size", "32", "--inference-size", "32"]
@@ -117,6 +168,13 @@ def test_benchmark_measures_and_writes_what_it_prints(tmp_path, capfd):
     (again,), (tiles,) = results["recompute"], results["tiling"]
     assert again["saved"] < 1 and again["time"]["median"] > 0
     assert tiles["share"]["median"] > 0 and tiles["tiled_peak_bytes"] > 2**20
+    assert all(row["milliseconds"]["min"] > 0 for row in results["inference"])
+    assert all(row["images_per_second"]["min"] > 0 for row in results["training"])
+    (form,) = results["forms"]
+    assert (form["form"], form["work"], form["precision"]) == ("all of these (`--plain`)", "training", "float32")
+    assert all(0 < form[name]["min"] <= form[name]["median"] <= form[name]["max"] for name in ("without", "with"))
+    assert form["without"]["min"] / form["with"]["max"] <= form["gain"]["median"]
+    assert form["gain"]["median"] <= form["without"]["max"] / form["with"]["min"]
     assert results["left_out"] == []
 
 
@@ -150,6 +208,12 @@ def fixed_results():
                 **{"whole_peak_bytes": 2**30, "tiled_peak_bytes": 2**29},
             }
         ],
+        "forms": [
+            {"form": "`batch_norm`", "work": "training", "precision": "float32"}
+            | {"without": figure(110.0), "with": figure(100.0), "gain": figure(1.1)},
+            {"form": "`FoldedUNet`", "work": "inference", "precision": "float32"}
+            | {"without": figure(30.0), "with": figure(20.0), "gain": figure(1.5)},
+        ],
         "pipeline": {
             "constant": figure(10.0),
             **{"memory": figure(9.5), "memory_share": figure(0.95), "files": figure(9.0), "files_share": figure(0.9)},
@@ -169,6 +233,11 @@ def test_report():
     assert "| float32 | 256 | 40% | 1.30 (1.17 to 1.43) |" in lines
     assert "### Tile by tile: 64x64, beside 16x16 whole" in lines
     assert "| float32 | 4.00 (3.60 to 4.40) | 3.60 (3.24 to 3.96) | 0.900 (0.810 to 0.990) | 1024 | 512 |" in lines
+    assert "### What each fast form gains" in lines
+    begin = "| `batch_norm` | float32 | a step |"
+    assert f"{begin} 110.0 (99.0 to 121.0) | 100.0 (90.0 to 110.0) | 1.10 (0.99 to 1.21) |" in lines
+    begin = "| `FoldedUNet` | float32 | an image |"
+    assert f"{begin} 30.0 (27.0 to 33.0) | 20.0 (18.0 to 22.0) | 1.50 (1.35 to 1.65) |" in lines
     assert "- Ours is slower to train than none of them." in lines
     assert "- Ours is slower to predict than OpenVINO (float32)." in lines
     assert "- Ours is larger in memory than PyTorch (float32)." in lines
@@ -194,8 +263,16 @@ def test_a_mistake_is_one_sentence(flags, words, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+def test_precisions_that_are_asked_for_go_before_those_of_quick(tmp_path, monkeypatch):
+    plans = []
+    monkeypatch.setattr(measure, "run", lambda plan, say: plans.append(plan) or fixed_results())
+    for flags in ([], ["--quick"], ["--quick", "--precision", "bfloat16"]):
+        assert main(["--output", str(tmp_path / str(len(plans))), *flags]) == 0
+    assert [plan.precisions for plan in plans] == [peers.PRECISIONS, ("float32",), ("bfloat16",)]
+
+
 def test_ours_must_not_fail(tmp_path):
-    measurement = benchmark.Measurement(tiny_plan(), tmp_path, lambda text: None)
+    measurement = measure.Measurement(tiny_plan(), tmp_path, lambda text: None)
     (tmp_path / "weights.npz").unlink()
     with pytest.raises(UserError) as caught:
         measurement.measure([("ours", "inference", "float32")])
@@ -203,6 +280,6 @@ def test_ours_must_not_fail(tmp_path):
 
 
 def test_tables_of_the_readme_are_produced_not_typed():
-    root = Path(__file__).parents[1]
-    results = json.loads((root / "data" / "measured" / "benchmark.json").read_text(encoding="utf-8"))
-    assert report(results).strip() in (root / "README.md").read_text(encoding="utf-8")
+    measured = Path(__file__).parents[2] / "data" / "measured"
+    results = json.loads((measured / "benchmark.json").read_text(encoding="utf-8"))
+    assert report(results).strip() in (measured / "README.md").read_text(encoding="utf-8")

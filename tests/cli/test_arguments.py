@@ -1,27 +1,24 @@
 """Flags made from the settings, and errors of one line."""
 
-import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from unet_lowlevel import settings as cfg
 from unet_lowlevel.cli import arguments
+from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError
 
 
 def full_parser() -> arguments.Parser:
-    parser = arguments.Parser("A test.")
+    parser = arguments.Parser("A test.", "train")
     arguments.add_settings(parser)
     return parser
 
 
-def resolved(*argv: str) -> cfg.Config:
+def resolved(*argv: str) -> Config:
     return arguments.resolved_config(full_parser().parse_args(list(argv)))
-
-
-def value_of(config: cfg.Config, name: str):
-    return getattr(getattr(config, cfg.settings()[name][0]), name)
 
 
 def example(name: str) -> tuple[str, object]:
@@ -52,8 +49,8 @@ def test_every_setting_has_a_flag(name):
 
 @pytest.mark.parametrize("name", BOOLEANS)
 def test_every_switch_goes_both_ways(name):
-    assert value_of(resolved(cfg.flag(name)), name) is True
-    assert value_of(resolved(cfg.flag(name).replace("--", "--no-", 1)), name) is False
+    assert cfg.value_of(resolved(cfg.flag(name)), name) is True
+    assert cfg.value_of(resolved(cfg.flag(name).replace("--", "--no-", 1)), name) is False
 
 
 def test_no_flips():
@@ -64,7 +61,7 @@ def test_no_flips():
 def test_without_flags_the_defaults():
     parsed = full_parser().parse_args([])
     assert arguments.given_settings(parsed) == {}
-    assert arguments.resolved_config(parsed) == cfg.Config()
+    assert arguments.resolved_config(parsed) == Config()
 
 
 def test_precedence(tmp_path):
@@ -156,23 +153,66 @@ def test_arguments_come_from_the_command_line(monkeypatch, capfd):
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_help_names_every_flag_its_help_and_its_default(capsys):
+def help_of(parser: arguments.Parser, flag: str, capsys) -> str:
     with pytest.raises(SystemExit) as end:
-        full_parser().parse_args(["--help"])
+        parser.parse_args([flag])
     assert end.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
+    return capsys.readouterr().out
+
+
+def without_breaks(text: str) -> str:
+    """A help without its blanks: argparse breaks lines after hyphens, too."""
+    return "".join(text.split())
+
+
+def test_help_all_names_every_flag_its_help_and_its_default(capsys):
+    text = help_of(full_parser(), "--help-all", capsys)
     for name, (_, item) in cfg.settings().items():
         assert cfg.flag(name) in text
-        # argparse breaks lines after hyphens, too
-        assert item.metadata["help"].replace(" ", "") in text.replace(" ", "")
+        assert without_breaks(item.metadata["help"]) in without_breaks(text)
+    joined = " ".join(text.split())
     for part in ("(default: 0.001)", "(default: dice_cross_entropy)", "(default: on)", "(default: off)"):
-        assert part in text
-    assert "default, original, paper" in text
+        assert part in joined
+    assert "default, original, paper" in joined
     assert "==SUPPRESS==" not in text
+    for kind in cfg.sections().values():  # what each group of flags is for
+        assert without_breaks(kind.__doc__.splitlines()[0]) in without_breaks(text)
+
+
+EVERYDAY = {
+    *("classes", "precision", "loss", "learning_rate", "data", "images", "masks", "stream", "group_regex", "epochs"),
+    *("steps_per_epoch", "batch_size", "crop_size", "patience", "overfit_one_batch"),
+}
+
+
+def test_help_has_the_everyday_settings_only(capsys):
+    text = help_of(full_parser(), "--help", capsys)
+    assert {name for name, (_, item) in cfg.settings().items() if item.metadata["everyday"]} == EVERYDAY
+    words = text.replace(",", " ").split()
+    for name, (_, item) in cfg.settings().items():
+        assert (cfg.flag(name) in words) == (name in EVERYDAY)
+        assert (without_breaks(item.metadata["help"]) in without_breaks(text)) == (name in EVERYDAY)
+    for flag in ("--help-all", "--preset", "--config", "--debug", "--version"):
+        assert flag in words
+    assert "==SUPPRESS==" not in text and "default, original, paper" in " ".join(text.split())
+    # No group of flags stands there without a flag.
+    assert cfg.sections()["augmentation"].__doc__.splitlines()[0] not in text and "augmentation:" not in text
+
+
+def test_hidden_flags_work_all_the_same():
+    assert resolved("--dropout-rate", "0.25", "--no-flips").model.dropout_rate == 0.25
+
+
+def test_there_is_no_more_help_where_nothing_is_hidden(capsys):
+    parser = arguments.Parser("A test.", "evaluate")
+    arguments.add_settings(parser, "data", "threshold")
+    assert "--threshold" in help_of(parser, "--help", capsys)
+    with pytest.raises(UserError, match="--help-all is no flag"):
+        parser.parse_args(["--help-all"])
 
 
 def test_only_some_settings():
-    parser = arguments.Parser("A test.")
+    parser = arguments.Parser("A test.", "evaluate")
     arguments.add_settings(parser, "data", "threshold")
     parsed = parser.parse_args(["--threshold", "0.3"])
     assert arguments.given_settings(parsed) == {"threshold": 0.3}
@@ -187,14 +227,55 @@ def test_flags_are_not_abbreviated():
         full_parser().parse_args(["--batch", "3"])
 
 
-def test_show_path(tmp_path, monkeypatch):
+PYTHON = arguments.show_path(sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("called", "command", "this", "expected"),
+    [
+        ("{bin}/unet-lowlevel", "predict", False, "unet-lowlevel predict"),
+        ("{bin}/unet-lowlevel", "train", True, "unet-lowlevel train"),
+        ("{elsewhere}/unet-lowlevel", "predict", False, "elsewhere/unet-lowlevel predict"),
+        ("/site-packages/unet_lowlevel/__main__.py", "predict", False, f"{PYTHON} -m unet_lowlevel predict"),
+        ("/site-packages/unet_lowlevel/__main__.py", "train", True, f"{PYTHON} -m unet_lowlevel train"),
+        ("scripts/train_keras.py", "predict", False, f"{PYTHON} scripts/predict_lowlevel.py"),
+        ("scripts/train_keras.py", "train", True, f"{PYTHON} scripts/train_keras.py"),
+        ("my scripts/train_lowlevel.py", "evaluate", False, f"{PYTHON} 'my scripts/evaluate_lowlevel.py'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_to_type_next_is_called_as_this_was(called, command, this, expected, tmp_path, monkeypatch):
+    """By name where the name is found, as a module, or as a script."""
     monkeypatch.chdir(tmp_path)
-    assert arguments.show_path(tmp_path / "runs" / "a") == str(Path("runs", "a"))
-    assert arguments.show_path("runs/a") == "runs/a"
-    assert shlex.split(arguments.show_path("my runs/a")) == ["my runs/a"]
-    assert arguments.show_path(tmp_path.parent) == str(tmp_path.parent)
+    for folder in ("bin", "elsewhere"):
+        Path(folder).mkdir()
+        Path(folder, "unet-lowlevel").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    places = {folder: str(tmp_path / folder) for folder in ("bin", "elsewhere")}
+    monkeypatch.setattr("sys.argv", [called.format(**places)])
+    assert arguments.to_type(command, this=this) == expected
 
 
-def test_progress_is_silent_without_a_terminal(capfd):
-    assert list(arguments.progress("reading")([1, 2, 3])) == [1, 2, 3]
-    assert capfd.readouterr().err == ""
+def test_a_console_script_that_is_not_on_the_path_is_named_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "venv" / "bin" / "unet-lowlevel")])
+    assert arguments.to_type("predict") == "venv/bin/unet-lowlevel predict"
+
+
+@pytest.mark.parametrize("command", arguments.SCRIPTS)
+def test_every_command_has_a_script(command):
+    assert (Path(__file__).parents[2] / "scripts" / arguments.SCRIPTS[command]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [
+        ("/venv/bin/unet-lowlevel", "unet-lowlevel train [flags]"),
+        ("/site-packages/unet_lowlevel/__main__.py", "unet-lowlevel train [flags]"),
+        ("scripts/train_lowlevel.py", "train_lowlevel.py [flags]"),
+    ],
+)
+def test_help_begins_with_the_name_of_the_command(called, expected, monkeypatch):
+    monkeypatch.setattr("sys.argv", [called])
+    assert full_parser().format_usage().split(maxsplit=1)[1].strip() == expected

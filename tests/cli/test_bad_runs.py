@@ -1,16 +1,30 @@
-"""Settings and run folders that are damaged, of another network or of another version: refused in one sentence."""
+"""Settings and run folders that are damaged, of another network or of another version: refused in one sentence.
 
+Each refusal is tested where it is raised; that commands make an exit code of it, for one or two of each.
+"""
+
+import functools
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
-from conftest import refused
+from conftest import on_disk, refused, sentence
 
-from unet_lowlevel import run_folder
-from unet_lowlevel.cli import evaluate, predict, train
+from unet_lowlevel import run_folder, settings
+from unet_lowlevel.cli import cross_validate, evaluate, export, predict, train
+from unet_lowlevel.core import fast
 from unet_lowlevel.core.unet import UNet
-from unet_lowlevel.training.checkpoints import Progress, by_name
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.evaluation import evaluate as evaluation
+from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.reference.keras_unet import KerasUNet
+from unet_lowlevel.training.checkpoints import Checkpoints, Progress, by_name
+from unet_lowlevel.training.journal import Journal
+from unet_lowlevel.training.steps import train_step
+from unet_lowlevel.training.train import train as training
 
 SETTINGS = [
     ("no JSON", "model: depth: 3", ["not readable as JSON"]),
@@ -33,7 +47,7 @@ SETTINGS = [
     ("number for a text", '{"data": {"data": 7}}', ["data.data", "7", "a text"]),
     ("list for a text", '{"data": {"data": ["a", "b"]}}', ["data.data", "a text"]),
     ("nested for a number", '{"model": {"depth": ' + '{"a": ' * 500 + "1" + "}" * 502, ["model.depth", "..."]),
-    ("too small", '{"training": {"batch_size": 0}}', ["training.batch_size is 0", "at least 1"]),
+    ("too small", '{"training": {"batch_size": 0}}', ["training.batch_size in c.json is 0", "at least 1"]),
     ("negative", '{"training": {"epochs": -3}}', ["training.epochs", "-3", "at least 1"]),
     ("too large", '{"model": {"depth": 99}}', ["model.depth", "99", "at most 8"]),
     ("huge", '{"training": {"epochs": 1' + "0" * 400 + "}}", ["training.epochs", "whole number"]),
@@ -48,10 +62,15 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("content", "words"), [row[1:] for row in SETTINGS], ids=[row[0] for row in SETTINGS])
-def test_settings(content, words, place, capfd):
-    words = [word.replace("training.batch_size is", "training.batch_size in c.json is") for word in words]
-    (place / "c.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(train, ["--data", "data", "--config", "c.json"], words, place, capfd)
+def test_settings(content, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = on_disk(tmp_path)
+    with pytest.raises(UserError) as caught:
+        settings.resolve(file="c.json")
+    message = sentence(caught, *words)
+    assert message.isprintable() and len(message) < 2000
+    assert on_disk(tmp_path) == before
 
 
 def text(name, content):
@@ -125,41 +144,58 @@ RUNS = [
     ("other kernels", setting("model", "kernel_size", 5), ["does not fit this network"]),
     ("other version", other_names, ["does not fit this network"]),
 ]
-COMMANDS = {
-    predict: ["--run", "run", "--images", "data/images", "--output", "out"],
-    evaluate: ["--run", "run", "--data", "data", "--output", "out"],
-    export_keras: ["--run", "run", "--output", "model.keras"],
+# What the commands that use a run call.
+CALLS = {
+    "predict": load,
+    "evaluate": lambda run: evaluation(run, "out"),
+    "export": functools.partial(load, network=KerasUNet),
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__.rpartition(".")[-1])
+@pytest.fixture
+def run(tiny_run, tmp_path, monkeypatch):
+    """A finished run in run/ of the current folder, whose data lie elsewhere."""
+    shutil.copytree(tiny_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    return Path("run")
+
+
+def refuses(work, words) -> None:
+    """Asserts that a call is refused in a sentence, and changes nothing in the current folder."""
+    before = on_disk(Path.cwd())
+    with pytest.raises(UserError) as caught:
+        work()
+    message = sentence(caught, *words)
+    assert message.isprintable() and len(message) < 2000
+    assert on_disk(Path.cwd()) == before
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize(("change", "words"), [row[1:] for row in RUNS], ids=[row[0] for row in RUNS])
-def test_runs_to_use(change, words, command, place, capfd):
-    change(place / "run")
-    refused(command, COMMANDS[command], words, place, capfd)
+def test_runs_to_use(change, words, call, run):
+    change(run)
+    refuses(lambda: call(run), words)
+
+
+@functools.cache
+def network_and_step(config):
+    """What a training of a run has in memory; a run that is refused is not in need of its own."""
+    model = fast.network(config.model, seed=0)
+    return model, train_step(model, config, (32, 32), 6)
 
 
 def hostile_state(**values):
     """Puts `values` into the newest state of a run, in place of what the training has noted of itself."""
 
     def change(run):
-        newest = tf.train.latest_checkpoint(str(run / "checkpoints"))
-        config, *_ = run_folder.read(run)
-        reader = tf.train.load_checkpoint(newest)
+        model, memory = network_and_step(run_folder.read(run)[0])
         progress = Progress()
-        for name, variable in progress.__dict__.items():
-            if isinstance(variable, tf.Variable):
-                variable.assign(values.get(name, reader.get_tensor(f"progress/{name}/.ATTRIBUTES/VARIABLE_VALUE")))
-        from unet_lowlevel.core.step import TrainStep
-
-        model = UNet(config.model, seed=0)
-        memory = TrainStep(model, config, (32, 32), 6)
-        state = tf.train.Checkpoint(model=model, memory=memory, progress=progress)
-        state.restore(newest).expect_partial()
+        state = Checkpoints(run, 1, model=model, memory=memory, progress=progress)
+        state.restore()
         for name, value in values.items():
             getattr(progress, name).assign(value)
         shutil.rmtree(run / "checkpoints")
-        tf.train.CheckpointManager(state, str(run / "checkpoints"), max_to_keep=1).save(6)
+        Checkpoints(run, 1, model=model, memory=memory, progress=progress).save(6)
 
     return change
 
@@ -169,26 +205,30 @@ def old_note(run):
     note.write_text(note.read_text() + 'all_model_checkpoint_paths: "../../mine/ckpt-1"\n')
 
 
+# What is refused before the training has built its network, or because of that.
 RESUMED = [
+    ("deeper network", setting("model", "depth", 3), ["does not fit this network"]),
+    ("another optimizer", setting("optimizer", "optimizer", "sgd"), ["does not fit this network"]),
+    ("no averages", setting("optimizer", "ema_decay", 0.0), ["does not fit this network"]),
+    ("other images", text("split.json", '{"training": ["a"], "validation": ["b"]}'), ["split.json names a, b"]),
+    ("of another trainer", setting("run", "implementation", "keras"), ["not made by train_lowlevel.py"]),
+    ("other data", setting("run", "data_fingerprint", "0"), ["The data of run has changed"]),
+    ("a link", lambda run: (run / "train" / "more").symlink_to("/tmp"), ["run/train/more is a link"]),
+]  # fmt: skip
+# What the journal refuses.
+STATES = [
     ("torn state", shorter("checkpoints/*.data-*"), ["checkpoints", "restore the run folder"]),
     ("torn index", shorter("checkpoints/*.index"), ["checkpoints", "restore the run folder"]),
     ("lost state", without("checkpoints/*.index"), ["checkpoints/checkpoint", "lost"]),
     ("empty note", text("checkpoints/checkpoint", ""), ["checkpoints/checkpoint is damaged"]),
     ("old states elsewhere", old_note, ["checkpoints/checkpoint names", "mine/ckpt-1", "elsewhere"]),
     ("best elsewhere", named("../../mine/ckpt-1"), ["best/checkpoint", "restore the run folder"]),
-    ("deeper network", setting("model", "depth", 3), ["does not fit this network"]),
-    ("another optimizer", setting("optimizer", "optimizer", "sgd"), ["does not fit this network"]),
-    ("no averages", setting("optimizer", "ema_decay", 0.0), ["does not fit this network"]),
     ("no history", without("history.csv"), ["history.csv", "restore the file"]),
     ("short history", lambda run: text("history.csv", (run / "history.csv").read_text().splitlines()[0] + "\n")(run),
      ["history.csv has 0 epochs", "the checkpoint has 2"]),
     ("torn history", shorter("history.csv"), ["history.csv", "restore the file"]),
     ("endless history", text("history.csv", "epoch\n" + "9" * 200_000), ["history.csv", "field larger"]),
     ("history of another version", text("history.csv", "epoch,loss\n1,0.5\n2,0.4\n"), ["history.csv", "'step'"]),
-    ("other images", text("split.json", '{"training": ["a"], "validation": ["b"]}'), ["split.json names a, b"]),
-    ("of another trainer", setting("run", "implementation", "keras"), ["not made by train_lowlevel.py"]),
-    ("other data", setting("run", "data_fingerprint", "0"), ["The data of run has changed"]),
-    ("a link", lambda run: (run / "train" / "more").symlink_to("/tmp"), ["run/train/more is a link"]),
     ("no tally", hostile_state(tally='{"steps": 3}'), ["checkpoints", "no training has saved"]),
     ("broken tally", hostile_state(tally="["), ["checkpoints", "no training has saved"]),
     ("best of never", hostile_state(best_epoch=9), ["checkpoints", "epoch 9 the best of 2"]),
@@ -197,16 +237,60 @@ RESUMED = [
 
 
 @pytest.mark.parametrize(("change", "words"), [row[1:] for row in RESUMED], ids=[row[0] for row in RESUMED])
-def test_runs_to_resume(change, words, place, capfd):
+def test_runs_to_resume(change, words, run):
+    change(run)
+
+    def go_on():
+        config = settings.apply(run_folder.read(run)[0], {"epochs": 3})
+        training(config, run, resume=True)
+
+    refuses(go_on, words)
+
+
+@pytest.mark.parametrize(("change", "words"), [row[1:] for row in STATES], ids=[row[0] for row in STATES])
+def test_states_to_resume(change, words, run):
+    change(run)
+    config = run_folder.read(run)[0]
+    refuses(lambda: Journal(config, run, *network_and_step(config), resume=True), words)
+
+
+predict_by_keras = SimpleNamespace(__name__="predict_keras", main=lambda argv: predict.main(argv, by_keras=True))
+USE = "--run run --images data/images --output out"
+RESUME = "--run run --resume --epochs 3"
+CASES = {name: (change, words) for rows in (RUNS, RESUMED, STATES) for name, change, words in rows}
+BROKEN_SETTINGS = {name: (text("../c.json", content), words) for name, content, words in SETTINGS}
+END_TO_END = [
+    (train, "--data data --config c.json", BROKEN_SETTINGS, ["torn", "unknown key", "too small", "half a character"]),
+    (cross_validate, "--data data --config c.json", BROKEN_SETTINGS, ["list"]),
+    (predict, USE, CASES, ["torn config", "binary note", "deeper network"]),
+    (predict_by_keras, USE, CASES, ["torn weights", "wider network"]),
+    (evaluate, "--run run --data data --output out", CASES, ["torn split", "lost index", "more classes"]),
+    (
+        export,
+        "--run run --output model.keras",
+        CASES,
+        ["config without channels", "note of elsewhere", "other version"],
+    ),
+    (train, RESUME, CASES, ["torn state", "best elsewhere", "another optimizer", "no history", "endless history"]),
+    (train, RESUME, CASES, ["other images", "other data", "of another trainer", "a link", "epochs to come"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "change", "words"),
+    [(command, flags, *cases[name]) for command, flags, cases, names in END_TO_END for name in names],
+    ids=[f"{command.__name__.split('.')[-1]}: {name}" for command, _, _, names in END_TO_END for name in names],
+)
+def test_commands_end_with_exit_code_2(command, flags, change, words, place, capfd):
     change(place / "run")
-    refused(train, ["--run", "run", "--resume", "--epochs", "3"], words, place, capfd)
+    refused(command, flags.split(), words, place, capfd)
 
 
-def test_a_run_can_be_resumed_at_all(place):
+def test_a_run_can_be_resumed_at_all(run):
     """What the cases above have changed is what they are refused for."""
-    hostile_state()(place / "run")
-    assert train.main(["--run", "run", "--resume", "--epochs", "3"]) == 0
-    assert len((place / "run" / "history.csv").read_text().splitlines()) == 4
+    hostile_state()(run)
+    assert train.main(RESUME.split()) == 0
+    assert len((run / "history.csv").read_text().splitlines()) == 4
 
 
 def test_weights_fit_under_their_names(place):
@@ -215,4 +299,4 @@ def test_weights_fit_under_their_names(place):
     model = UNet(config.model, seed=0)
     shutil.rmtree(place / "run" / "best")
     tf.train.CheckpointManager(by_name(model), str(place / "run" / "best"), max_to_keep=1).save(1)
-    assert predict.main(COMMANDS[predict]) == 0
+    assert predict.main(USE.split()) == 0

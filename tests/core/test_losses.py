@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from unet_lowlevel.config import LossConfig
-from unet_lowlevel.core import losses
+from unet_lowlevel.core import losses, more_losses
 from unet_lowlevel.settings import settings
 
 SHAPE = (2, 3, 4)  # unequal sides: a swapped axis shows
@@ -43,11 +43,14 @@ def certain(labels, channels: int, size: float) -> np.ndarray:
 WEIGHT_MAP = np.random.default_rng(5).uniform(0.5, 4, SHAPE).astype(np.float32)
 CLASS_WEIGHTS = (0.5, 3.0, 1.5)
 
+FORMULAS = (losses.dice, losses.cross_entropy, losses.dice_cross_entropy)
+FORMULAS += (more_losses.generalized_dice, more_losses.focal, more_losses.tversky)
+LOSSES = {function.__name__: function for function in FORMULAS}
 # name, options, which of class weights and weight map the loss takes
 CASES = [
-    ("soft_dice", {}, False),
-    ("soft_dice", {"smooth": 0.0}, False),
-    ("soft_dice", {"smooth": 2.5, "over_batch": True}, False),
+    ("dice", {}, False),
+    ("dice", {"smooth": 0.0}, False),
+    ("dice", {"smooth": 2.5, "over_batch": True}, False),
     ("generalized_dice", {}, False),
     ("cross_entropy", {}, False),
     ("cross_entropy", {}, True),
@@ -68,9 +71,7 @@ def test_value_and_gradient_follow_the_equation(name, options, weighted, channel
     labels, logits = example(channels)
     if weighted:
         options = {**options, "class_weights": CLASS_WEIGHTS[: max(channels, 2)], "weight_map": WEIGHT_MAP}
-    value, gradient = value_and_gradient(
-        lambda labels, logits: getattr(losses, name)(labels, logits, **options), labels, logits
-    )
+    value, gradient = value_and_gradient(lambda labels, logits: LOSSES[name](labels, logits, **options), labels, logits)
     exact = logits.astype(np.float64)
     expected = oracle.gradient(lambda z: getattr(oracle, name)(labels, z, **options), exact)
     assert value == pytest.approx(getattr(oracle, name)(labels, exact, **options), rel=1e-5, abs=1e-6)
@@ -84,7 +85,7 @@ def test_value_and_gradient_follow_the_equation(name, options, weighted, channel
 def test_class_weights_and_weight_map_work_alone(name, option):
     labels, logits = example(1)
     expected = getattr(oracle, name)(labels, logits.astype(np.float64), **option)
-    assert float(getattr(losses, name)(labels, tf.constant(logits), **option)) == pytest.approx(expected, rel=1e-5)
+    assert float(LOSSES[name](labels, tf.constant(logits), **option)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_twice_as_large_double_the_loss():
@@ -102,7 +103,7 @@ ALL = settings()["loss"][1].metadata["choices"]
 def test_right_logits_of_20_cost_nothing(name, channels):
     """Trap: softmax or sigmoid twice would leave a large loss here."""
     labels, _ = example(channels)
-    loss = losses.make_loss(LossConfig(loss=name))
+    loss = more_losses.make_loss(LossConfig(loss=name))
     assert float(loss(labels, tf.constant(certain(labels, channels, 20.0)))) == pytest.approx(0, abs=1e-5)
 
 
@@ -112,7 +113,7 @@ def test_right_logits_of_20_cost_nothing(name, channels):
 @pytest.mark.parametrize("config", [{}, {"dice_smooth": 0.0, "focal_gamma": 0.5}])
 def test_logits_of_1000_stay_finite(name, channels, sign, config):
     labels, _ = example(channels)
-    loss = losses.make_loss(LossConfig(loss=name, **config))
+    loss = more_losses.make_loss(LossConfig(loss=name, **config))
     value, gradient = value_and_gradient(loss, labels, sign * certain(labels, channels, 1000.0))
     assert math.isfinite(value) and np.isfinite(gradient).all()
     assert value < 1e-6 if sign > 0 else value > 0.5
@@ -127,13 +128,15 @@ def test_empty_masks_stay_finite(name, channels, logit, smooth):
     labels = np.zeros(SHAPE, np.int32)
     logits = np.zeros((*SHAPE, channels), np.float32)
     logits[..., -1] = logit
-    value, gradient = value_and_gradient(losses.make_loss(LossConfig(loss=name, dice_smooth=smooth)), labels, logits)
+    value, gradient = value_and_gradient(
+        more_losses.make_loss(LossConfig(loss=name, dice_smooth=smooth)), labels, logits
+    )
     assert math.isfinite(value) and value >= -1e-6 and np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("name", ["dice", "batch_dice", "generalized_dice", "tversky"])
 def test_empty_mask_predicted_as_empty_costs_nothing(name):
-    labels, loss = np.zeros(SHAPE, np.int32), losses.make_loss(LossConfig(loss=name))
+    labels, loss = np.zeros(SHAPE, np.int32), more_losses.make_loss(LossConfig(loss=name))
     assert float(loss(labels, tf.fill([*SHAPE, 1], -30.0))) == pytest.approx(0, abs=1e-5)
     assert float(loss(labels, tf.fill([*SHAPE, 1], 30.0))) > 0.7
 
@@ -143,12 +146,11 @@ def test_gradient_at_logit_zero(name):
     """A flat image meets a network without biases: every logit is exactly 0, and it has to learn from there."""
     labels, _ = example(1)
     logits = np.zeros((*SHAPE, 1), np.float32)
-    loss = losses.make_loss(LossConfig(loss=name))
+    loss = more_losses.make_loss(LossConfig(loss=name))
     _, gradient = value_and_gradient(loss, labels, logits)
-    names = {"dice": "soft_dice", "batch_dice": "soft_dice"}
     options = {"over_batch": True} if name == "batch_dice" else {}
     expected = oracle.gradient(
-        lambda z: getattr(oracle, names.get(name, name))(labels, z, **options), logits.astype(np.float64)
+        lambda z: getattr(oracle, name.removeprefix("batch_"))(labels, z, **options), logits.astype(np.float64)
     )
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
     # Foreground is pulled up, background pushed down, everywhere.
@@ -158,7 +160,7 @@ def test_gradient_at_logit_zero(name):
 @pytest.mark.parametrize("name", ALL)
 def test_two_channels_equal_one_with_their_difference(name):
     labels, logits = example(2, seed=3)
-    loss = losses.make_loss(LossConfig(loss=name, class_weights=(1.0, 4.0)))
+    loss = more_losses.make_loss(LossConfig(loss=name, class_weights=(1.0, 4.0)))
     two, gradient_two = value_and_gradient(loss, labels, logits)
     one, gradient_one = value_and_gradient(loss, labels, logits[..., 1:] - logits[..., :1])
     assert two == pytest.approx(one, rel=1e-5)
@@ -170,8 +172,8 @@ def test_two_channels_equal_one_with_their_difference(name):
 @pytest.mark.parametrize("smooth", [0.0, 0.5, 3.0])
 def test_tversky_of_halves_is_dice_with_twice_the_smooth(smooth, channels):
     labels, logits = example(channels)
-    tversky = losses.tversky(labels, tf.constant(logits), alpha=0.5, beta=0.5, smooth=smooth)
-    dice = losses.soft_dice(labels, tf.constant(logits), smooth=2 * smooth)
+    tversky = more_losses.tversky(labels, tf.constant(logits), alpha=0.5, beta=0.5, smooth=smooth)
+    dice = losses.dice(labels, tf.constant(logits), smooth=2 * smooth)
     assert float(tversky) == pytest.approx(float(dice), rel=1e-6)
 
 
@@ -179,7 +181,7 @@ def test_tversky_of_halves_is_dice_with_twice_the_smooth(smooth, channels):
 def test_focal_without_gamma_is_cross_entropy(channels):
     labels, logits = example(channels)
     weights = {"class_weights": CLASS_WEIGHTS[: max(channels, 2)], "weight_map": WEIGHT_MAP}
-    focal, gradient = value_and_gradient(lambda a, b: losses.focal(a, b, gamma=0.0, **weights), labels, logits)
+    focal, gradient = value_and_gradient(lambda a, b: more_losses.focal(a, b, gamma=0.0, **weights), labels, logits)
     plain, expected = value_and_gradient(lambda a, b: losses.cross_entropy(a, b, **weights), labels, logits)
     assert focal == pytest.approx(plain, rel=1e-6)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-8)
@@ -192,7 +194,7 @@ def test_keras_agrees():
     assert float(losses.cross_entropy(labels, tf.constant(logits))) == pytest.approx(expected, rel=1e-5)
     keras_loss = keras.losses.BinaryFocalCrossentropy(from_logits=True, gamma=2.0)
     expected = float(keras_loss(labels[..., np.newaxis].astype(np.float32), logits))
-    assert float(losses.focal(labels, tf.constant(logits))) == pytest.approx(expected, rel=1e-4)
+    assert float(more_losses.focal(labels, tf.constant(logits))) == pytest.approx(expected, rel=1e-4)
     labels, logits = example(3)
     keras_loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     expected = float(keras_loss(np.eye(3, dtype=np.float32)[labels], logits))
@@ -207,15 +209,15 @@ GUESS = np.array([[[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]], np.
 @pytest.mark.parametrize(
     ("loss", "expected"),
     [
-        (lambda g, z: losses.soft_dice(g, z, smooth=0.0), 1 - 4 / 8),
-        (lambda g, z: losses.soft_dice(g, z, smooth=2.0), 1 - 6 / 10),
-        (lambda g, z: losses.tversky(g, z, alpha=0.25, beta=1.0, smooth=0.0), 1 - 2 / (2 + 0.5 + 2)),
+        (lambda g, z: losses.dice(g, z, smooth=0.0), 1 - 4 / 8),
+        (lambda g, z: losses.dice(g, z, smooth=2.0), 1 - 6 / 10),
+        (lambda g, z: more_losses.tversky(g, z, alpha=0.25, beta=1.0, smooth=0.0), 1 - 2 / (2 + 0.5 + 2)),
         # w = 1/16 for the foreground (overlap 2 of 8), 1/144 for the background (overlap 10 of 24).
-        (losses.generalized_dice, 1 - 2 * (2 / 16 + 10 / 144) / (8 / 16 + 24 / 144)),
+        (more_losses.generalized_dice, 1 - 2 * (2 / 16 + 10 / 144) / (8 / 16 + 24 / 144)),
         # 4 of 16 pixels are wrong by 30.
         (losses.cross_entropy, 4 * 30 / 16),
         (lambda g, z: losses.cross_entropy(g, z, class_weights=(1.0, 5.0)), (2 * 30 + 2 * 5 * 30) / 16),
-        (losses.focal, 4 * 30 / 16),
+        (more_losses.focal, 4 * 30 / 16),
     ],
 )
 def test_masks_by_hand(loss, expected):
@@ -226,9 +228,9 @@ def test_masks_by_hand(loss, expected):
 def test_half_probability_by_hand():
     """Everywhere p = 1/2: overlap 2, areas 8 + 4; cross-entropy log 2; focal a quarter of that."""
     logits = tf.zeros([1, 4, 4, 1])
-    assert float(losses.soft_dice(TRUTH, logits, smooth=0.0)) == pytest.approx(1 - 4 / 12)
+    assert float(losses.dice(TRUTH, logits, smooth=0.0)) == pytest.approx(1 - 4 / 12)
     assert float(losses.cross_entropy(TRUTH, logits)) == pytest.approx(math.log(2))
-    assert float(losses.focal(TRUTH, logits, gamma=2.0)) == pytest.approx(math.log(2) / 4)
+    assert float(more_losses.focal(TRUTH, logits, gamma=2.0)) == pytest.approx(math.log(2) / 4)
 
 
 def test_dice_of_images_and_of_the_batch():
@@ -237,12 +239,12 @@ def test_dice_of_images_and_of_the_batch():
     guess = np.concatenate([GUESS, np.zeros_like(GUESS)])
     guess[1, 0, 0] = 1
     logits = tf.constant(certain(guess, 1, 30.0))
-    each = losses.soft_dice(labels, logits, smooth=1.0)
-    batch = losses.soft_dice(labels, logits, smooth=1.0, over_batch=True)
+    each = losses.dice(labels, logits, smooth=1.0)
+    batch = losses.dice(labels, logits, smooth=1.0, over_batch=True)
     assert float(each) == pytest.approx(((1 - 5 / 9) + (1 - 1 / 2)) / 2)
     assert float(batch) == pytest.approx(1 - (4 + 1) / (8 + 1 + 1))
     # Only the first is the mean over its images.
-    apart = [float(losses.soft_dice(labels[i : i + 1], logits[i : i + 1])) for i in range(2)]
+    apart = [float(losses.dice(labels[i : i + 1], logits[i : i + 1])) for i in range(2)]
     assert float(each) == pytest.approx(sum(apart) / 2)
 
 
@@ -255,13 +257,13 @@ def test_probabilities(channels):
 
 
 FUNCTIONS = {
-    "dice": (losses.soft_dice, {"smooth": 3.0}),
-    "batch_dice": (losses.soft_dice, {"smooth": 3.0, "over_batch": True}),
-    "generalized_dice": (losses.generalized_dice, {}),
+    "dice": (losses.dice, {"smooth": 3.0}),
+    "batch_dice": (losses.dice, {"smooth": 3.0, "over_batch": True}),
+    "generalized_dice": (more_losses.generalized_dice, {}),
     "cross_entropy": (losses.cross_entropy, {"class_weights": (1.0, 5.0)}),
     "dice_cross_entropy": (losses.dice_cross_entropy, {"smooth": 3.0, "class_weights": (1.0, 5.0)}),
-    "focal": (losses.focal, {"gamma": 1.5, "class_weights": (1.0, 5.0)}),
-    "tversky": (losses.tversky, {"alpha": 0.2, "beta": 0.9, "smooth": 3.0}),
+    "focal": (more_losses.focal, {"gamma": 1.5, "class_weights": (1.0, 5.0)}),
+    "tversky": (more_losses.tversky, {"alpha": 0.2, "beta": 0.9, "smooth": 3.0}),
 }
 
 
@@ -270,14 +272,14 @@ def test_make_loss_hands_over_every_setting(name):
     config = LossConfig(class_weights=(1.0, 5.0), dice_smooth=3.0, focal_gamma=1.5, tversky_alpha=0.2, tversky_beta=0.9)
     labels, logits = example(1)
     function, options = FUNCTIONS[name]
-    loss = losses.make_loss(dataclasses.replace(config, loss=name))
+    loss = more_losses.make_loss(dataclasses.replace(config, loss=name))
     assert float(loss(labels, tf.constant(logits))) == float(function(labels, tf.constant(logits), **options))
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice_cross_entropy"])
 def test_made_losses_take_a_weight_map(name):
     labels, logits = example(1)
-    loss = losses.make_loss(LossConfig(loss=name, class_weights=(1.0, 5.0)))
+    loss = more_losses.make_loss(LossConfig(loss=name, class_weights=(1.0, 5.0)))
     weighted = float(loss(labels, tf.constant(logits), tf.constant(WEIGHT_MAP)))
     options = {"class_weights": (1.0, 5.0), "weight_map": WEIGHT_MAP}
     assert weighted == pytest.approx(getattr(oracle, name)(labels, logits.astype(np.float64), **options), rel=1e-5)
@@ -287,7 +289,7 @@ def test_made_losses_take_a_weight_map(name):
 def test_losses_work_in_a_graph_with_an_open_batch_size():
     labels, logits = example(3)
     for name in ALL:
-        loss = losses.make_loss(LossConfig(loss=name))
+        loss = more_losses.make_loss(LossConfig(loss=name))
         signature = [tf.TensorSpec([None, None, None], tf.int32), tf.TensorSpec([None, None, None, 3], tf.float32)]
         compiled = tf.function(loss, input_signature=signature, autograph=False)
         assert float(compiled(labels, logits)) == pytest.approx(float(loss(labels, tf.constant(logits))), rel=1e-6)

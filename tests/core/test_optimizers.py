@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from unet_lowlevel.config import OptimizerConfig
-from unet_lowlevel.core import optimizers
+from unet_lowlevel.core import fast, optimizers
 
 SHAPES = [(3, 3, 2, 4), (4,), (2, 5), ()]
 STEPS = 10
@@ -26,17 +26,21 @@ def example() -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
     return start, gradients
 
 
-def run(config: OptimizerConfig, rates=None) -> tuple[list[tf.Variable], optimizers.Adam | optimizers.SGD]:
+BOTH = pytest.mark.parametrize("make", [optimizers.make_optimizer, fast.make_optimizer], ids=["book", "in place"])
+
+
+def run(make, config: OptimizerConfig, rates=None) -> tuple[list[tf.Variable], optimizers.Optimizer]:
     """The weights after ten steps of ours."""
     start, gradients = example()
     weights = [tf.Variable(value) for value in start]
-    optimizer = optimizers.make_optimizer(config, weights)
+    optimizer = make(config, weights)
     for step, gradient in enumerate(gradients):
         rate = tf.constant(config.learning_rate if rates is None else rates[step], tf.float32)
         optimizer.apply(weights, [tf.constant(g) for g in gradient], tf.constant(step, tf.int64), rate)
     return weights, optimizer
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("config", "keras_optimizer"),
     [
@@ -53,23 +57,24 @@ def run(config: OptimizerConfig, rates=None) -> tuple[list[tf.Variable], optimiz
         ),
     ],
 )
-def test_ten_steps_of_keras(config, keras_optimizer):
+def test_ten_steps_of_keras(config, keras_optimizer, make):
     start, gradients = example()
     theirs, optimizer = [keras.Variable(value) for value in start], keras_optimizer()
     for gradient in gradients:
         optimizer.apply([tf.constant(g) for g in gradient], theirs)
-    for weight, other in zip(run(config)[0], theirs, strict=True):
+    for weight, other in zip(run(make, config)[0], theirs, strict=True):
         # Keras' float32 1 - 0.999 is wrong by 1e-5; in our operation the same error cancels between slot and rate.
         allowed = 1e-4 * config.learning_rate if config.optimizer == "adam" else 1e-6
         np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-6, atol=allowed)
 
 
+@BOTH
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_operations_do_what_the_equations_say(nesterov):
-    """`Adam` and `SGD` beside `adam_update` and `sgd_update`, ten steps each."""
+def test_operations_do_what_the_equations_say(nesterov, make):
+    """The optimizers beside `adam_update` and `sgd_update`, ten steps each."""
     start, gradients = example()
-    adam, _ = run(OptimizerConfig(learning_rate=0.1))
-    sgd, _ = run(OptimizerConfig(optimizer="sgd", learning_rate=0.1, momentum=0.7, nesterov=nesterov))
+    adam, _ = run(make, OptimizerConfig(learning_rate=0.1))
+    sgd, _ = run(make, OptimizerConfig(optimizer="sgd", learning_rate=0.1, momentum=0.7, nesterov=nesterov))
     for i, value in enumerate(start):
         one = two = tf.constant(value)
         first = second = velocity = tf.zeros_like(one)
@@ -99,26 +104,29 @@ def numpy_adamw(rates, decay: float) -> list[np.ndarray]:
     return results
 
 
+@BOTH
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_adam_with_changing_rate_and_decay(decay):
+def test_adam_with_changing_rate_and_decay(decay, make):
     rates = [0.01 * (step + 1) for step in range(STEPS)]
-    weights, _ = run(OptimizerConfig(weight_decay=decay), rates)
+    weights, _ = run(make, OptimizerConfig(weight_decay=decay), rates)
     for weight, expected in zip(weights, numpy_adamw(rates, decay), strict=True):
         np.testing.assert_allclose(weight.numpy(), expected, rtol=2e-6, atol=2e-6)
 
 
+@BOTH
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_weight_decay_moves_filters_only(name):
+def test_weight_decay_moves_filters_only(name, make):
     weights = [tf.Variable(tf.fill(shape, 2.0)) for shape in SHAPES]
-    optimizer = optimizers.make_optimizer(OptimizerConfig(optimizer=name, weight_decay=0.1), weights)
+    optimizer = make(OptimizerConfig(optimizer=name, weight_decay=0.1), weights)
     optimizer.apply(weights, [tf.zeros(shape) for shape in SHAPES], tf.constant(0), tf.constant(0.5))
     assert [float(np.mean(weight)) for weight in weights] == pytest.approx([1.9, 2.0, 1.9, 2.0])
 
 
-def test_optimizers_refuse_a_missing_gradient():
+@BOTH
+def test_optimizers_refuse_a_missing_gradient(make):
     weights = [tf.Variable(1.0), tf.Variable(2.0)]
     for name in ("adam", "sgd"):
-        optimizer = optimizers.make_optimizer(OptimizerConfig(optimizer=name), weights)
+        optimizer = make(OptimizerConfig(optimizer=name), weights)
         with pytest.raises(ValueError, match="shorter"):
             optimizer.apply(weights, [tf.constant(1.0)], tf.constant(0), tf.constant(0.1))
 
@@ -196,12 +204,13 @@ def test_learning_rate_follows_the_step_variable_in_a_graph():
     assert len(set(values)) > 5 and len(traces) == 1
 
 
+@BOTH
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_graph_equals_eager(name):
+def test_graph_equals_eager(name, make):
     config = OptimizerConfig(optimizer=name, weight_decay=0.1, nesterov=True)
     start, gradients = example()
     weights = [tf.Variable(value) for value in start]
-    optimizer = optimizers.make_optimizer(config, weights)
+    optimizer = make(config, weights)
     step = tf.Variable(0, dtype=tf.int64)
 
     @tf.function
@@ -211,7 +220,7 @@ def test_graph_equals_eager(name):
 
     for gradient in gradients:
         compiled([tf.constant(g) for g in gradient])
-    for weight, other in zip(weights, run(config)[0], strict=True):
+    for weight, other in zip(weights, run(make, config)[0], strict=True):
         np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
 
 
@@ -236,73 +245,23 @@ def test_clipping_leaves_zero_gradients_alone():
     np.testing.assert_array_equal(clipped[0], np.zeros(3))
 
 
-def test_moving_average_follows_its_equation():
-    random = np.random.default_rng(0)
-    variables = [tf.Variable(random.normal(size=shape).astype(np.float32)) for shape in SHAPES]
-    average = optimizers.MovingAverage(variables, 0.3)
-    expected = [variable.numpy().astype(np.float64) for variable in variables]
-    for step in range(6):
-        for variable in variables:
-            variable.assign_add(tf.ones_like(variable))
-        average.update(tf.constant(step, tf.int64))
-        decay = min(0.3, (1 + step) / (10 + step))  # the limit is reached at step 3
-        expected = [decay * a + (1 - decay) * v.numpy() for a, v in zip(expected, variables, strict=True)]
-    for a, b in zip(average.averages, expected, strict=True):
-        np.testing.assert_allclose(a.numpy(), b, rtol=1e-5, atol=1e-6)
-    assert not any(a.trainable for a in average.averages)
-
-
-def test_moving_average_starts_at_the_variables_and_apart_from_them():
-    variable = tf.Variable([1.0, 2.0])
-    average = optimizers.MovingAverage([variable], 0.9)
-    variable.assign([5.0, 6.0])
-    np.testing.assert_array_equal(average.averages[0], [1.0, 2.0])
-
-
-def test_in_place_swaps_and_restores_bit_for_bit():
-    values = np.array([0.1, 1e-40, -0.0, 3e38], np.float32)
-    variable = tf.Variable(values)
-    average = optimizers.MovingAverage([variable], 0.9)
-    average.averages[0].assign([1.0, 2.0, 3.0, 4.0])
-    with average.in_place():
-        np.testing.assert_array_equal(variable, [1.0, 2.0, 3.0, 4.0])
-    assert variable.numpy().tobytes() == values.tobytes()
-    with pytest.raises(RuntimeError, match="full disk"), average.in_place():
-        raise RuntimeError("full disk")
-    assert variable.numpy().tobytes() == values.tobytes()
-    np.testing.assert_array_equal(average.averages[0], [1.0, 2.0, 3.0, 4.0])
-
-
-def test_moving_average_does_not_own_the_variables():
-    average = optimizers.MovingAverage([tf.Variable(1.0, name="kernel")], 0.9)
-    assert len(average.variables) == 1 and average.variables[0] is average.averages[0]
-
-
+@BOTH
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_checkpoint_holds_the_slots(name, tmp_path):
+def test_checkpoint_holds_the_slots(name, tmp_path, make):
     config = OptimizerConfig(optimizer=name)
-    weights, optimizer = run(config)
+    weights, optimizer = run(make, config)
     assert len(optimizer.variables) == len(SHAPES) * (2 if name == "adam" else 1)
     path = tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "state"))
-    fresh = optimizers.make_optimizer(config, weights)
+    fresh = make(config, weights)
     assert all(not np.any(slot) for slot in fresh.variables)
     tf.train.Checkpoint(optimizer=fresh).read(path).assert_consumed()
     for ours, theirs in zip(optimizer.variables, fresh.variables, strict=True):
         assert np.any(ours) and ours.numpy().tobytes() == theirs.numpy().tobytes()
 
 
-def test_checkpoint_holds_the_averages(tmp_path):
-    variable = tf.Variable([1.0, 2.0])
-    average = optimizers.MovingAverage([variable], 0.9)
-    average.averages[0].assign([7.0, 8.0])
-    path = tf.train.Checkpoint(average=average).write(str(tmp_path / "state"))
-    fresh = optimizers.MovingAverage([variable], 0.9)
-    tf.train.Checkpoint(average=fresh).read(path).assert_consumed()
-    np.testing.assert_array_equal(fresh.averages[0], [7.0, 8.0])
-
-
-def test_slots_are_named_after_their_weights():
+@BOTH
+def test_slots_are_named_after_their_weights(make):
     weights = [tf.Variable(tf.ones([2, 3]), name="encoder/weight")]
-    optimizer = optimizers.make_optimizer(dataclasses.replace(OptimizerConfig()), weights)
+    optimizer = make(dataclasses.replace(OptimizerConfig()), weights)
     assert [slot.name for slot in optimizer.variables] == ["encoder/weight:0"] * 2
     assert not any(slot.trainable for slot in optimizer.variables)

@@ -7,13 +7,14 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.core.step import TrainStep
+from unet_lowlevel.core.fast import FastUNet
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.layers_unet import LayersUNet
 from unet_lowlevel.settings import resolve
+from unet_lowlevel.training.steps import train_step
 
-NETWORKS = (UNet, LayersUNet, KerasUNet)
+NETWORKS = (UNet, FastUNet, LayersUNet, KerasUNet)
 
 
 def config_of(precision, **flags):
@@ -39,8 +40,10 @@ def test_logits_are_float32_and_close(network, training):
     assert 1e-4 < error < 0.05
 
 
+# Ten convolutions and the output; of the ten the fast form computes two in parts.
+@pytest.mark.parametrize(("network", "convolutions"), [(UNet, 11), (FastUNet, 13)])
 @pytest.mark.parametrize("flags", [{}, {"padding": "valid", "crop_size": 44}, {"batch_normalization": False}])
-def test_layers_see_bfloat16(flags, monkeypatch):
+def test_layers_see_bfloat16(flags, network, convolutions, monkeypatch):
     """Every convolution, of every setting, on the way forward."""
     seen, original = [], tf.nn.conv2d
     monkeypatch.setattr(
@@ -48,8 +51,8 @@ def test_layers_see_bfloat16(flags, monkeypatch):
     )
     config = config_of("bfloat16", dropout_rate=0.5, **flags)
     side = config.training.crop_size
-    UNet(config.model)(tf.zeros([1, side, side, 1]), training=True, seed=tf.constant([1, 2]))
-    assert len(seen) == 13 and set(seen) == {(tf.bfloat16, tf.bfloat16)}  # ten, two of them in parts, and the output
+    network(config.model)(tf.zeros([1, side, side, 1]), training=True, seed=tf.constant([1, 2]))
+    assert len(seen) == convolutions and set(seen) == {(tf.bfloat16, tf.bfloat16)}
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -57,7 +60,7 @@ def test_gradients_slots_and_losses_are_float32(network):
     results = {}
     for precision in ("float32", "bfloat16"):
         config = config_of(precision)
-        step = TrainStep(network(config.model, seed=1), config, (32, 32), total_steps=30)
+        step = train_step(network(config.model, seed=1), config, (32, 32), total_steps=30)
         first = step(IMAGES, LABELS)
         assert all(gradient.dtype == tf.float32 for gradient in first["gradients"])
         assert all(variable.dtype in (tf.float32, tf.int64) for variable in step.variables)
@@ -70,10 +73,11 @@ def test_gradients_slots_and_losses_are_float32(network):
     assert cosine > 0.99
 
 
-def test_statistics_do_not_drown():
+@pytest.mark.parametrize("network", [UNet, FastUNet])
+def test_statistics_do_not_drown(network):
     """A thousandth of 256 is lost in bfloat16; the moving averages have to feel it."""
     config = dataclasses.replace(config_of("bfloat16").model, depth=1)
-    model = UNet(config, seed=1)
+    model = network(config, seed=1)
     before = model.named_variables()["bottleneck/batch_normalization_1/moving_mean"].numpy()
     model(IMAGES * 1e-3, training=True)
     assert np.all(model.named_variables()["bottleneck/batch_normalization_1/moving_mean"].numpy() != before)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unet_lowlevel.core.losses import soft_dice
-from unet_lowlevel.core.step import TrainStep
-from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.core import fast
+from unet_lowlevel.core.losses import dice
 from unet_lowlevel.reference.keras_unet import functional_unet
 from unet_lowlevel.settings import resolve
+from unet_lowlevel.training.steps import train_step
 
 
 @pytest.mark.slow
@@ -25,11 +25,11 @@ def test_the_step_is_faster_than_keras_fit():
     rounds, steps = 7, 8
     images = tf.random.stateless_normal([4, 256, 256, 1], [0, 0])
     labels = tf.cast(images[..., 0] > 0.5, tf.int32)
-    step = TrainStep(UNet(config.model), config, (256, 256), total_steps=1000)
+    step = train_step(fast.network(config.model), config, (256, 256), total_steps=1000)
     keras = functional_unet(config.model)
 
     def loss(truth, logits):
-        return soft_dice(truth[..., 0], logits)
+        return dice(truth[..., 0], logits)
 
     keras.compile(tf.keras.optimizers.Adam(1e-3), loss)
     assert keras.count_params() == sum(int(tf.size(v)) for v in step.model.variables)

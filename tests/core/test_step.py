@@ -8,9 +8,14 @@ import tensorflow as tf
 from op_checks import normal
 
 from unet_lowlevel.config import Config, ModelConfig, OptimizerConfig
-from unet_lowlevel.core.step import EvaluationStep, TrainStep, fit_labels
-from unet_lowlevel.core.unet import UNet, smallest_valid_size, valid_margin
-from unet_lowlevel.settings import apply
+from unet_lowlevel.core import fast, optimizers
+from unet_lowlevel.core.losses import dice
+from unet_lowlevel.core.ops.cropping import crop_like
+from unet_lowlevel.core.step import TrainStep
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.geometry import smallest_valid_size, valid_margin
+from unet_lowlevel.settings import apply, resolve
+from unet_lowlevel.training.steps import EvaluationStep, train_step
 
 CONFIG = Config(
     model=ModelConfig(in_channels=1, depth=2, base_channels=2, convolutions_per_block=1),
@@ -24,7 +29,7 @@ def batch(count, side=8, seed=0):
 
 
 def made(config=CONFIG, side=8):
-    return TrainStep(UNet(config.model, seed=config.training.seed), config, (side, side), total_steps=10)
+    return train_step(fast.network(config.model, seed=config.training.seed), config, (side, side), total_steps=10)
 
 
 def trained(config, steps=5):
@@ -62,8 +67,12 @@ def test_dropout_changes_from_step_to_step():
     assert len(set(losses)) == 3
 
 
-def test_every_weight_moves_and_only_in_the_train_step():
-    step = made()
+PLAIN = pytest.mark.parametrize("plain", [False, True], ids=["fast", "plain"])
+
+
+@PLAIN
+def test_every_weight_moves_and_only_in_the_train_step(plain):
+    step = made(apply(CONFIG, {"plain": plain}))
     before = [variable.numpy() for variable in step.model.variables]
     EvaluationStep(step.model, CONFIG)(*batch(2))
     for variable, value in zip(step.model.variables, before, strict=True):
@@ -73,8 +82,9 @@ def test_every_weight_moves_and_only_in_the_train_step():
         assert (variable.numpy() != value).any(), variable.name
 
 
-def test_plain_gradient_descent_moves_against_the_returned_gradient():
-    config = apply(CONFIG, {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1})
+@PLAIN
+def test_plain_gradient_descent_moves_against_the_returned_gradient(plain):
+    config = apply(CONFIG, {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1, "plain": plain})
     step = made(config)
     before = [weight.numpy() for weight in step.weights]
     results = step(*batch(2))
@@ -84,8 +94,9 @@ def test_plain_gradient_descent_moves_against_the_returned_gradient():
     np.testing.assert_allclose(results["gradient_norm"], norm, rtol=1e-5)
 
 
-def test_learns_one_batch():
-    step = made(apply(CONFIG, {"learning_rate": 0.02}))
+@PLAIN
+def test_learns_one_batch(plain):
+    step = made(apply(CONFIG, {"learning_rate": 0.02, "plain": plain}))
     losses = [float(step(*batch(2))["loss"]) for _ in range(40)]
     assert losses[-1] < 0.3 * losses[0]
 
@@ -137,7 +148,35 @@ def test_labels_of_a_valid_network_are_those_of_the_middle():
     side = smallest_valid_size(model, 4)
     images, labels = batch(2, side)
     lost = valid_margin(model) // 2
-    seen = fit_labels(labels, tf.zeros([2, side - 2 * lost, side - 2 * lost, 1]))
+    seen = crop_like(labels, tf.zeros([2, side - 2 * lost, side - 2 * lost, 1]))
     np.testing.assert_array_equal(seen, labels[:, lost : side - lost, lost : side - lost])
     results = made(config, side)(images, labels)
     assert int(tf.reduce_sum(results["confusion"])) == tf.size(seen)
+
+
+@pytest.mark.parametrize(
+    "flags", [{"learning_rate": 0.01}, {"optimizer": "sgd", "learning_rate": 0.1, "dropout_rate": 0.1}]
+)
+def test_plain_training_learns_and_has_the_losses_of_the_fast_one(flags):
+    """The book's network and optimizer beside their fast forms; the two differ by rounding."""
+    kinds = {False: (fast.FastUNet, fast.InPlaceAdam, fast.InPlaceSGD), True: (UNet, optimizers.Adam, optimizers.SGD)}
+    losses = {}
+    for plain, (network, *updates) in kinds.items():
+        network_flags = {"in_channels": 1, "depth": 3, "base_channels": 4, "schedule": "constant", "plain": plain}
+        config = resolve(flags=network_flags | flags)
+        step = made(config, 16)
+        assert type(step.model) is network and type(step.optimizer) in updates
+        losses[plain] = [float(step(*batch(2, 16))["loss"]) for _ in range(40)]
+    assert losses[True][:5] == pytest.approx(losses[False][:5], rel=1e-5)
+    assert losses[True][-1] < 0.5 * losses[True][0]
+
+
+def test_the_books_step_counts_nothing_unless_told_how():
+    model, (images, labels) = UNet(CONFIG.model), batch(2)
+    expected = float(dice(labels, model(images, training=True)))
+    optimizer = optimizers.make_optimizer(CONFIG.optimizer, list(model.trained_variables().values()))
+    results = TrainStep(model, dice, optimizer, CONFIG, (8, 8), total_steps=10)(images, labels)
+    assert results.keys() == {"loss", "learning_rate", "gradient_norm", "gradients"}
+    assert float(results["loss"]) == pytest.approx(expected, rel=1e-6)
+    told = TrainStep(model, dice, optimizer, CONFIG, (8, 8), 10, lambda labels, logits: {"seen": tf.shape(logits)})
+    assert told(images, labels)["seen"].numpy().tolist() == [2, 8, 8, 1]

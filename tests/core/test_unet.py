@@ -1,23 +1,23 @@
-"""The network: the paper's figures, every image size, valid sizes by brute force, the float64 oracle."""
+"""The network, in the book's form and in its fast one: the paper's figures, every image size, the float64 oracle."""
 
 import dataclasses
-import itertools
-import re
 
 import numpy as np
 import numpy_reference
 import pytest
 import tensorflow as tf
 from op_checks import normal
+from test_geometry import PAPER, VALID, named, output_side
 
 from unet_lowlevel.config import ModelConfig
-from unet_lowlevel.core import unet
+from unet_lowlevel.core import fast, unet
+from unet_lowlevel.core.fast import FastUNet
 from unet_lowlevel.core.losses import probabilities
-from unet_lowlevel.core.unet import UNet, check_valid_size, smallest_valid_size, valid_margin
-from unet_lowlevel.errors import UserError
-from unet_lowlevel.settings import resolve
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.geometry import smallest_valid_size, valid_margin
+from unet_lowlevel.training.steps import whole_logits
 
-PAPER = dataclasses.replace(resolve("paper").model, in_channels=1)
+BOTH = pytest.mark.parametrize("network", [UNet, FastUNet])
 TINY = ModelConfig(in_channels=1, depth=3, base_channels=2)
 SEED = tf.constant([0, 0])
 
@@ -59,7 +59,6 @@ def test_paper_geometry_computed():
     """The same with 64 times fewer channels, so that it can be run and not only traced."""
     model = UNet(dataclasses.replace(PAPER, base_channels=1))
     assert model(tf.zeros([1, 572, 572, 1]), training=False).shape == [1, 388, 388, 2]
-    assert (valid_margin(PAPER), smallest_valid_size(PAPER), smallest_valid_size(PAPER, 388)) == (184, 188, 572)
 
 
 # Variables.
@@ -138,102 +137,53 @@ def test_odd_sizes_are_mirrored_up_and_cropped_back():
 
 # Sizes in valid mode.
 
-VALID = [
-    ModelConfig(
-        in_channels=1,
-        depth=depth,
-        kernel_size=kernel,
-        convolutions_per_block=convolutions,
-        base_channels=1,
-        padding="valid",
-        batch_normalization=False,
-    )
-    for depth, kernel, convolutions in [
-        *itertools.product([1, 2, 3], [1, 3, 5], [1, 2]),
-        (3, 3, 3),
-        (2, 7, 1),
-        (4, 3, 1),
-        (5, 3, 2),
-    ]
-]
 
-
-def output_side(config, side):
-    """The output's side for an input's, counted level by level, or None where a pooling or a filter does not fit."""
-    lost = config.convolutions_per_block * (config.kernel_size - 1)
-    for _ in range(config.depth - 1):
-        side -= lost
-        if side < 1 or side % 2:
-            return None
-        side //= 2
-    side -= lost
-    for _ in range(config.depth - 1):
-        if side < 1:
-            return None
-        side = 2 * side - lost
-    return side if side >= 1 else None
-
-
-def named(config):
-    return f"depth{config.depth}-kernel{config.kernel_size}-convolutions{config.convolutions_per_block}"
+@pytest.mark.parametrize("config", VALID, ids=named)
+def test_valid_sizes_are_those_that_the_network_takes(config):
+    """Along each axis: a legal size gives as many pixels as were counted, any other is refused."""
+    model, smallest = UNet(config), smallest_valid_size(config)
+    narrow = output_side(config, smallest)
+    for side in range(1, smallest + 2 ** (config.depth - 1) + 1):
+        expected = output_side(config, side)
+        for height, width in ((side, smallest), (smallest, side)):
+            images = tf.zeros([1, height, width, 1])
+            if expected is None:
+                with pytest.raises(ValueError, match=r"no multiple|smaller"):
+                    model(images, training=False)
+            else:
+                shape = [1, expected, narrow, 1] if height == side else [1, narrow, expected, 1]
+                assert model(images, training=False).shape == shape
 
 
 @pytest.mark.parametrize("config", VALID, ids=named)
-def test_valid_sizes_are_those_of_the_network(config):
+def test_a_graph_of_unknown_sizes_takes_the_valid_ones(config):
+    """Two legal sizes at once, where nothing can check them beforehand."""
     smallest = smallest_valid_size(config)
     model = UNet(config)
     function = compiled(lambda images: model(images, training=False))
-    legal = [side for side in range(1, smallest + 40) if output_side(config, side)]
-    assert legal[0] == smallest
-    for side in range(1, smallest + 40):
-        if side in legal:
-            check_valid_size(config, side)
-            assert output_side(config, side) == side - valid_margin(config)
-        else:
-            with pytest.raises(UserError) as caught:
-                check_valid_size(config, side)
-            assert output_side(config, int(re.search(r"use (\d+)", str(caught.value))[1]))
-    # The count above is checked by running the network where nothing checks the size: two legal sizes at once.
-    height, width = legal[:2]
+    height, width = [side for side in range(1, smallest + 40) if output_side(config, side)][:2]
     expected = [1, height - valid_margin(config), width - valid_margin(config), 1]
     assert function(images_of(1, height, width, 1)).shape == expected
     assert model(images_of(1, height, width, 1), training=False).shape == expected
 
 
-@pytest.mark.parametrize("config", VALID, ids=named)
-def test_smallest_valid_size_is_the_smallest_that_is_large_enough(config):
-    for wanted in range(1, 40):
-        sides = (side for side in itertools.count(wanted) if (output_side(config, side) or 0) >= wanted)
-        expected = next(sides)
-        assert smallest_valid_size(config, wanted) == expected
-    assert int(smallest_valid_size(config, tf.constant(wanted))) == expected
-
-
-def test_message_names_the_next_legal_size_and_steps():
-    with pytest.raises(UserError, match=r"570 pixels .* use 572, or another of 188, 204, 220 .* steps of 16"):
-        check_valid_size(PAPER, 570)
-    with pytest.raises(UserError, match="use 188"):
-        check_valid_size(PAPER, 3)
+def test_an_illegal_size_of_the_paper_is_refused():
     model = UNet(dataclasses.replace(PAPER, base_channels=1))
-    with pytest.raises(UserError, match="570"):
+    with pytest.raises(ValueError, match=r"283|279"):
         model(tf.zeros([1, 572, 570, 1]), training=False)
-
-
-def test_same_mode_has_no_margin():
-    assert valid_margin(TINY) == 0
 
 
 @pytest.mark.parametrize("config", [VALID[9], VALID[15], VALID[0], VALID[-2]], ids=named)
 def test_whole_gives_every_pixel_of_a_valid_network(config):
     """In the middle it is the plain output; towards the border that of the mirrored image."""
     model = shaken(UNet(dataclasses.replace(config, base_channels=2), seed=2))
-    whole = compiled(model.whole)
+    whole = compiled(lambda images: whole_logits(model, images))
     margin = valid_margin(config) // 2
     for height, width in [(1, 2), (smallest_valid_size(config), smallest_valid_size(config, 4)), (9, 30)]:
         images = images_of(2, height, width, 1)
         logits = whole(images)
         assert logits.shape == [2, height, width, 1]
-        np.testing.assert_allclose(model.whole(images), logits, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(whole_logits(model, images), logits, rtol=1e-5, atol=1e-5)
         window = [smallest_valid_size(config, side) for side in (height, width)]
         mirrored = numpy_reference.mirror_window(images.numpy(), -margin, -margin, *window)
         plain = model(tf.constant(mirrored, tf.float32), training=False)
@@ -247,7 +197,7 @@ def test_whole_equals_the_plain_valid_output_inside():
     # Pooling has a phase: the two agree where the mirrored border is a multiple of 2^(depth - 1) wide.
     assert lost % 4 == 0
     images = images_of(1, side, side, 1)
-    plain, whole = model(images, training=False), model.whole(images)
+    plain, whole = model(images, training=False), whole_logits(model, images)
     inner = slice(lost + 4, side - lost - 4)
     in_plain = slice(inner.start - lost, inner.stop - lost)
     assert inner.stop - inner.start > 40
@@ -256,7 +206,7 @@ def test_whole_equals_the_plain_valid_output_inside():
 
 def test_whole_in_same_mode_is_the_network():
     model, images = UNet(TINY), images_of(1, 7, 10, 1)
-    np.testing.assert_array_equal(model.whole(images), model(images, training=False))
+    np.testing.assert_array_equal(whole_logits(model, images), model(images, training=False))
 
 
 # Training and inference.
@@ -281,21 +231,23 @@ def test_inference_does_not_depend_on_the_batch_and_moves_nothing():
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_training_moves_the_moving_averages_alone():
-    model = UNet(TINY)
+@BOTH
+def test_training_moves_the_moving_averages_alone(network):
+    model = network(TINY)
     before = values_of(model)
     model(images_of(2, 8, 8, 1), training=True)
     moved = {name for name, value in values_of(model).items() if (value != before[name]).any()}
     assert moved == {name for name in before if "moving" in name}
 
 
+@BOTH
 @pytest.mark.parametrize("position", ["block", "contracting_end"])
-def test_dropout_acts_in_training_only_and_is_a_function_of_the_seed(position):
+def test_dropout_acts_in_training_only_and_is_a_function_of_the_seed(position, network):
     config = dataclasses.replace(TINY, dropout_rate=0.5, dropout_position=position, batch_normalization=False)
-    model, plain = UNet(config), UNet(dataclasses.replace(config, dropout_rate=0.0))
+    model, plain = network(config), network(dataclasses.replace(config, dropout_rate=0.0))
     images = images_of(1, 16, 16, 1)
     np.testing.assert_array_equal(model(images, training=False), plain(images, training=False))
-    # Up to rounding: training sums the convolution of the joined features by parts.
+    # Up to rounding: the fast form sums the convolution of the joined features by parts.
     np.testing.assert_allclose(plain(images, training=True), plain(images, training=False), rtol=0, atol=1e-6)
     first = model(images, training=True, seed=tf.constant([1, 2]))
     np.testing.assert_array_equal(model(images, training=True, seed=tf.constant([1, 2])), first)
@@ -304,6 +256,11 @@ def test_dropout_acts_in_training_only_and_is_a_function_of_the_seed(position):
     assert not np.allclose(first, plain(images, training=True))
 
 
+# The network, and the module in which it finds `dropout`.
+WITH_DROPOUT = pytest.mark.parametrize(("network", "module"), [(UNet, unet), (FastUNet, fast)])
+
+
+@WITH_DROPOUT
 @pytest.mark.parametrize(
     ("depth", "position", "channels"),
     [
@@ -314,26 +271,27 @@ def test_dropout_acts_in_training_only_and_is_a_function_of_the_seed(position):
         (3, "block", [2, 4, 8, 4, 2]),
     ],
 )
-def test_dropout_stands_where_the_settings_say(monkeypatch, depth, position, channels):
+def test_dropout_stands_where_the_settings_say(monkeypatch, depth, position, channels, network, module):
     """One dropout a block, each with a seed of its own; its place is told by the channels it sees."""
     calls = []
     monkeypatch.setattr(
-        unet, "dropout", lambda features, rate, seed: calls.append((features, rate, tuple(seed.numpy()))) or features
+        module, "dropout", lambda features, rate, seed: calls.append((features, rate, tuple(seed.numpy()))) or features
     )
     config = dataclasses.replace(TINY, depth=depth, dropout_rate=0.25, dropout_position=position)
-    UNet(config)(images_of(1, 8, 8, 1), training=True, seed=SEED)
+    network(config)(images_of(1, 8, 8, 1), training=True, seed=SEED)
     assert [features.shape[-1] for features, _, _ in calls] == channels
     assert {rate for _, rate, _ in calls} == {0.25}
     assert len({seed for _, _, seed in calls}) == len(calls)
 
 
+@WITH_DROPOUT
 @pytest.mark.parametrize(("position", "convolutions"), [("block", 1), ("contracting_end", 3)])
-def test_dropout_follows_the_first_or_the_last_convolution(monkeypatch, position, convolutions):
+def test_dropout_follows_the_first_or_the_last_convolution(monkeypatch, position, convolutions, network, module):
     config = dataclasses.replace(
         TINY, depth=1, convolutions_per_block=3, dropout_rate=0.5, dropout_position=position, batch_normalization=False
     )
-    model = UNet(config)
-    monkeypatch.setattr(unet, "dropout", lambda features, rate, seed: tf.zeros_like(features))
+    model = network(config)
+    monkeypatch.setattr(module, "dropout", lambda features, rate, seed: tf.zeros_like(features))
     logits = model(images_of(1, 8, 8, 1), training=True, seed=SEED)
     # Zeros after convolution c leave only the biases of the convolutions that follow: all 0 at first.
     np.testing.assert_array_equal(logits, tf.zeros_like(logits))
@@ -376,11 +334,11 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("network", "training"), [(UNet, False), (UNet, True), (FastUNet, True)])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_equals_reference(name, training):
+def test_equals_reference(name, network, training):
     config = NETWORKS[name]
-    model = shaken(UNet(config, seed=3))
+    model = shaken(network(config, seed=3))
     if config.padding == "same":
         height, width = 7, 10
     else:

@@ -1,6 +1,7 @@
 """Whatever a file, a settings file or a flag holds: it is understood, or refused in one sentence. Nothing else.
 
-The examples are the same each time. UNET_FUZZ=50 tries fifty times as many, others each time.
+The examples are the same each time, but for numbers that Hypothesis takes from the modules it finds loaded.
+UNET_FUZZ=50 tries fifty times as many, others each time.
 """
 
 import contextlib
@@ -243,7 +244,7 @@ def command_lines(draw):
 @given(argv=command_lines())
 def test_flags(argv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    parser = arguments.Parser("A test.")
+    parser = arguments.Parser("A test.", "train")
     arguments.add_settings(parser)
     configs, printed = [], io.StringIO()
     with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):

@@ -1,15 +1,102 @@
-"""What values, colours and files of masks mean; the masks without any such setting are in test_files.py."""
+"""What masks mean: their values, colours and files."""
 
 import numpy as np
 import pytest
 import tifffile
 from conftest import TINY, sentence
+from image_files import BINARY, COLORS, GRAY, NAN, RGB, SMOOTH, content, palette, pillow, tiff
 from PIL import Image
 
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, masks
 from unet_lowlevel.errors import UserError
+
+GRAY_COLORS = np.dstack([BINARY * 255] * 3)
+INDICES = (SMOOTH // 50).astype(np.uint8)
+GOOD_MASKS = [
+    ("a.png", pillow(BINARY * 255), 1, BINARY),
+    ("b.png", pillow(BINARY), 1, BINARY),
+    ("c.png", pillow(BINARY > 0), 1, BINARY),
+    ("c.tif", tiff(BINARY > 0), 1, BINARY),
+    ("d.png", pillow(BINARY * np.uint16(65535)), 1, BINARY),
+    ("e.tif", tiff(BINARY * np.uint16(255)), 1, BINARY),
+    ("f.tif", tiff(BINARY.astype(np.float32)), 1, BINARY),
+    ("g.tif", tiff(BINARY.astype(np.int16)), 2, BINARY),
+    ("h.png", pillow(GRAY_COLORS), 1, BINARY),
+    ("i.png", pillow(np.dstack([GRAY_COLORS, GRAY])), 1, BINARY),
+    ("j.gif", pillow(BINARY * 255), 1, BINARY),
+    ("k.bmp", pillow(BINARY > 0), 1, BINARY),
+    ("l.png", palette([[0, 0, 0], [255, 255, 255]]), 1, BINARY),
+    ("m.png", palette([[255, 255, 255], [0, 0, 0]]), 1, 1 - BINARY),
+    ("n.png", pillow(BINARY * 0), 1, BINARY * 0),
+    ("o.png", pillow(BINARY * 0 + 1), 1, BINARY * 0 + 1),
+    ("p.png", pillow(BINARY * 0 + 255), 2, BINARY * 0 + 1),
+    ("q.png", pillow(INDICES), int(INDICES.max()) + 1, INDICES),
+    ("r.tif", tiff(INDICES.astype(np.uint16)), 255, INDICES),
+    ("s.tif", tiff(INDICES.astype(np.float64)), 100, INDICES),
+    ("t.png", pillow(BINARY), 3, BINARY),
+    ("u.png", palette(COLORS[:2]), 1, BINARY),
+    ("v.png", palette(COLORS[::-1]), 3, BINARY),
+    ("w.tif", palette(COLORS), 3, BINARY),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "classes", "expected"), GOOD_MASKS, ids=[row[0] for row in GOOD_MASKS])
+def test_masks_become_class_indices(name, write, classes, expected, tmp_path):
+    write(tmp_path / name)
+    label = masks.read_mask(tmp_path / name, classes)
+    assert label.dtype == np.uint8
+    np.testing.assert_array_equal(label, expected)
+
+
+NEAREST = ["save it as PNG", "the two values 0 and 255", "nearest neighbour"]
+THREE = (BINARY + (SMOOTH > 100)).astype(np.uint8)
+BAD_MASKS = [
+    ("aliased.png", pillow(SMOOTH), 1, [f"{len(np.unique(SMOOTH))} distinct values (0, 5, 10,", " more)", *NEAREST]),
+    ("mask.jpg", pillow(BINARY * 255, quality=50), 1, ["distinct values", *NEAREST]),
+    ("trimap.png", pillow(np.where(THREE == 2, 128, BINARY * 255).astype(np.uint8)), 1, ["128", *NEAREST]),
+    ("three.png", pillow(THREE), 1, ["3 distinct values (0, 1, 2)", "--classes 1", "give --classes 3"]),
+    ("three.png", pillow(THREE), 2, ["3 distinct values (0, 1, 2)", "--classes 2", "give --classes 3"]),
+    ("two.png", pillow(BINARY * 2), 1, ["2 distinct values (0, 2)", *NEAREST, "give --classes 3"]),
+    ("dim.png", pillow(BINARY * 254), 1, ["2 distinct values (0, 254)", *NEAREST]),
+    ("one.png", pillow(BINARY * 254 + 1), 1, ["2 distinct values (1, 255)", *NEAREST]),
+    ("constant.png", pillow(BINARY * 0 + 7), 1, ["1 distinct values (7)", *NEAREST]),
+    ("deep.png", pillow(BINARY * np.uint16(4095)), 1, ["(0, 4095)", *NEAREST]),
+    ("minus.tif", tiff(-BINARY.astype(np.int16)), 1, ["(-1.0, 0.0)", *NEAREST]),
+    ("half.tif", tiff(BINARY / np.float32(2)), 1, ["(0.0, 0.5)", *NEAREST]),
+    ("float.tif", tiff(BINARY * np.float32(65535)), 1, ["(0.0, 65535.0)", *NEAREST]),
+    ("binary.png", pillow(BINARY * 255), 4, ["(0, 255)", "the class indices 0..3", "--classes 1"]),
+    ("four.png", pillow(THREE * 2), 4, ["(0, 2, 4)", "--classes 4", "the class indices 0..3", "give --classes 5"]),
+    ("many.png", pillow(SMOOTH), 4, ["distinct values", "the class indices 0..3"]),
+    ("half.tif", tiff(BINARY / np.float32(2)), 3, ["(0.0, 0.5)", "the class indices 0..2"]),
+    (
+        "colour.png",
+        pillow(RGB),
+        1,
+        ["distinct colours", " more)", "--mask-colors", "save the mask in gray", "0 and 255"],
+    ),
+    ("red.png", pillow(COLORS[BINARY]), 3, ["2 distinct colours ((0, 0, 0), (255, 0, 0))", "class index"]),
+    ("nan.tif", tiff(NAN), 1, ["NaN"]),
+    ("empty.png", content(b""), 1, ["empty"]),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "classes", "words"), BAD_MASKS, ids=[f"{r[0]}-{r[2]}" for r in BAD_MASKS])
+def test_bad_masks_are_refused(name, write, classes, words, tmp_path):
+    write(tmp_path / name)
+    with pytest.raises(UserError) as caught:
+        masks.read_mask(tmp_path / name, classes)
+    sentence(caught, tmp_path / name, *words)
+
+
+@pytest.mark.parametrize("values", [[0, 255, 3], [0, 40, 200], [0, 254]])
+def test_gray_edges_are_not_taken_for_class_indices(values, tmp_path):
+    pillow(np.array([values], np.uint8))(tmp_path / "a.png")
+    with pytest.raises(UserError) as caught:
+        masks.read_mask(tmp_path / "a.png", 1)
+    assert "give --classes" not in sentence(caught)
+
 
 VALUES = np.array([[0, 63, 126], [189, 252, 0]], np.uint8)
 COLOURS = np.array([[[0, 0, 0], [255, 0, 0]], [[0, 255, 0], [255, 255, 255]]], np.uint8)
@@ -115,7 +202,7 @@ def test_the_layout_of_the_data_science_bowl(tmp_path):
         (stem, stem, 3) for stem in ("00ae", "03d4", "7f12")
     ]
     np.testing.assert_array_equal(masks.read_label(pairs[0].masks, 1), expected)
-    flags = [flag for flag in TINY if flag not in ("--group-regex", "patient-\\d+")]
+    flags = [flag for flag in TINY if flag not in ("--group-regex", "patient-\\d+")] + ["--epochs", "1"]
     assert train(["--run", str(tmp_path / "run"), "--data", str(tmp_path / "stage1_train"), *flags]) == 0
 
 
@@ -145,35 +232,3 @@ def test_real_objects_are_those_of_the_instances(datasets, tmp_path):
         Image.fromarray((instances == k) * np.uint8(255)).save(tmp_path / "a" / f"{k}.png")
     label = masks.read_label(tuple((tmp_path / "a").iterdir()), 1)
     np.testing.assert_array_equal(label, instances > 0)
-
-
-GRAY_AND_COLOUR = {
-    "gray": np.array([[0, 100, 255]], np.uint8),
-    "rgb": np.array([[[0, 0, 0], [255, 0, 0], [10, 20, 30]]], np.uint8),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "channels", "expected"),
-    [
-        ("gray", "as_stored", [[[0], [100], [255]]]),
-        ("gray", "gray", [[[0], [100], [255]]]),
-        ("gray", "rgb", [[[0] * 3, [100] * 3, [255] * 3]]),
-        ("rgb", "rgb", [[[0, 0, 0], [255, 0, 0], [10, 20, 30]]]),
-        ("rgb", "gray", [[[0], [76], [18]]]),  # 0.299 * 255 = 76.2; 2.99 + 11.74 + 3.42 = 18.15
-    ],
-)
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_channels(name, channels, expected, dtype, tmp_path):
-    photometric = "rgb" if name == "rgb" else "minisblack"
-    tifffile.imwrite(tmp_path / "a.tif", GRAY_AND_COLOUR[name].astype(dtype), photometric=photometric)
-    pixels = files.read_image(tmp_path / "a.tif", DataConfig(channels=channels))
-    assert pixels.dtype == dtype and pixels.flags.c_contiguous
-    np.testing.assert_allclose(pixels, expected, atol=0.3 if dtype == np.float32 else 0)
-
-
-def test_five_channels_cannot_be_made_gray(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4, 5), np.uint8), photometric="minisblack", planarconfig="contig")
-    with pytest.raises(UserError) as caught:
-        files.read_image(tmp_path / "a.tif", DataConfig(channels="gray"))
-    sentence(caught, "a.tif has 5 channels", "--channels gray")

@@ -3,27 +3,12 @@
 import numpy as np
 import pytest
 from conftest import sentence
+from image_files import BINARY, GRAY, RANDOM, RGB, write_pairs
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, samples
-from unet_lowlevel.data.formats import writing
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.settings import resolve
-
-RANDOM = np.random.default_rng(0)
-GRAY = RANDOM.integers(0, 256, (20, 30), dtype=np.uint8)
-RGB = RANDOM.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-BINARY = RANDOM.integers(0, 2, (20, 30), dtype=np.uint8)
-
-
-def write_pairs(folder, *pairs):
-    """Folders images/ and masks/ with the `pairs` of arrays, named a, b, ..., and what `find_pairs` makes of them."""
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir()
-    for stem, (image, mask) in zip("abcdef", pairs, strict=False):
-        writing.write_image(folder / "images" / f"{stem}.png", image)
-        writing.write_image(folder / "masks" / f"{stem}.png", mask)
-    return files.find_pairs(DataConfig(data=str(folder)))
 
 
 def test_samples_hold_their_own_mask(tmp_path):

@@ -2,6 +2,7 @@
 take all the memory."""
 
 import ast
+import contextlib
 import io
 import json
 import resource
@@ -20,12 +21,13 @@ import tensorflow as tf
 import tifffile
 from conftest import on_disk, refused
 from PIL import Image
+from refusals import refuses, to_predict, to_train, two_pairs
 
 from unet_lowlevel.cli import evaluate, predict, train
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.reference.weights import read_keras
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "setup.py", *(path for part in ("unet_lowlevel", "scripts") for path in (ROOT / part).rglob("*.py"))]
 predict_by_keras = SimpleNamespace(main=lambda argv: predict.main(argv, by_keras=True))
 
@@ -66,10 +68,16 @@ def png(height: int, width: int, rows: bytes, bits: int = 8) -> bytes:
 
 
 def zeros(size: int) -> bytes:
-    """What zlib makes of so many zeros, made piece by piece."""
-    packer, piece = zlib.compressobj(9), bytes(2**20)
-    parts = [packer.compress(piece) for _ in range(size // 2**20)] + [packer.compress(bytes(size % 2**20))]
-    return b"".join([*parts, packer.flush()])
+    """What zlib makes of so many zeros: one piece of it again and again, which takes no time to make."""
+    packer = zlib.compressobj(9, wbits=-15)
+    piece = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)  # after which nothing before it is known
+    rest = packer.compress(bytes(size % 2**20)) + packer.flush()
+    return b"\x78\xda" + piece * (size // 2**20) + rest + struct.pack(">HH", size % 65521, 1)  # header, Adler-32
+
+
+def test_zeros_are_what_zlib_makes_of_them():
+    assert zlib.decompress(zeros(3 * 2**20 + 1234)) == bytes(3 * 2**20 + 1234)
+    assert zlib.decompress(zeros(99)) == bytes(99)
 
 
 def tiff(height: int, width: int, *, samples: int = 1, tile: int = 0) -> bytes:
@@ -168,25 +176,58 @@ class Peak:
         self.thread.join()
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is told by Linux")
-def test_bombs_are_refused_quickly_and_before_they_take_memory(bomb, place, capfd):
+on_linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is told by Linux")
+
+
+@pytest.fixture
+def pairs(tmp_path, monkeypatch):
+    """A current folder with two good pairs in data/."""
+    monkeypatch.chdir(tmp_path)
+    return two_pairs(tmp_path)
+
+
+@contextlib.contextmanager
+def in_place_of(stored: Path, path: Path):
+    """`path` lies in the place of `stored`, under its own suffix."""
+    bomb, kept = stored.with_suffix(path.suffix), stored.rename(stored.parents[2] / "kept.png")
+    shutil.copy(path, bomb)
+    yield
+    bomb.unlink()
+    kept.rename(stored)
+
+
+@on_linux
+def test_bombs_are_refused_quickly_and_before_they_take_memory(bomb, pairs):
     path, words = bomb
-    shutil.copy(path, place / path.name)
-    stem = "patient-000_slice-00"
-    to_predict = ["--run", "run", "--images", path.name, "--output", "out"]
+    shutil.copy(path, pairs / path.name)
     start = time.perf_counter()
     with Peak() as peak:
-        refused(predict, to_predict, [path.name, words, "--max-megapixels 500", "trusted"], place, capfd)
+        words = [words, "--max-megapixels 500", "trusted"]
+        refuses(lambda: to_predict(path.name), [path.name, *words], pairs)
         for kind in ("images", "masks"):
-            stored = place / "data" / kind / f"{stem}.png"
-            kept = stored.rename(place / "kept.png")
-            shutil.copy(path, stored.with_suffix(path.suffix))
-            refused(train, ["--data", "data"], [stem, words, "--max-megapixels 500"], place, capfd)
-            flags = ["--run", "run", "--data", "data", "--split", "all", "--output", "out"]
-            refused(evaluate, flags, [stem, words, "--max-megapixels 500"], place, capfd)
-            stored.with_suffix(path.suffix).unlink()
-            kept.rename(stored)
+            with in_place_of(pairs / "data" / kind / "a.png", path):
+                refuses(to_train, [f"data/{kind}/a{path.suffix}", *words], pairs)
     assert peak.bytes < 2**28  # the smallest of them would take 400 MB
+    assert time.perf_counter() - start < 30
+
+
+@on_linux
+@pytest.mark.parametrize("name", ["gray.png", "claim.tif"])
+def test_bombs_are_refused_from_the_command_line(name, place, capfd):
+    content, words = BOMBS[name]
+    path = place / name
+    path.write_bytes(content())
+    stem = "patient-000_slice-00"
+    to_predict = ["--run", "run", "--images", name, "--output", "out"]
+    start = time.perf_counter()
+    with Peak() as peak:
+        refused(predict, to_predict, [name, words, "--max-megapixels 500", "trusted"], place, capfd)
+        for kind in ("images", "masks"):
+            with in_place_of(place / "data" / kind / f"{stem}.png", path):
+                refused(train, ["--data", "data"], [stem, words, "--max-megapixels 500"], place, capfd)
+                flags = ["--run", "run", "--data", "data", "--split", "all", "--output", "out"]
+                refused(evaluate, flags, [stem, words, "--max-megapixels 500"], place, capfd)
+    assert peak.bytes < 2**28
     assert time.perf_counter() - start < 30
 
 
@@ -201,31 +242,43 @@ LARGE = {
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_the_flag_that_is_named_allows_what_it_refuses(name, place, capfd):
-    LARGE[name](place / name)
-    flags = ["--run", "run", "--images", name, "--output", "out", "--max-megapixels"]
-    refused(predict, [*flags, "1.9"], [name, "1000x2000", "2 megapixels", "--max-megapixels 1.9"], place, capfd)
+def test_the_setting_that_is_named_allows_what_it_refuses(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    LARGE[name](tmp_path / name)
+    words = [name, "1000x2000", "2 megapixels", "--max-megapixels 1.9"]
+    refuses(lambda: to_predict(name, max_megapixels=1.9), words, tmp_path)
+    assert [image.shape for image in to_predict(name, max_megapixels=2.0)] == [(1000, 2000, 1)]
+
+
+def test_what_lies_uncompressed_in_its_file_is_not_limited(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((1000, 2000), np.uint8))
+    assert [image.shape for image in to_predict(tmp_path / "a.tif", max_megapixels=1.0)] == [(1000, 2000, 1)]
+
+
+def test_the_flag_allows_what_it_refuses(place, capfd):
+    LARGE["a.png"](place / "a.png")
+    tifffile.imwrite(place / "b.tif", np.zeros((1000, 2100), np.uint8))
+    flags = ["--run", "run", "--images", "a.png", "--output", "out", "--max-megapixels"]
+    refused(predict, [*flags, "1.9"], ["a.png", "1000x2000", "2 megapixels", "--max-megapixels 1.9"], place, capfd)
+    flags.insert(4, "b.tif")
     assert predict.main([*flags, "2"]) == 0
-    assert read_image(place / "out" / f"{name[0]}.png").shape == (1000, 2000, 1)
+    assert read_image(place / "out" / "a.png").shape == (1000, 2000, 1)
+    assert read_image(place / "out" / "b.png").shape == (1000, 2100, 1)
 
 
-def test_what_lies_uncompressed_in_its_file_is_not_limited(place):
-    tifffile.imwrite(place / "a.tif", np.zeros((1000, 2000), np.uint8))
-    assert predict.main(["--run", "run", "--images", "a.tif", "--output", "out", "--max-megapixels", "1"]) == 0
+NAMES = ["...png", "....png", "..png", ".. .png", "~.png", "~root.png", "a\\..\\..\\b.png", "C:b.png", "%2e%2e%2fa.png"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["...png", "....png", "..png", ".. .png", "~.png", "~root.png", "a\\..\\..\\b.png", "C:b.png", "%2e%2e%2fa.png"],
-)
-def test_no_name_of_an_image_leaves_the_output(name, place):
+def test_no_name_of_an_image_leaves_the_output(place):
     """A name holds no separator, and what looks like one elsewhere is none here."""
-    shutil.copy(place / "data" / "images" / "patient-000_slice-00.png", place / name)
+    for name in NAMES:
+        shutil.copy(place / "data" / "images" / "patient-000_slice-00.png", place / name)
     before = on_disk(place)
-    assert predict.main(["--run", "run", "--images", name, "--output", "out/masks", "--overlays"]) == 0
+    assert predict.main(["--run", "run", "--images", *NAMES, "--output", "out/masks", "--overlays"]) == 0
     new = [path for path in on_disk(place) if path not in before]
-    assert len(new) == 4 and all(path.is_relative_to(place / "out") for path in new)
-    assert (place / "out" / "masks" / name).is_file()
+    assert len(new) == 2 + 2 * len(NAMES) and all(path.is_relative_to(place / "out") for path in new)
+    for name in NAMES:
+        assert (place / "out" / "masks" / name).is_file()
 
 
 @pytest.mark.parametrize("folder", ["..", ".", "data/../data/images/.", "link"])
@@ -324,7 +377,7 @@ def test_a_resumed_training_neither_deletes_nor_writes_elsewhere(place, capfd):
     kept = note.read_text()
     newest = Path(tf.train.latest_checkpoint(str(mine)))
     note.write_text(f'{kept}all_model_checkpoint_paths: "{newest}"\n')
-    resume = ["--run", "run", "--resume", "--epochs", "9"]
+    resume = ["--run", "run", "--resume", "--epochs", "3"]
     refused(train, resume, ["elsewhere"], place, capfd)
     note.write_text(kept)
     for name in ("train", "checkpoints/.hidden"):
@@ -373,8 +426,15 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
-def test_code_in_a_keras_file_is_not_run(function, keras_file, place, capfd):
-    with_function(keras_file, place / "m.keras", function)
+def test_code_in_a_keras_file_is_not_run(function, keras_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with_function(keras_file, tmp_path / "m.keras", function)
+    refuses(lambda: read_keras(Path("m.keras")), ["m.keras cannot be read as a Keras model"], tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_code_in_a_keras_file_is_not_run_from_the_command_line(keras_file, place, capfd):
+    with_function(keras_file, place / "m.keras", FUNCTIONS["os.system"])
     flags = ["--run", "run", "--images", "data/images", "--output", "out", "--model", "m.keras"]
     refused(predict_by_keras, flags, ["m.keras cannot be read as a Keras model"], place, capfd)
     assert not (place / "owned").exists()

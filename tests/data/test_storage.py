@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY, sentence
+from image_files import BINARY, GRAY, RGB, write_pairs
+from low_memory import memory_information
 from PIL import Image
-from test_samples import BINARY, GRAY, RGB, write_pairs
 
+from unet_lowlevel import machine
 from unet_lowlevel.cli.train import main
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, storage
@@ -19,6 +21,7 @@ from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, reso
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.settings import resolve
+from unet_lowlevel.training.trainer import check_validation
 
 STATUS = Path("/proc/self/status")
 on_linux = pytest.mark.skipif(not STATUS.exists(), reason="no /proc")
@@ -191,12 +194,6 @@ def test_a_run_folder_that_cannot_be_made_is_refused(tmp_path):
     assert (tmp_path / "file").exists()
 
 
-def memory_information(monkeypatch, tmp_path, kilobytes):
-    file = tmp_path / "meminfo"
-    file.write_text(f"MemTotal:       9999999 kB\nMemFree:            1 kB\nMemAvailable:   {kilobytes} kB\n")
-    monkeypatch.setattr(storage, "MEMORY_INFORMATION", file)
-
-
 def test_too_little_memory_is_said_before_it_is_full(phantoms, tmp_path, monkeypatch, capsys):
     """12 samples of 2 KiB each: too much for 10 KiB, which the third of them shows, and not for 100 KiB."""
     read = []
@@ -210,7 +207,11 @@ def test_too_little_memory_is_said_before_it_is_full(phantoms, tmp_path, monkeyp
     assert "12 images takes about 2.29e-05 GiB decoded, but 1.34e-05 GiB of memory are available" in error
     assert len(read) == 2 and not (tmp_path / "run").exists()
     memory_information(monkeypatch, tmp_path, 100)
-    assert main([*flags, "--epochs", "1"]) == 0
+    config = resolve(flags={"data": str(phantoms), "base_channels": 2, "depth": 2})
+    with storage.in_memory(12) as keep:
+        samples, _ = storage.gather(files.find_pairs(config.data), config, keep)
+    assert len(samples) == 12 and len(read) == 14
+    check_validation(config, samples)  # what else a training asks of the memory
 
 
 def test_one_large_image_is_no_reason_to_refuse(tmp_path, monkeypatch):
@@ -228,14 +229,8 @@ def test_one_large_image_is_no_reason_to_refuse(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [None, "MemTotal: 5 kB\n"])
 def test_where_the_system_does_not_tell_its_memory_nothing_is_refused(tmp_path, monkeypatch, content):
     file = tmp_path / "meminfo"
-    monkeypatch.setattr(storage, "MEMORY_INFORMATION", file)
+    monkeypatch.setattr(machine, "MEMORY_INFORMATION", file)
     if content:
         file.write_text(content)
-    assert storage.available_memory() is None
     with storage.in_memory(10**15) as keep:
         keep(Sample("a", GRAY[..., None], BINARY))
-
-
-@on_linux
-def test_the_memory_of_this_machine_is_known():
-    assert 2**20 < storage.available_memory() < 2**50

@@ -11,6 +11,7 @@ from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.data.files import read_image
 
 RANDOM = np.random.default_rng(0)
+SMALL = ["--epochs", "1", "--base-channels", "2", "--convolutions-per-block", "1"]
 
 
 def gray(*size):
@@ -99,7 +100,7 @@ def test_strange_names_of_folders(phantoms, tiny_run, tmp_path, monkeypatch, cap
     flags = ["--run", str(tiny_run), "--images", str(folder / "images"), "--output", "my masks\n肺"]
     assert predict(flags) == 0
     assert len(list((tmp_path / "my masks\n肺").iterdir())) == 12
-    assert train(["--data", folder.name, "--run=-my run\n", "--epochs=1", "--base-channels=2", "--depth=2"]) == 0
+    assert train(["--data", folder.name, "--run=-my run\n", *SMALL, "--depth=2", "--pictures=0"]) == 0
     assert evaluate(["--run=-my run\n", "--output", "ü"]) == 0
 
 
@@ -109,8 +110,8 @@ def test_all_of_them_are_trained_on(stream, tmp_path, capsys):
         write(tmp_path / "data" / "images", name, array, form)
         mask = (np.arange(array.size).reshape(array.shape) % 3 == 0).astype(np.uint8) * 255
         write(tmp_path / "data" / "masks", f"{stem(name)}.PNG", mask, None)
-    flags = ["--data", str(tmp_path / "data"), "--run", str(tmp_path / "run"), "--crop-size", "32", "--epochs", "1"]
-    assert train([*flags, "--base-channels", "2", "--depth", "3", "--batch-size", "5", *stream]) == 0
+    flags = ["--data", str(tmp_path / "data"), "--run", str(tmp_path / "run"), "--crop-size", "32", *SMALL]
+    assert train([*flags, "--depth", "3", "--batch-size", "5", *stream]) == 0
     flags = ["--run", str(tmp_path / "run"), "--split", "all", "--output", str(tmp_path / "scores"), "--pictures", "3"]
     assert evaluate(flags) == 0
     assert len((tmp_path / "scores" / "per_image.csv").read_text().splitlines()) >= 1 + len(IMAGES)
@@ -121,7 +122,7 @@ def test_networks_of_images_of_one_strange_size(size, tmp_path, capsys):
     for name in "abc":
         write(tmp_path / "images", f"{name}.png", gray(*size), None)
         write(tmp_path / "masks", f"{name}.png", np.full(size, 255 * (name == "a"), np.uint8), None)
-    flags = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--epochs", "1", "--base-channels", "2"]
+    flags = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), *SMALL]
     assert train([*flags, "--depth", "3", "--pictures", "1"]) == 0
     flags = ["--run", str(tmp_path / "run"), "--images", str(tmp_path / "images"), "--output", str(tmp_path / "out")]
     assert predict([*flags, "--overlays", "--probabilities"]) == 0

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from conftest import TINY, sentence
-from test_samples import write_pairs
+from image_files import write_pairs
 
 from unet_lowlevel.cli.train import main
 from unet_lowlevel.data import files, storage
@@ -192,13 +192,14 @@ def test_deformed_batches_from_files_are_those_from_memory(tmp_path, interpolati
         samples, same = gathered(tmp_path, keep)
         assert same == fingerprint and isinstance(samples[0].weights, np.memmap)
         assert len(list((tmp_path / "run" / "decoded").iterdir())) == 16
+        of_both = [TrainingBatches(kept, config) for kept in (expected, samples)]
         for epoch, first in ((1, 0), (2, 1)):
-            batches = [list(TrainingBatches(kept, config).of_epoch(epoch, first)) for kept in (expected, samples)]
+            batches = [list(of_one.of_epoch(epoch, first)) for of_one in of_both]
             assert len(batches[0]) == 2 - first
             for one, other in zip(*batches, strict=True):
                 for a, b in zip(one, other, strict=True):
                     np.testing.assert_array_equal(a, b)
-    whole = list(TrainingBatches(expected, config).of_epoch(2))
+    whole = list(of_both[0].of_epoch(2))
     for a, b in zip(whole[1], batches[0][0], strict=True):  # begun within the epoch
         np.testing.assert_array_equal(a, b)
 
@@ -238,11 +239,11 @@ def test_instance_labels_say_what_the_objects_are(tmp_path):
 
 
 def test_training_streamed_and_resumed_is_the_same_training(phantoms, tmp_path):
-    """With every deformation and weight maps: from memory, from files, and in two halves."""
+    """With every deformation and weight maps: from memory, and in two halves from files."""
     flags = ["--data", str(phantoms), *TINY, "--weight-map", "--elastic", "3", "--rotation", "10", "--shear", "5"]
     flags += ["--scaling", "0.1", "--schedule", "constant"]
     rows = {}
-    for name, more in (("memory", []), ("files", ["--stream"]), ("halves", ["--epochs", "1"])):
+    for name, more in (("memory", []), ("halves", ["--stream", "--epochs", "1"])):
         assert main(["--run", str(tmp_path / name), *flags, *more]) == 0
         if name == "halves":
             assert main(["--run", str(tmp_path / name), "--resume", "--epochs", "2"]) == 0
@@ -250,4 +251,4 @@ def test_training_streamed_and_resumed_is_the_same_training(phantoms, tmp_path):
             rows[name] = [
                 {key: value for key, value in row.items() if "second" not in key} for row in csv.DictReader(file)
             ]
-    assert len(rows["memory"]) == 2 and rows["memory"] == rows["files"] == rows["halves"]
+    assert len(rows["memory"]) == 2 and rows["memory"] == rows["halves"]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, on_disk, sentence
 from kill_and_resume import assert_same_training
 
-from unet_lowlevel import run_folder
+import unet_lowlevel
+from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli.cross_validate import main
 from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
@@ -24,10 +25,15 @@ from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import list_images, read_image
 from unet_lowlevel.data.masks import read_mask
-from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.cross_validation import read_settings
+from unet_lowlevel.inference.predictor import load
 
 FLAGS = [*TINY, "--steps-per-epoch", "3", "--folds", "3", "--learning-rate", "0.01", "--pictures", "0"]
 FLAGS += ["--no-batch-normalization", "--threshold", "0.18"]  # in six steps not much is learned: scores above 0
+SETTINGS_OF_FLAGS = dict(base_channels=2, depth=2, epochs=2, batch_size=4, group_regex=r"patient-\d+")
+SETTINGS_OF_FLAGS |= dict(steps_per_epoch=3, folds=3, learning_rate=0.01, pictures=0, batch_normalization=False)
+SETTINGS_OF_FLAGS |= dict(threshold=0.18)
 SCORES = ("dice", "iou", "mean_iou", "precision", "recall", "pixel_error")
 
 
@@ -56,7 +62,7 @@ def copy(finished, tmp_path):
 
 def networks():
     """How many there are in memory."""
-    return sum(type(thing) is UNet for thing in gc.get_objects())
+    return sum(isinstance(thing, UNet) for thing in gc.get_objects())
 
 
 def folds_of(folder):
@@ -97,7 +103,7 @@ def test_predictions_are_those_of_the_network_that_has_not_seen_the_image(finish
     images = list_images(phantoms / "images")
     names = {f"{stem}{end}.png" for stem in images for end in ("", "_probability")}
     assert {path.name for path in (folder / "predictions").iterdir()} == names
-    predictors = [Predictor(run) for run in folds_of(folder)]
+    predictors = [load(run) for run in folds_of(folder)]
     for predictor, held_out in zip(predictors, stems_of(folder, "validation"), strict=True):
         for stem in held_out:
             found = read_image(folder / "predictions" / f"{stem}_probability.png")
@@ -158,7 +164,7 @@ def test_the_printed_command_predicts_with_all_folds(finished, phantoms, tmp_pat
     flags[flags.index("--output") + 1] = str(tmp_path / "out")
     assert predict([*flags, "--probabilities"]) == 0
     stem, path = next(iter(list_images(phantoms / "images").items()))
-    expected = np.mean([Predictor(run).probabilities(read_image(path)) for run in folds_of(folder)], 0)
+    expected = np.mean([load(run).probabilities(read_image(path)) for run in folds_of(folder)], 0)
     found = read_image(tmp_path / "out" / f"{stem}_probability.png")
     np.testing.assert_allclose(found / 65535, expected, rtol=0, atol=2e-5)
 
@@ -174,22 +180,25 @@ def test_a_fold_that_is_gone_is_made_anew_and_the_others_are_kept(finished, copy
     assert_same(finished[0], copy)
 
 
-# In an epoch, at the end of the first fold, in the second.
-@pytest.mark.parametrize(("step", "number"), [(2, signal.SIGINT), (6, signal.SIGTERM), (10, signal.SIGINT)])
-def test_a_signal_stops_and_resume_goes_on(step, number, finished, phantoms, tmp_path, capsys):
+def test_signals_stop_and_resume_goes_on(finished, phantoms, tmp_path, capsys):
+    """In an epoch, at the end of the first fold, in the second; and the last part streams, which changes nothing."""
     folder, steps = tmp_path / "cross", []
+    flags = ["--data", str(phantoms), *FLAGS]
+    for step, number in [(2, signal.SIGINT), (6, signal.SIGTERM), (10, signal.SIGINT)]:
 
-    def stop(*_):
-        steps.append(None)
-        if len(steps) == step:
-            signal.raise_signal(number)
+        def stop(*_, step=step, number=number):
+            steps.append(None)
+            if len(steps) == step:
+                signal.raise_signal(number)
 
-    assert main(["--run", str(folder), "--data", str(phantoms), *FLAGS], stop) == 128 + number
-    assert len(steps) == step
-    error = capsys.readouterr().err
-    assert f"stopped by {number.name}" in error and f"--run {folder} --resume" in error
-    assert main(["--run", str(folder), "--resume"], stop) == 0
+        assert main(["--run", str(folder), *flags], stop) == 128 + number
+        assert len(steps) == step
+        error = capsys.readouterr().err
+        assert f"stopped by {number.name}" in error and f"--run {folder} --resume" in error
+        flags = ["--resume"]
+    assert main(["--run", str(folder), "--resume", "--stream"], lambda *_: steps.append(None)) == 0
     assert len(steps) == 18
+    assert not (folder / "decoded").exists()
     assert_same(finished[0], folder)
 
 
@@ -206,26 +215,42 @@ def test_killed_while_it_predicts(finished, copy):
     assert_same(finished[0], copy)
 
 
-def test_streaming_changes_nothing(finished, phantoms, tmp_path):
-    folder = tmp_path / "streamed"
-    assert main(["--run", str(folder), "--data", str(phantoms), *FLAGS, "--stream"]) == 0
+def test_from_python_and_streamed_it_is_the_same(finished, phantoms, tmp_path):
+    """A config in place of flags; the images are decoded anew for each batch."""
+    folder, steps = tmp_path / "streamed", []
+    config = unet_lowlevel.Config.of(**SETTINGS_OF_FLAGS, data=str(phantoms), stream=True)
+    rows = unet_lowlevel.cross_validate(config, str(folder), on_step=lambda step, loss: steps.append((step, loss)))
+    assert [step for step, _ in steps] == 3 * [1, 2, 3, 4, 5, 6] and all(loss > 0 for _, loss in steps)
     assert not (folder / "decoded").exists()
     assert_same(finished[0], folder)
+    assert_rows(rows, folder)
+    again = unet_lowlevel.cross_validate(config, folder, resume=True, on_step=lambda *_: steps.append(None))
+    assert again == rows and len(steps) == 18
+
+
+def assert_rows(rows, folder):
+    """They are those of scores.csv; what a row of the file leaves empty, it has not."""
+    for row, written in zip(rows, rows_of(folder).values(), strict=True):
+        assert {name: str(value) for name, value in row.items()} == {n: text for n, text in written.items() if text}
 
 
 def test_more_scores_later_are_those_of_evaluation(finished, copy, tmp_path):
-    steps = []
+    steps, expected = [], []
+    for number, run in enumerate(folds_of(copy)):
+        output = ["--output", str(tmp_path / str(number))]
+        assert evaluate(["--run", str(run), "--scores", "instances,boundaries", *output]) == 0
+        expected.append(json.loads((tmp_path / str(number) / "metrics.json").read_text()))
     for flags in (["--scores", "boundaries,instances"], []):  # the second time they are remembered
         assert main(["--run", str(copy), "--resume", *flags], lambda step, loss: steps.append(step)) == 0
         rows = rows_of(copy)
-        for number, run in enumerate(folds_of(copy)):
-            output = tmp_path / f"{len(flags)}-{number}"
-            scores = ["--scores", "instances,boundaries"]
-            assert evaluate(["--run", str(run), *scores, "--output", str(output)]) == 0
-            expected = json.loads((output / "metrics.json").read_text())
-            for name in expected["mean_over_images"]:
-                assert float(rows[str(number)][name]) == expected[name]
+        for number, scores in enumerate(expected):
+            for name in scores["mean_over_images"]:
+                assert float(rows[str(number)][name]) == scores[name]
         assert {"soft_dice", "roc_auc", "ap_75", "warping_error"} <= set(rows["pooled"])
+    config, _, scores = read_settings(copy)
+    assert scores == ["boundaries", "instances"]
+    assert_rows(unet_lowlevel.cross_validate(config, copy, resume=True, scores=["instances"]), copy)
+    assert "ap_75" in rows_of(copy)["pooled"] and "warping_error" not in rows_of(copy)["pooled"]
     assert main(["--run", str(copy), "--resume", "--scores", ""], lambda step, loss: steps.append(step)) == 0
     assert steps == []
     assert_same(finished[0], copy)
@@ -242,6 +267,7 @@ def test_scores_that_nobody_knows_are_refused(copy, capsys):
 
 def test_last_epochs_are_scored_where_wished(phantoms, tmp_path):
     flags = ["--keep", "last", "--learning-rate", "0", "--folds", "2"]  # of equal epochs the first would be kept
+    flags += ["--steps-per-epoch", "1"]
     assert main(["--run", str(tmp_path / "cross"), "--data", str(phantoms), *FLAGS, *flags]) == 0
     assert [rows_of(tmp_path / "cross")[fold]["epoch"] for fold in "01"] == ["2", "2"]
 
@@ -289,8 +315,28 @@ def test_a_cross_validation_is_in_use_once(copy, capsys):
         assert "is in use" in refused(capsys, "--run", copy, "--resume")
 
 
+def test_python_refuses_what_the_command_refuses(copy, phantoms, tmp_path):
+    config, folder = unet_lowlevel.Config.of(**SETTINGS_OF_FLAGS, data=str(phantoms)), tmp_path / "new"
+    before = on_disk(tmp_path)
+    for given, options, words in [
+        ((settings.apply(config, {"folds": 0}), folder), {}, ["--folds is 0", "at least 2"]),
+        ((config, folder), {"scores": ["wrong"]}, ["--scores has 'wrong'", "instances, surfaces, boundaries"]),
+        ((settings.apply(config, {"data": str(tmp_path / "nowhere")}), folder), {}, ["nowhere"]),
+        ((config, folder), {"resume": True}, [f"--run {folder} is no cross-validation"]),
+        ((config, copy), {}, [f"--run {copy} is not empty", "--resume"]),
+        ((config, copy / "fold-0"), {}, ["is the run folder of one training"]),
+        ((config, copy), {"resume": True, "scores": ["wrong"]}, ["--scores has 'wrong'"]),
+        ((settings.apply(config, {"depth": 3}), copy), {"resume": True}, [f"{copy} was begun with --depth 2, not 3"]),
+        ((settings.apply(config, {"folds": 4}), copy), {"resume": True}, ["--folds 3, not 4"]),
+    ]:
+        with pytest.raises(UserError) as caught:
+            unet_lowlevel.cross_validate(*given, **options)
+        sentence(caught, *words)
+    assert on_disk(tmp_path) == before
+
+
 def test_the_script_is_a_door():
-    script = Path(__file__).parents[1] / "scripts" / "cross_validate_lowlevel.py"
-    told = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout
+    script = Path(__file__).parents[2] / "scripts" / "cross_validate_lowlevel.py"
+    told = subprocess.run([sys.executable, script, "--help-all"], capture_output=True, text=True, check=True).stdout
     assert "--folds N" in told and "(default: 5)" in told and "--blocks" in told and "--resume" in told
     assert "--fold N" not in told and "--validation-list" not in told

@@ -1,22 +1,23 @@
 """Prediction of whole folders: batches, reading ahead, tiles, and images that cannot be used."""
 
-import errno
-import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from conftest import sentence
 from PIL import Image
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats import decoding
 from unet_lowlevel.data.samples import Normalization
-from unet_lowlevel.inference import folders
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import folders, results
 from unet_lowlevel.inference.folders import Picture, ahead, batches, find_images
-from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.predictor import load
 
 FLAGS = ["--probabilities", "--overlays"]
 
@@ -25,19 +26,28 @@ def run_predict(run, images, output, *flags):
     return predict(["--run", str(run), "--images", *map(str, images), "--output", str(output), *flags])
 
 
-@pytest.fixture
-def gallery(tmp_path):
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
     """A folder of seven images of three sizes."""
     rng = np.random.default_rng(0)
-    folder = tmp_path / "gallery"
+    folder = tmp_path_factory.mktemp("data") / "gallery"
     folder.mkdir()
     for i, size in enumerate([(32, 32), (32, 32), (32, 32), (40, 70), (40, 70), (100, 90), (32, 32)]):
         Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(folder / f"{i}.png")
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_run, gallery, tmp_path_factory):
+    """What is predicted of them, each computed whole."""
+    output = tmp_path_factory.mktemp("out") / "whole"
+    assert run_predict(tiny_run, [gallery], output, *FLAGS) == 0
+    return output
+
+
 def pictures_of(folder):
-    return [Picture(stem, path, read_image(path), Normalization()) for stem, path in find_images([str(folder)]).items()]
+    found = find_images([str(folder)]).items()
+    return [Picture(stem, path, read_image(path), [Normalization()]) for stem, path in found]
 
 
 def same_files(one: Path, other: Path, tolerance: int = 0) -> None:
@@ -58,8 +68,18 @@ def test_find_images_takes_files_and_folders(phantoms):
     assert list(find_images([str(found[0]), str(phantoms / "images")]).items()) == [(path.stem, path) for path in found]
 
 
+def test_find_images_refuses_what_is_not_there_and_what_would_have_one_mask(gallery, tmp_path):
+    with pytest.raises(UserError) as caught:
+        find_images([str(gallery), str(tmp_path / "nothing")])
+    sentence(caught, f"--images {tmp_path / 'nothing'} does not exist")
+    other = shutil.copy(gallery / "3.png", tmp_path / "3.png")
+    with pytest.raises(UserError) as caught:
+        find_images([str(gallery), str(other)])
+    sentence(caught, gallery / "3.png", other, "one name")
+
+
 def test_neighbours_of_one_size_are_a_batch(tiny_run, gallery, monkeypatch):
-    predictor = Predictor(tiny_run)
+    predictor = load(tiny_run)
 
     def stems():
         return [[picture.stem for picture in batch] for batch in batches(pictures_of(gallery), predictor)]
@@ -87,9 +107,8 @@ def test_reads_ahead_but_not_far(gallery):
 
 
 @pytest.mark.parametrize("change", ["tiles", "mapped", "both"])
-def test_large_images_give_the_same_masks(change, tiny_run, gallery, tmp_path, monkeypatch):
+def test_large_images_give_the_same_masks(change, tiny_run, gallery, whole, tmp_path, monkeypatch):
     """In tiles, and mapped from and into files."""
-    assert run_predict(tiny_run, [gallery], tmp_path / "whole", *FLAGS) == 0
     images = gallery
     if change != "tiles":
         images = tmp_path / "tiff"
@@ -97,30 +116,40 @@ def test_large_images_give_the_same_masks(change, tiny_run, gallery, tmp_path, m
         for path in gallery.iterdir():
             tifffile.imwrite(images / f"{path.stem}.tif", read_image(path)[..., 0])
         monkeypatch.setattr(decoding, "MAPPED_BYTES", 1)
-        monkeypatch.setattr(folders, "MAPPED_BYTES", 1)
+        monkeypatch.setattr(results, "MAPPED_BYTES", 1)
         assert isinstance(read_image(images / "5.tif").base, np.memmap)
     flags = ["--tile-size", "32"] if change != "mapped" else []
     assert run_predict(tiny_run, [images], tmp_path / "large", *FLAGS, *flags) == 0
-    same_files(tmp_path / "whole", tmp_path / "large", tolerance=1)
+    same_files(whole, tmp_path / "large", tolerance=1)
 
 
 def test_tiles_really_are_tiles(tiny_run, gallery):
-    predictor = Predictor(tiny_run, tile_size=32)
+    predictor = load(tiny_run, tile_size=32)
     image = read_image(gallery / "5.png")
     assert not predictor.fits(image) and predictor.fits(read_image(gallery / "0.png"))
-    assert len(list(predictor.tiles(image, Normalization()))) > 4
-    np.testing.assert_allclose(predictor.probabilities(image), Predictor(tiny_run).probabilities(image), atol=1e-5)
+    assert len(list(predictor.tiles(image, [Normalization()]))) > 4
+    np.testing.assert_allclose(predictor.probabilities(image), load(tiny_run).probabilities(image), atol=1e-5)
 
 
-def test_overlays_of_large_images_are_reduced(tiny_run, gallery, tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "OVERLAY_SIDE", 50)
-    assert run_predict(tiny_run, [gallery / "5.png", gallery / "0.png"], tmp_path / "out", *FLAGS) == 0
-    assert read_image(tmp_path / "out" / "5_overlay.png").shape == (50, 45, 3)
-    assert read_image(tmp_path / "out" / "0_overlay.png").shape == (32, 32, 3)
-    assert read_image(tmp_path / "out" / "5.png").shape == (100, 90, 1)
+def test_prediction_repeats_itself_alone_or_among_others(tiny_run, phantoms, tmp_path):
+    some = sorted((phantoms / "images").iterdir())[3]
+    for folder, images in (("all", phantoms / "images"), ("again", phantoms / "images"), ("one", some)):
+        assert run_predict(tiny_run, [images], tmp_path / folder, *FLAGS) == 0
+    written = sorted(path.name for path in (tmp_path / "all").iterdir())
+    assert len(written) == 36
+    assert all((tmp_path / "all" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in written)
+    # Among others an image is computed in another batch, which may round differently.
+    among, alone = (read_image(tmp_path / folder / f"{some.stem}_probability.png") for folder in ("all", "one"))
+    assert among.dtype == alone.dtype == np.uint16
+    np.testing.assert_allclose(among, alone, rtol=0, atol=1)
+    for folder, probability in (("all", among), ("one", alone)):
+        mask = read_image(tmp_path / folder / f"{some.stem}.png")
+        np.testing.assert_array_equal(mask > 0, probability >= 32768)
+    assert read_image(tmp_path / "one" / f"{some.stem}_overlay.png").shape == (32, 32, 3)
 
 
 def test_what_cannot_be_used_is_listed_and_the_rest_done(tiny_run, gallery, tmp_path, capsys):
+    gallery = shutil.copytree(gallery, tmp_path / "gallery")
     (gallery / "2.png").write_bytes(b"\x89PNG")
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(gallery / "9.png")
     assert run_predict(tiny_run, [gallery], tmp_path / "out") == 3
@@ -130,14 +159,3 @@ def test_what_cannot_be_used_is_listed_and_the_rest_done(tiny_run, gallery, tmp_
     first, *rest = error.splitlines()
     assert first.startswith("2 of 8 images could not be used")
     assert "2.png" in rest[0] and "9.png has 3 channels" in rest[1] and len(rest) == 2
-
-
-def test_no_room_for_a_mask(tiny_run, gallery, tmp_path, capsys, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(folders, "MAPPED_BYTES", 1)
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    assert run_predict(tiny_run, [gallery], tmp_path / "out") == 2
-    assert "--output" in capsys.readouterr().err
-    assert list((tmp_path / "out").iterdir()) == []

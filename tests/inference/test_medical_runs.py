@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import TINY
-from test_medical import ORIGIN, STEPS, save_nifti, save_series, turned
+from medical_files import ORIGIN, STEPS, save_nifti, save_series, turned
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train

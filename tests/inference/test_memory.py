@@ -5,19 +5,19 @@ import pytest
 import tensorflow as tf
 from conftest import TINY
 from kill_and_resume import assert_same_training, history
+from low_memory import memory_information
 from PIL import Image
-from test_storage import memory_information
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
-from unet_lowlevel.core.step import EvaluationStep, TrainStep
+from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.data.files import find_pairs, read_image
 from unet_lowlevel.data.samples import Normalization, Sample
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference.evaluation import evaluate
-from unet_lowlevel.inference.predictor import Predictor
-from unet_lowlevel.inference.tiling import TiledNetwork, smallest_tile_size, spans
+from unet_lowlevel.inference.evaluation import evaluate_pairs
+from unet_lowlevel.inference.predictor import CompiledNetwork, load
 from unet_lowlevel.settings import resolve
+from unet_lowlevel.training.steps import EvaluationStep
 from unet_lowlevel.training.trainer import image_too_large, step_too_large
 
 EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
@@ -44,23 +44,29 @@ def only_error(capsys):
     return error
 
 
-@pytest.mark.parametrize("kind", [TrainStep, EvaluationStep])
-@pytest.mark.parametrize("error", [EXHAUSTED, MemoryError()])
-def test_training_says_what_to_lower_and_keeps_what_was_saved(
-    kind, error, tiny_run, phantoms, tmp_path, monkeypatch, capsys
-):
-    """In the second epoch, of 3 steps and 3 images to validate; resumed, it comes to the same as `tiny_run`."""
-    monkeypatch.setattr(kind, "__call__", failing(kind.__call__, 5, error))
+def test_training_says_what_to_lower_and_keeps_what_was_saved(tiny_run, phantoms, tmp_path, monkeypatch, capsys):
+    """Four times in the second epoch, of 3 steps and 3 images to validate; then it comes to the same as `tiny_run`."""
     run = tmp_path / "run"
-    assert train(["--run", str(run), "--data", str(phantoms), "--ema-decay", "0.5", *TINY]) == 2
-    message = only_error(capsys)
-    assert f"the checkpoints in {run} are as they were" in message
-    if kind is TrainStep:
-        assert "--batch-size 4 and --crop-size 32: start another --run with --batch-size 2 or" in message
-    else:
-        assert "validation of patient-" in message and "32 x 32 pixels" in message and "--validation-list" in message
-    assert len(history(run)) == 1
-    monkeypatch.undo()
+    flags = ["--data", str(phantoms), "--ema-decay", "0.5", *TINY]
+    # The first time the fifth call belongs to the second epoch; resumed, the second does.
+    for kind, error, call in [
+        (TrainStep, EXHAUSTED, 5),
+        (TrainStep, MemoryError(), 2),
+        (EvaluationStep, EXHAUSTED, 2),
+        (EvaluationStep, MemoryError(), 2),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "__call__", failing(kind.__call__, call, error))
+            assert train(["--run", str(run), *flags]) == 2
+        message = only_error(capsys)
+        assert f"the checkpoints in {run} are as they were" in message
+        if kind is TrainStep:
+            assert "--batch-size 4 and --crop-size 32: start another --run with --batch-size 2 or" in message
+        else:
+            assert "validation of patient-" in message and "32 x 32 pixels" in message
+            assert "--validation-list" in message
+        assert len(history(run)) == 1
+        flags = ["--resume"]
     assert train(["--run", str(run), "--resume"]) == 0
     assert_same_training(run, tiny_run)
 
@@ -109,7 +115,7 @@ def test_an_image_too_large_is_named_with_its_size():
 
 def little_memory(monkeypatch, pixels):
     """From here on the network raises what TensorFlow does, for more than so many pixels at once; gives the sizes."""
-    original, computed = TiledNetwork.__init__, []
+    original, computed = CompiledNetwork.__init__, []
 
     def limited(function):
         def compute(images, *more):
@@ -124,23 +130,31 @@ def little_memory(monkeypatch, pixels):
         original(self, *arguments)
         self.whole, self.tile = limited(self.whole), limited(self.tile)
 
-    monkeypatch.setattr(TiledNetwork, "__init__", create)
+    monkeypatch.setattr(CompiledNetwork, "__init__", create)
     return computed
 
 
-@pytest.fixture
-def gallery(tmp_path):
+def run_predict(run, gallery, output):
+    return predict(["--run", str(run), "--images", str(gallery), "--output", str(output), "--probabilities"])
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
     """A folder of images: four small ones of one size, which are a batch, and two large ones."""
     rng = np.random.default_rng(0)
-    folder = tmp_path / "gallery"
+    folder = tmp_path_factory.mktemp("data") / "gallery"
     folder.mkdir()
     for i, size in enumerate([(150, 140)] * 4 + [(300, 310), (310, 300)]):
         Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(folder / f"{i}.png")
     return folder
 
 
-def run_predict(run, gallery, output):
-    return predict(["--run", str(run), "--images", str(gallery), "--output", str(output), "--probabilities"])
+@pytest.fixture(scope="module")
+def whole(tiny_run, gallery, tmp_path_factory):
+    """What is predicted of them with enough memory."""
+    output = tmp_path_factory.mktemp("out") / "whole"
+    assert run_predict(tiny_run, gallery, output) == 0
+    return output
 
 
 def same_masks(one, other, count=6):
@@ -153,14 +167,17 @@ def same_masks(one, other, count=6):
         np.testing.assert_array_equal(read_image(one / f"{i}.png")[decided], read_image(other / f"{i}.png")[decided])
 
 
-@pytest.mark.parametrize("pixels", [90000, 50000, 10000])
-def test_prediction_goes_on_with_smaller_tiles(pixels, tiny_run, gallery, tmp_path, monkeypatch, capsys):
-    """Too little memory for a large image; for a batch of small ones as well; for anything but tiles."""
+def test_with_enough_memory_nothing_is_said(tiny_run, gallery, tmp_path, capsys):
     assert run_predict(tiny_run, gallery, tmp_path / "whole") == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("pixels", [90000, 50000, 10000])
+def test_prediction_goes_on_with_smaller_tiles(pixels, tiny_run, gallery, whole, tmp_path, monkeypatch, capsys):
+    """Too little memory for a large image; for a batch of small ones as well; for anything but tiles."""
     computed = little_memory(monkeypatch, pixels)
     assert run_predict(tiny_run, gallery, tmp_path / "tiled") == 0
-    same_masks(tmp_path / "whole", tmp_path / "tiled")
+    same_masks(whole, tmp_path / "tiled")
     notes = capsys.readouterr().err.splitlines()
     # A batch of 4 is 289 x 289 pixels; after it each image is alone.
     expected = {90000: [(310, 155)], 50000: [(289, 144)], 10000: [(289, 144), (144, 72)]}[pixels]
@@ -173,9 +190,10 @@ def test_prediction_goes_on_with_smaller_tiles(pixels, tiny_run, gallery, tmp_pa
 
 def test_an_image_that_fails_midway_begins_anew(tiny_run, monkeypatch, capsys):
     image = np.random.default_rng(0).integers(0, 255, (300, 310, 1), np.uint8)
-    predictor = Predictor(tiny_run, tile_size=200)
+    predictor = load(tiny_run, tile_size=200)
     expected = predictor.probabilities(image)
-    tile, calls = predictor.tile, []
+    network, calls = predictor.networks[0], []
+    tile = network.tile
 
     def fail_once(window, core):
         calls.append(window.shape)
@@ -183,8 +201,8 @@ def test_an_image_that_fails_midway_begins_anew(tiny_run, monkeypatch, capsys):
             raise EXHAUSTED
         return tile(window, core)
 
-    predictor.tile = fail_once
-    tiles = list(predictor.tiles(image, Normalization()))
+    network.tile = fail_once
+    tiles = list(predictor.tiles(image, [Normalization()]))
     assert len(calls) > 3 + 4 and calls[3] != calls[2] and len(tiles) == len(calls) - 1
     assert predictor.tile_size == 100 and capsys.readouterr().err.count("note: ") == 1
     np.testing.assert_allclose(predictor.probabilities(image), expected, rtol=0, atol=1e-5)
@@ -200,35 +218,27 @@ def test_without_room_for_the_smallest_tile_it_is_said(tiny_run, gallery, tmp_pa
 
 
 def test_evaluation_goes_on_with_smaller_tiles(tiny_run, phantoms, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("unet_lowlevel.inference.tiling.smallest_tile_size", lambda config: 8)
-    pairs = find_pairs(Predictor(tiny_run).config.data)
-    expected = evaluate(Predictor(tiny_run), pairs, tmp_path / "whole")
+    monkeypatch.setattr("unet_lowlevel.inference.predictor.smallest_tile_size", lambda config: 8)
+    predictor = load(tiny_run)
+    pairs = find_pairs(predictor.config.data)
+    expected = evaluate_pairs(predictor, pairs, tmp_path / "whole")
     little_memory(monkeypatch, 1000)  # the images have 1024 pixels
-    found = evaluate(Predictor(tiny_run), pairs, tmp_path / "tiled")
+    found = evaluate_pairs(load(tiny_run), pairs, tmp_path / "tiled")
     assert found["dice"] == pytest.approx(expected["dice"], abs=1e-3)
     assert capsys.readouterr().err.count("note: ") == 1
 
 
-@pytest.mark.parametrize(("preset", "size"), [("default", 288), ("paper", 276)])
-def test_the_smallest_tile_is_worth_its_surroundings(preset, size):
-    config = resolve(preset, flags={"in_channels": 1}).model
-    assert smallest_tile_size(config) == size
-    tile = spans(5000, size, config)[1]
-    assert tile.stop - tile.start >= 0.29 * tile.window_size
-    assert smallest_tile_size(resolve(flags={"in_channels": 1, "depth": 1}).model) == 64
-
-
 def test_other_errors_are_not_taken_for_it(tiny_run, monkeypatch):
-    predictor = Predictor(tiny_run)
+    predictor = load(tiny_run)
 
     def broken(images):
         raise tf.errors.InternalError(None, None, "broken")
 
-    predictor.whole = broken
+    predictor.networks[0].whole = broken
     with pytest.raises(tf.errors.InternalError):
         predictor.probabilities(np.zeros((20, 20, 1), np.uint8))
+    predictor.networks[0].whole = failing(None, 1)
     with pytest.raises(UserError, match="even with --tile-size 20"):
-        predictor.whole = failing(None, 1)
         predictor.probabilities(np.zeros((20, 20, 1), np.uint8))
 
 
@@ -249,8 +259,8 @@ def test_what_is_certain_to_run_out_is_refused_before_the_training(
 
 def test_tiles_are_no_larger_than_what_memory_is_certain_to_lack(tiny_run, tmp_path, monkeypatch, capsys):
     image = np.random.default_rng(0).integers(0, 255, (300, 310, 1), np.uint8)
-    expected = Predictor(tiny_run).probabilities(image)
-    predictor = Predictor(tiny_run)
+    predictor = load(tiny_run)
+    expected = predictor.probabilities(image)
     memory_information(monkeypatch, tmp_path, 310 * 300 * 32 // 1024 - 1)
     np.testing.assert_allclose(predictor.probabilities(image), expected, rtol=0, atol=1e-5)
     assert predictor.tile_size == 155 and capsys.readouterr().err.count("note: ") == 1

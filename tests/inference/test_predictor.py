@@ -1,135 +1,320 @@
-"""Prediction and evaluation from a run folder alone."""
+"""Trained networks that predict: files and arrays, one network or the mean of several, fast or plain."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
+import tifffile
+from conftest import sentence
 from PIL import Image
+from untrained import untrained_run
 
-from unet_lowlevel.cli.evaluate import main as evaluate
+import unet_lowlevel
 from unet_lowlevel.cli.predict import main as predict
-from unet_lowlevel.cli.train import main as train
-from unet_lowlevel.data.files import read_image
-from unet_lowlevel.data.masks import read_mask
-from unet_lowlevel.inference.predictor import Predictor
-from unet_lowlevel.pictures import CLASS_COLOURS
+from unet_lowlevel.core.fast import FoldedUNet
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.data import samples
+from unet_lowlevel.data.files import list_images, read_image
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import predictor as predictor_module
+from unet_lowlevel.inference.predictor import Predictor, load
+from unet_lowlevel.inference.separation import Separation, write_separation
+from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS
 
 
-def run_predict(run, images, output, *flags):
-    return predict(["--run", str(run), "--images", *map(str, images), "--output", str(output), *flags])
-
-
-def test_masks_have_the_images_sizes_and_two_values(tiny_run, tmp_path):
-    rng = np.random.default_rng(0)
-    sizes = [(1, 1), (1, 50), (33, 32), (70, 41)]
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for i, size in enumerate(sizes):
-        Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(folder / f"image {i}.png")
-    assert run_predict(tiny_run, [folder], tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"image {i}.png" for i in range(4)]
-    for i, size in enumerate(sizes):
-        mask = read_image(tmp_path / "out" / f"image {i}.png")
-        assert mask.shape == (*size, 1) and mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 255}
-
-
-def test_prediction_repeats_itself_alone_or_among_others(tiny_run, phantoms, tmp_path):
-    some = sorted((phantoms / "images").iterdir())[3]
-    flags = ["--probabilities", "--overlays"]
-    for folder, images in (("all", phantoms / "images"), ("again", phantoms / "images"), ("one", some)):
-        assert run_predict(tiny_run, [images], tmp_path / folder, *flags) == 0
-    written = sorted(path.name for path in (tmp_path / "all").iterdir())
-    assert len(written) == 36
-    assert all((tmp_path / "all" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in written)
-    # Among others an image is computed in another batch, which may round differently.
-    among, alone = (read_image(tmp_path / folder / f"{some.stem}_probability.png") for folder in ("all", "one"))
-    assert among.dtype == alone.dtype == np.uint16
-    np.testing.assert_allclose(among, alone, rtol=0, atol=1)
-    for folder, probability in (("all", among), ("one", alone)):
-        mask = read_image(tmp_path / folder / f"{some.stem}.png")
-        np.testing.assert_array_equal(mask > 0, probability >= 32768)
-    assert read_image(tmp_path / "one" / f"{some.stem}_overlay.png").shape == (32, 32, 3)
-
-
-def test_evaluation_agrees_with_the_training_and_with_the_written_masks(tiny_run, phantoms, tmp_path):
-    """Three ways to the same Dice: history.csv of the best epoch, metrics.json, the PNG files by hand."""
-    assert evaluate(["--run", str(tiny_run), "--output", str(tmp_path / "scores"), "--pictures", "2"]) == 0
-    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
-    assert {"dice", "iou", "mean_iou", "precision", "recall", "pixel_error", "images", "mean_over_images"} <= set(
-        result
-    )
-    assert result["images"] == 3
-    with (tiny_run / "history.csv").open() as file:
-        best = max(csv.DictReader(file), key=lambda row: float(row["validation_mean_iou"]))
-    for name in ("dice", "iou", "mean_iou"):
-        assert result[name] == pytest.approx(float(best[f"validation_{name}"]), abs=1e-12)
-
-    stems = json.loads((tiny_run / "split.json").read_text())["validation"]
-    images = [phantoms / "images" / f"{stem}.png" for stem in stems]
-    assert run_predict(tiny_run, images, tmp_path / "masks") == 0
-    overlap = areas = 0
-    per_image = []
-    for stem in stems:
-        truth = read_mask(phantoms / "masks" / f"{stem}.png", 1).astype(bool)
-        mask = read_mask(tmp_path / "masks" / f"{stem}.png", 1).astype(bool)
-        overlap += 2 * (truth & mask).sum()
-        areas += truth.sum() + mask.sum()
-        per_image.append(2 * (truth & mask).sum() / (truth.sum() + mask.sum()))
-    assert result["dice"] == pytest.approx(overlap / areas)
-    assert result["mean_over_images"]["dice"] == pytest.approx(np.mean(per_image))
-    with (tmp_path / "scores" / "per_image.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["stem"] for row in rows] == stems
-    np.testing.assert_allclose([float(row["dice"]) for row in rows], per_image)
-    assert read_image(tmp_path / "scores" / "pictures.png").shape[1:] == (4 * 32 + 6, 3)
-
-
-def test_split_all_takes_every_image(tiny_run, phantoms, tmp_path):
-    flags = [
-        "--run",
-        str(tiny_run),
-        "--data",
-        str(phantoms),
-        "--split",
-        "all",
-        "--pictures",
-        "70",
-        "--output",
-        str(tmp_path / "out"),
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three that differ in all that runs of one data may differ in."""
+    folder = tmp_path_factory.mktemp("runs")
+    return [
+        untrained_run(folder / "first", seed=1, threshold=0.3, validation=("b", "c")),
+        untrained_run(folder / "deeper", seed=2, depth=4, normalization="minmax", validation=("c", "d")),
+        untrained_run(folder / "valid", seed=3, depth=2, padding="valid", threshold=0.9, validation=("c",)),
     ]
-    assert evaluate(flags) == 0
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 12
 
 
-def test_several_classes_write_class_numbers(tmp_path):
-    rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (tmp_path / "data" / kind).mkdir(parents=True)
-    for i in range(4):
-        label = np.repeat(rng.integers(0, 3, (8, 8)), 4, 0).repeat(4, 1).astype(np.uint8)
-        Image.fromarray(np.dstack([label * 80] * 3)).save(tmp_path / "data" / "images" / f"{i}.png")
-        Image.fromarray(label).save(tmp_path / "data" / "masks" / f"{i}.png")
-    flags = ["--classes", "3", "--base-channels", "2", "--depth", "2", "--epochs", "1", "--class-weights", "1,2,2"]
-    assert train(["--run", str(tmp_path / "run"), "--data", str(tmp_path / "data"), *flags]) == 0
-    assert run_predict(tmp_path / "run", [tmp_path / "data" / "images"], tmp_path / "out", "--probabilities") == 0
-    names = {path.name for path in (tmp_path / "out").glob("0*")}
-    assert names == {"0.png", "0_colours.png", "0_probability_0.png", "0_probability_1.png", "0_probability_2.png"}
-    mask = read_image(tmp_path / "out" / "0.png")
-    assert set(np.unique(mask)) <= {0, 1, 2}
-    # The same numbers, in colours for the eye.
-    with Image.open(tmp_path / "out" / "0_colours.png") as colours:
-        np.testing.assert_array_equal(np.asarray(colours), mask[..., 0])
-    expected = np.concatenate([[[0, 0, 0]], CLASS_COLOURS])[mask[..., 0]]
-    np.testing.assert_array_equal(read_image(tmp_path / "out" / "0_colours.png"), expected)
-    output = ["--output", str(tmp_path / "scores"), "--split", "all"]
-    assert evaluate(["--run", str(tmp_path / "run"), *output]) == 0
-    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
-    assert [entry["class"] for entry in result["per_class"]] == [0, 1, 2]
-    assert result["dice"] == pytest.approx(np.mean([entry["dice"] for entry in result["per_class"][1:]]))
+@pytest.fixture(scope="module")
+def alone(runs):
+    """Each of them, loaded alone."""
+    return [load(run) for run in runs]
+
+
+@pytest.fixture(scope="module")
+def together(runs):
+    """All of them in one."""
+    return load(runs)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 255, (70, 41, 1), dtype=np.uint8)
+
+
+def by_hand(alone, image):
+    return np.mean([predictor.probabilities(image) for predictor in alone], 0)
+
+
+# Files and arrays.
+
+
+KINDS = ("uint8", "uint16", "float64", "bool")
+
+
+def pixels_of(kind, channels):
+    """An image of numbers of this kind [H, W, C], of a size that no other kind has."""
+    size = 30 + 2 * KINDS.index(kind), 41
+    pixels = np.random.default_rng(0).integers(0, {"uint16": 60000, "bool": 2}.get(kind, 256), (*size, channels))
+    # Fractions that float32 has, too: as such they are read from a file.
+    return (pixels / 8 - 7).astype(kind) if kind == "float64" else pixels.astype(kind)
+
+
+def write(pixels, path):
+    """Writes the image as its kind of number is written, and returns where."""
+    gray, pixels = pixels.shape[2] == 1, np.squeeze(pixels)
+    if pixels.dtype == np.float64 or (pixels.dtype == np.uint16 and not gray):
+        path = path.with_suffix(".tif")
+        tifffile.imwrite(path, pixels, photometric="minisblack" if gray else "rgb")
+    else:
+        path = path.with_suffix(".png")
+        if pixels.dtype == bool and not gray:  # a file has one bit for a pixel, or numbers
+            pixels = pixels.astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="module", params=["gray", "colour"])
+def predicted(request, tmp_path_factory):
+    """A run, files of all kinds for it, and what the command has written of them."""
+    folder = tmp_path_factory.mktemp(request.param)
+    flags = {"threshold": 0.45} if request.param == "gray" else {"in_channels": 3, "classes": 3}
+    run = untrained_run(folder / "run", **flags)
+    write_separation(run, Separation(0.4, 0.6, 3))
+    channels = flags.get("in_channels", 1)
+    files = {kind: write(pixels_of(kind, channels), folder / kind) for kind in KINDS}
+    flags = ["--images", *map(str, files.values()), "--output", str(folder / "out"), "--probabilities", "--instances"]
+    assert predict(["--run", str(run), *flags]) == 0
+    return run, files, folder / "out"
+
+
+@pytest.fixture(scope="module")
+def predictor(predicted):
+    return unet_lowlevel.load(predicted[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_and_arrays_give_what_the_command_writes(kind, predicted, predictor):
+    _, files, output = predicted
+    classes, pixels = predictor.config.model.classes, pixels_of(kind, predictor.config.model.in_channels)
+    expected = {
+        path.name: read_image(path)[..., 0] for path in output.glob(f"{kind}*.png") if "colour" not in path.name
+    }
+    assert len(expected) == 2 + classes
+    images = [str(files[kind]), files[kind], pixels, *([pixels[..., 0]] if pixels.shape[-1] == 1 else [])]
+    images += [pixels.tolist(), np.asfortranarray(pixels)]
+    for image in images:
+        found = predictor.predict(image)
+        assert found.mask.dtype == np.uint8 and found.mask.shape == pixels.shape[:2]
+        np.testing.assert_array_equal(found.mask * (255 if classes == 1 else 1), expected[f"{kind}.png"])
+        assert found.probabilities.dtype == np.float32 and found.probabilities.shape == (*found.mask.shape, classes)
+        for k in range(classes):
+            written = expected[f"{kind}_probability.png" if classes == 1 else f"{kind}_probability_{k}.png"]
+            np.testing.assert_array_equal(np.rint(found.probabilities[..., k] * 65535), written)
+        instances = found.instances()
+        assert instances.dtype == np.int32 and instances.max() > 1
+        np.testing.assert_array_equal(instances, expected[f"{kind}_instances.png"])
+    assert 0 < np.count_nonzero(found.mask) < found.mask.size
+
+
+@pytest.mark.parametrize("average", ["none", "flips", "rotations"])
+def test_the_kind_of_numbers_does_not_matter(average, runs):
+    predictor = load(runs[0], average=average)
+    pixels = np.random.default_rng(0).integers(0, 100, (20, 21))
+    expected = predictor.predict(pixels.astype(np.uint8)).probabilities
+    for kind in ("float16", "float32", "float64", "longdouble", "int8", "int16", "int64", "uint64", ">u2", ">f4"):
+        np.testing.assert_array_equal(predictor.predict(pixels.astype(kind)).probabilities, expected, err_msg=kind)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros(5), ["shape (5,)", "[H, W] or [H, W, C]"]),
+        (np.zeros((1, 4, 5, 1)), ["shape (1, 4, 5, 1)", "one image"]),
+        (np.zeros((0, 5)), ["shape (0, 5)"]),
+        (np.zeros((4, 5, 0)), ["shape (4, 5, 0)"]),
+        ([], ["shape (0,)"]),
+        (7, ["shape ()"]),
+        (None, ["NoneType", "file's name or an array of numbers"]),
+        (object(), ["image is object"]),
+        (np.full((4, 5), None), ["of object"]),
+        (np.full((4, 5), "x"), ["<U1"]),
+        (b"image.png", ["|S9"]),
+        (np.zeros((4, 5), complex), ["complex128"]),
+        (np.zeros((4, 5), "datetime64[s]"), ["datetime64"]),
+        (np.full((4, 5), np.nan), ["NaN"]),
+        (np.array([[0, -np.inf]]), ["infinite"]),
+        (np.zeros((4, 5, 2), np.uint8), ["image has 2 channels", "trained on 1", "convert"]),
+        (np.zeros((4, 5, 3), bool), ["image has 3 channels"]),
+    ],
+)
+def test_what_is_no_image_is_refused_in_a_sentence(image, words, alone):
+    with pytest.raises(ValueError) as caught:
+        alone[0].predict(image)
+    sentence(caught, *words)
+
+
+def test_gray_images_are_not_those_of_a_network_of_colours(predictor):
+    channels = predictor.config.model.in_channels
+    with pytest.raises(ValueError) as caught:
+        predictor.predict(np.zeros((4, 5, 4 - channels), np.uint8))
+    sentence(caught, f"image has {4 - channels} channels", f"trained on {channels}")
+    if channels == 3:
+        with pytest.raises(ValueError) as caught:
+            predictor.predict(np.zeros((4, 5)))
+        sentence(caught, "image has 1 channels")
+
+
+def test_files_that_do_not_fit_are_refused_by_name(alone, tmp_path):
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "colour.png")
+    for name in (tmp_path / "colour.png", str(tmp_path / "colour.png")):
+        with pytest.raises(ValueError) as caught:
+            alone[0].predict(name)
+        sentence(caught, tmp_path / "colour.png", "3 channels", "trained on 1")
+    with pytest.raises(UserError) as caught:
+        alone[0].predict(tmp_path / "nothing.png")
+    sentence(caught, tmp_path / "nothing.png")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError) as caught:
+        alone[0].predict(str(tmp_path / "torn.png"))
+    sentence(caught, "torn.png")
+
+
+def test_a_predictor_of_networks_without_a_run_has_default_thresholds():
+    config = unet_lowlevel.Config.of(in_channels=1, base_channels=2, depth=2)
+    predictor = Predictor([UNet(config.model)], [config])
+    assert predictor.separation == Separation() and predictor.split == {"training": [], "validation": []}
+    assert predictor.predict(np.zeros((5, 6))).instances().shape == (5, 6)
 
 
 def test_threshold_of_the_run_decides(tiny_run):
-    predictor = Predictor(tiny_run)
+    predictor = load(tiny_run)
     probabilities = np.array([[[0.4], [0.5], [0.6]]], np.float32)
     assert predictor.labels(probabilities).tolist() == [[0, 1, 1]]
+
+
+# Loading.
+
+
+def test_average_is_one_of_three_words(runs):
+    for average in ("flip", "Flips", "", None, True):
+        with pytest.raises(ValueError) as caught:
+            load(runs[0], average=average)
+        sentence(caught, f"average is {average!r}", "none, flips, rotations")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError) as caught:
+        load([])
+    sentence(caught, "runs is empty")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path)
+    sentence(caught, f"--run {tmp_path}")
+
+
+@pytest.mark.parametrize("tile_size", [2048, 96])
+@pytest.mark.parametrize("which", range(3))
+def test_plain_networks_predict_the_same(which, tile_size, runs, alone, image):
+    """The book's own network, whole and in tiles, and the one that batch normalization is folded into."""
+    plain = load(runs[which], plain=True, tile_size=tile_size)
+    assert type(plain.networks[0].model) is UNet and type(alone[which].networks[0].model) is FoldedUNet
+    image = np.tile(image, (3, 4, 1))
+    assert plain.fits(image) == (tile_size == 2048)
+    expected = alone[which].probabilities(image)
+    np.testing.assert_allclose(plain.probabilities(image), expected, rtol=0, atol=1e-5)
+
+
+def test_plain_predictions_by_the_command(tiny_run, phantoms, tmp_path):
+    image = sorted((phantoms / "images").iterdir())[0]
+    flags = ["--images", str(image), "--output", str(tmp_path), "--probabilities", "--plain"]
+    assert predict(["--run", str(tiny_run), *flags]) == 0
+    found = read_image(tmp_path / f"{image.stem}_probability.png")[..., 0] / 65535
+    np.testing.assert_allclose(found, load(tiny_run).predict(image).probabilities[..., 0], rtol=0, atol=2e-5)
+
+
+def test_one_run_without_views_has_nothing_to_average(runs, alone, image):
+    """It is computed whole and together with others, with views it is not."""
+    assert type(alone[0]) is Predictor and alone[0].views is ASIS and alone[0].alone and alone[0].fits(image)
+    for average, views in (("flips", FLIPS), ("rotations", ROTATIONS)):
+        averaged = load(runs[0], average=average)
+        assert averaged.views == views and not averaged.alone and not averaged.fits(image)
+    assert load([str(runs[0])]).alone and not load([runs[0], runs[0]]).alone
+
+
+@pytest.mark.parametrize("flags", [{"in_channels": 3}, {"classes": 2}])
+def test_networks_of_other_data_are_refused(flags, runs, tmp_path):
+    other = untrained_run(tmp_path / "other", **flags)
+    with pytest.raises(UserError) as caught:
+        load([*runs, other])
+    sentence(caught, f"--run {runs[0]}", f"--run {other}", next(iter(flags.values())))
+
+
+# Several networks.
+
+
+@pytest.mark.parametrize("tile_size", [2048, 96])
+def test_probabilities_are_the_mean_of_the_runs(tile_size, runs, alone, image):
+    image = np.tile(image, (3, 4, 1))
+    predictor = load(runs, tile_size=tile_size)
+    assert (len(list(predictor.tiles(image, predictor.normalizations(image)))) > 1) == (tile_size == 96)
+    found = predictor.probabilities(image)
+    np.testing.assert_allclose(found, by_hand(alone, image), rtol=0, atol=1e-5)
+    assert np.abs(found - alone[0].probabilities(image)).max() > 0.01
+
+
+def test_a_run_twice_is_the_run(runs, alone, image):
+    expected = alone[0].probabilities(image)
+    np.testing.assert_allclose(load([runs[0], runs[0]]).probabilities(image), expected, rtol=0, atol=1e-5)
+
+
+def test_views_of_every_network_are_averaged(runs, image):
+    expected = np.mean([load(run, average="flips").probabilities(image) for run in runs], 0)
+    np.testing.assert_allclose(load(runs, average="flips").probabilities(image), expected, rtol=0, atol=1e-5)
+
+
+def test_threshold_of_the_first_decides(runs, together):
+    probabilities = np.array([[[0.2], [0.5], [0.95]]], np.float32)
+    assert together.labels(probabilities).tolist() == [[0, 1, 1]]
+    assert load(runs[::-1]).labels(probabilities).tolist() == [[0, 0, 1]]
+
+
+def test_held_out_is_what_no_run_has_seen(together, runs):
+    assert together.split["validation"] == ["c"]
+    seen = {stem for run in runs for stem in json.loads((run / "split.json").read_text())["training"]}
+    assert together.split["training"] == sorted(seen) == ["a"]
+
+
+def test_objects_are_told_from_each_other_as_in_the_first(tmp_path, runs):
+    first = untrained_run(tmp_path / "first")
+    write_separation(first, Separation(0.2, 0.3, 4))
+    assert load([first, runs[0]]).separation == Separation(0.2, 0.3, 4)
+    assert load([runs[0], first]).separation == Separation()
+
+
+def test_equal_normalizations_are_computed_once(together, image, monkeypatch):
+    computed = []
+    monkeypatch.setattr(
+        predictor_module, "normalization", lambda *given: (computed.append(given), samples.normalization(*given))[1]
+    )
+    first, deeper, valid = together.normalizations(image)
+    assert first is valid and first != deeper and len(computed) == 2
+    assert deeper.scale == float(image.max()) - float(image.min())
+
+
+def test_predict_takes_several_runs(runs, alone, phantoms, tmp_path):
+    names, output = list(map(str, runs)), tmp_path / "out"
+    flags = ["--images", str(phantoms / "images"), "--output", str(output), "--probabilities", "--overlays"]
+    assert predict(["--run", *names, *flags]) == 0
+    for stem, path in list_images(phantoms / "images").items():
+        expected = by_hand(alone, read_image(path))
+        found = read_image(output / f"{stem}_probability.png")
+        np.testing.assert_allclose(found / 65535, expected, rtol=0, atol=2e-5)
+        np.testing.assert_array_equal(read_image(output / f"{stem}.png") > 0, found >= 0.3 * 65535)

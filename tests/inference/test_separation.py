@@ -1,10 +1,12 @@
-"""Single objects: how they are told from each other, and average precision by hand and by brute force."""
+"""Single objects: how they are told from each other, and the choice of thresholds."""
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import sentence
 from PIL import Image
 from scipy import ndimage
@@ -15,21 +17,19 @@ from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import folders, separation
-from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import (
     Separation,
     as_uint16,
-    average_precision,
     choose_separation,
     find_seeds,
-    foreground,
-    match_counts,
+    foreground_probability,
     read_separation,
     separate,
     without_small,
     write_separation,
 )
-from unet_lowlevel.scoring.counts import THRESHOLDS
+from unet_lowlevel.scoring.objects import average_precision, match_counts
 
 
 def bumps(*centres, size=(30, 40), radius=7):
@@ -118,9 +118,9 @@ def test_small_objects_are_left_out():
     assert (separate(np.ones((5, 6), np.float32), Separation()) == 1).all()
 
 
-def test_foreground_of_several_classes():
-    np.testing.assert_allclose(foreground(np.array([[[0.25]]])), [[0.25]])
-    np.testing.assert_allclose(foreground(np.array([[[0.25, 0.5, 0.25]]])), [[0.75]])
+def test_foreground_probability_of_several_classes():
+    np.testing.assert_allclose(foreground_probability(np.array([[[0.25]]])), [[0.25]])
+    np.testing.assert_allclose(foreground_probability(np.array([[[0.25, 0.5, 0.25]]])), [[0.75]])
 
 
 def test_sixteen_bits():
@@ -128,71 +128,6 @@ def test_sixteen_bits():
     with pytest.raises(UserError) as caught:
         as_uint16(np.array([[65536]]))
     sentence(caught, "--instances", "65536")
-
-
-def brute_force_matching(truth, prediction, threshold):
-    """TP by trying every assignment of true objects to predicted ones."""
-    iou = {
-        (t, p): np.sum((truth == t) & (prediction == p)) / np.sum((truth == t) | (prediction == p))
-        for t in np.unique(truth[truth > 0])
-        for p in np.unique(prediction[prediction > 0])
-    }
-    true, predicted = (list(np.unique(objects[objects > 0])) for objects in (truth, prediction))
-    predicted += [None] * len(true)
-    return max(
-        (
-            sum(p is not None and iou[t, p] >= threshold for t, p in zip(true, chosen, strict=True))
-            for chosen in itertools.permutations(predicted, len(true))
-        ),
-        default=0,
-    )
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_matches_are_the_greatest_number(seed):
-    random = np.random.default_rng(seed)
-    truth = np.repeat(random.integers(0, 5, (1, 8)), 3, 1) * np.ones((4, 1), int) * 3  # numbers with gaps
-    prediction = np.where(random.uniform(size=truth.shape) < 0.2, random.integers(0, 4, truth.shape), truth)
-    prediction = np.where(random.uniform() < 0.5, np.roll(prediction, 1, 1), prediction)
-    counts = match_counts(truth, prediction)
-    true, predicted = (np.unique(objects[objects > 0]).size for objects in (truth, prediction))
-    for (hit, invented, missed), threshold in zip(counts, THRESHOLDS, strict=True):
-        assert hit == brute_force_matching(truth, prediction, threshold)
-        assert (hit + invented, hit + missed) == (predicted, true)
-
-
-def test_average_precision_by_hand():
-    """Three true objects of 10 pixels; one found with IoU 1, one with 7 of 10, one missed, one invented."""
-    truth, prediction = np.zeros((2, 4, 20), int)
-    truth[0, :10], truth[1, :10], truth[2, :10] = 1, 2, 3
-    prediction[0, :10], prediction[1, :7], prediction[3, 12:15] = 9, 4, 1
-    scores = average_precision(match_counts(truth, prediction))
-    assert scores["ap_50"] == scores["ap_70"] == pytest.approx(2 / 4)  # 0.7 is at least 0.7
-    assert scores["ap_75"] == scores["ap_95"] == pytest.approx(1 / 5)
-    assert scores["ap"] == pytest.approx((5 * 2 / 4 + 5 * 1 / 5) / 10)
-    assert list(scores) == ["ap", *(f"ap_{s}" for s in range(50, 100, 5))]
-
-
-def test_an_object_matches_once():
-    """Both halves of an object have an IoU of exactly 0.5."""
-    truth = np.ones((2, 4), int)
-    prediction = np.array([[1, 1, 2, 2]] * 2)
-    np.testing.assert_array_equal(match_counts(truth, prediction)[0], [1, 1, 0])
-    np.testing.assert_array_equal(match_counts(prediction, truth)[0], [1, 0, 1])
-    np.testing.assert_array_equal(match_counts(truth, prediction)[1], [0, 2, 1])
-
-
-@pytest.mark.parametrize(("true", "predicted", "ap"), [(0, 0, 1.0), (0, 1, 0.0), (1, 0, 0.0), (1, 1, 1.0)])
-def test_average_precision_without_objects(true, predicted, ap):
-    counts = match_counts(np.full((3, 3), true), np.full((3, 3), predicted))
-    assert {float(value) for value in average_precision(counts).values()} == {ap}
-
-
-def test_average_precision_of_sums():
-    counts = np.random.default_rng(0).integers(0, 5, (2, 6, 10, 3))
-    scores = average_precision(counts)
-    tp, fp, fn = counts[1, 2, 5]
-    assert scores["ap_75"].shape == (2, 6) and scores["ap_75"][1, 2] == pytest.approx(tp / max(tp + fp + fn, 1))
 
 
 def test_choice_of_thresholds():
@@ -241,28 +176,26 @@ def test_stored_in_the_run(tmp_path):
 
 def test_evaluation_and_written_instances_agree(tiny_run, phantoms, tmp_path, capsys):
     """AP in metrics.json is that of the PNG files; the thresholds chosen are stored, and prediction takes them."""
-    try:
-        flags = ["--run", str(tiny_run), "--scores", "instances"]
-        assert evaluate([*flags, "--choose-thresholds", "--output", str(tmp_path / "chosen")]) == 0
-        result = json.loads((tmp_path / "chosen" / "metrics.json").read_text())
-        assert read_separation(tiny_run) == Separation(**result["separation"])
-        assert evaluate([*flags, "--output", str(tmp_path / "again")]) == 0
-        assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == result
-        assert "ap_50" in capsys.readouterr().out
+    run = shutil.copytree(tiny_run, tmp_path / "run")  # other tests use the original
+    flags = ["--run", str(run), "--scores", "instances"]
+    assert evaluate([*flags, "--choose-thresholds", "--output", str(tmp_path / "chosen")]) == 0
+    result = json.loads((tmp_path / "chosen" / "metrics.json").read_text())
+    assert read_separation(run) == Separation(**result["separation"])
+    assert evaluate([*flags, "--output", str(tmp_path / "again")]) == 0
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == result
+    assert "ap_50" in capsys.readouterr().out
 
-        stems = json.loads((tiny_run / "split.json").read_text())["validation"]
-        images = [str(phantoms / "images" / f"{stem}.png") for stem in stems]
-        flags = ["--run", str(tiny_run), "--instances", "--output", str(tmp_path / "masks"), "--images", *images]
-        assert predict(flags) == 0
-        counts = np.zeros((10, 3), int)
-        for stem in stems:
-            found = read_image(tmp_path / "masks" / f"{stem}_instances.png")[..., 0]
-            assert found.dtype == np.uint16
-            with Image.open(phantoms / "masks" / f"{stem}.png") as mask:
-                counts += match_counts(components(np.asarray(mask) > 0), found.astype(int))
-        assert result["ap_50"] == pytest.approx(counts[0, 0] / max(counts[0].sum(), 1))
-    finally:
-        (tiny_run / "instances.json").unlink(missing_ok=True)  # other tests use the run
+    stems = json.loads((run / "split.json").read_text())["validation"]
+    images = [str(phantoms / "images" / f"{stem}.png") for stem in stems]
+    flags = ["--run", str(run), "--instances", "--output", str(tmp_path / "masks"), "--images", *images]
+    assert predict(flags) == 0
+    counts = np.zeros((10, 3), int)
+    for stem in stems:
+        found = read_image(tmp_path / "masks" / f"{stem}_instances.png")[..., 0]
+        assert found.dtype == np.uint16
+        with Image.open(phantoms / "masks" / f"{stem}.png") as mask:
+            counts += match_counts(components(np.asarray(mask) > 0), found.astype(int))
+    assert result["ap_50"] == pytest.approx(counts[0, 0] / max(counts[0].sum(), 1))
 
 
 def components(mask):
@@ -281,13 +214,11 @@ def components(mask):
 
 
 def test_instances_of_tiles_and_volumes(tiny_run, tmp_path):
-    import tifffile
-
     random = np.random.default_rng(0)
     tifffile.imwrite(
         tmp_path / "stack.tif", random.integers(0, 255, (3, 40, 50), dtype=np.uint8), photometric="minisblack"
     )
-    predictor = Predictor(tiny_run)
+    predictor = load(tiny_run)
     how = Separation(0.3, 0.4, 2)
     for tile_size, name in ((2048, "whole"), (16, "tiles")):
         predictor.tile_size = tile_size

@@ -5,12 +5,16 @@ import pytest
 import tensorflow as tf
 from op_checks import normal
 
-from unet_lowlevel.core.fast import folded
-from unet_lowlevel.core.unet import UNet, check_valid_size, valid_margin
+from unet_lowlevel.config import DataConfig
+from unet_lowlevel.core.fast import FoldedUNet
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.samples import Normalization
-from unet_lowlevel.inference.tiling import TiledNetwork, in_tiles, read_window, spans, surroundings, tile_logits
+from unet_lowlevel.geometry import check_valid_size, smallest_tile_size, spans, surroundings, valid_margin
+from unet_lowlevel.inference.predictor import CompiledNetwork
+from unet_lowlevel.inference.tiling import in_tiles, read_window, tile_logits
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.settings import resolve
+from unet_lowlevel.training.steps import whole_logits
 
 NETWORKS = [
     {},
@@ -50,12 +54,15 @@ def test_tiles_give_the_logits_of_the_whole_image(flags, network):
     rng = np.random.default_rng(0)
     for variable in model.named_variables().values():  # every weight and statistic counts
         variable.assign_add(0.05 * np.abs(rng.normal(size=variable.shape)).astype(np.float32))
-    model = folded(model) if network is UNet else model
-    # The deepest network sees 96 pixels beyond its tile on each side.
-    sizes = [(311, 500, 256), (37, 700, 300)] if config.depth == 5 else [(130, 75, 64), (150, 5, 48), (200, 41, 16)]
+    model = FoldedUNet(model) if network is UNet else model
+    # The deepest network sees 96 pixels beyond its tile on each side; the tiles of others are down to 2 pixels high.
+    sizes = [(311, 500, 256), (37, 700, 300)]
+    if config.depth < 5:
+        wide = config.padding == "same" and config.depth > 2
+        sizes = [(130, 75, 64), (150, 5, 48), (200, 41, 16) if wide else (40, 25, 16)]
     for height, width, size in sizes:
         image = normal(height, width, 2).astype(np.float32)
-        whole = model.whole(tf.constant(image[np.newaxis]))[0].numpy()
+        whole = whole_logits(model, tf.constant(image[np.newaxis]))[0].numpy()
         found, count = tiled(model, image, size)
         assert count > 1
         np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
@@ -87,7 +94,7 @@ def test_any_part_has_the_probabilities_of_the_whole_image(flags):
     model = UNet(model_config(flags))
     for i, variable in enumerate(model.named_variables().values()):
         variable.assign_add(0.05 * np.abs(normal(*variable.shape, seed=i)).astype(np.float32))
-    network = TiledNetwork(model, 2048)
+    network = CompiledNetwork(model, DataConfig())
     image = normal(61, 250, 2).astype(np.float32)
     whole = network.of_batch(image[np.newaxis])[0]
     parts = [(slice(0, 61), slice(0, 250)), (slice(7, 8), slice(249, 250)), (slice(30, 61), slice(99, 132))]
@@ -98,6 +105,15 @@ def test_any_part_has_the_probabilities_of_the_whole_image(flags):
 
 def test_surroundings_of_the_default_network():
     assert surroundings(model_config({})) == 96
+
+
+@pytest.mark.parametrize(("preset", "size"), [("default", 288), ("paper", 276)])
+def test_the_smallest_tile_is_worth_its_surroundings(preset, size):
+    config = resolve(preset, flags={"in_channels": 1}).model
+    assert smallest_tile_size(config) == size
+    tile = spans(5000, size, config)[1]
+    assert tile.stop - tile.start >= 0.29 * tile.window_size
+    assert smallest_tile_size(resolve(flags={"in_channels": 1, "depth": 1}).model) == 64
 
 
 def test_windows_are_mirrored_like_a_padded_image():

@@ -1,30 +1,37 @@
 """Averages over views of an image: every view is what it says, and tiles give what the whole image gives."""
 
+import functools
 import itertools
 import math
 
 import numpy as np
 import pytest
 from skimage.transform import rotate
-from unet_lowlevel.inference.ensemble import Ensemble, make_predictor
 from untrained import untrained_run
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
-from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.inference.views import FLIPS, ROTATIONS, Rotation
 
 VIEWS = {"flips": FLIPS, "rotations": ROTATIONS}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def loaded(tmp_path_factory):
+    """Loads a network of one of three kinds, with `average` and `tile_size`; every predictor is compiled once."""
     folder = tmp_path_factory.mktemp("runs")
-    return {
+    runs = {
         "same": untrained_run(folder / "same"),
         "valid": untrained_run(folder / "valid", padding="valid", kernel_size=3),
         "classes": untrained_run(folder / "classes", classes=3, in_channels=2, normalization="minmax"),
     }
+
+    @functools.cache
+    def loaded(kind, average="none", tile_size=2048):
+        return load(runs[kind], average=average, tile_size=tile_size)
+
+    return loaded
 
 
 def picture(height, width, channels=1):
@@ -62,46 +69,47 @@ def test_flips_of_a_part_and_back(view):
 
 @pytest.mark.parametrize("kind", ["same", "valid", "classes"])
 @pytest.mark.parametrize("size", [(24, 24), (33, 50), (1, 7), (30, 21)])
-def test_average_over_flips_is_the_mean_of_turned_predictions(kind, size, runs):
+def test_average_over_flips_is_the_mean_of_turned_predictions(kind, size, loaded):
     """The oracle turns images and probabilities with NumPy, and has them predicted one by one."""
-    predictor = Predictor(runs[kind])
+    predictor = loaded(kind)
     image = picture(*size, predictor.config.model.in_channels)
     each = [back_by_numpy(predictor.probabilities(by_numpy(image, *s)), *s) for s in SYMMETRIES]
     assert np.ptp(each, axis=0).max() > 1e-3  # the network is not symmetrical already
-    found = Ensemble([runs[kind]], FLIPS).probabilities(image)
+    found = loaded(kind, "flips").probabilities(image)
     np.testing.assert_allclose(found, np.mean(each, 0), rtol=0, atol=1e-5)
 
 
-def test_average_over_flips_turns_with_the_image(runs):
-    ensemble = Ensemble([runs["same"]], FLIPS)
+def test_average_over_flips_turns_with_the_image(loaded):
+    predictor = loaded("same", "flips")
     image = picture(25, 38)
-    found = ensemble.probabilities(image)
+    found = predictor.probabilities(image)
     for symmetry in SYMMETRIES:
-        turned = ensemble.probabilities(by_numpy(image, *symmetry))
+        turned = predictor.probabilities(by_numpy(image, *symmetry))
         np.testing.assert_allclose(back_by_numpy(turned, *symmetry), found, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("views", VIEWS)
 @pytest.mark.parametrize(("kind", "tile_size"), [("same", 80), ("valid", 80), ("classes", 72)])
-def test_tiles_average_to_what_the_whole_image_does(views, kind, tile_size, runs):
-    whole, tiled = (Ensemble([runs[kind]], VIEWS[views], size) for size in (2048, tile_size))
+def test_tiles_average_to_what_the_whole_image_does(views, kind, tile_size, loaded):
+    whole, tiled = (loaded(kind, views, size) for size in (2048, tile_size))
     image = picture(131, 117, whole.config.model.in_channels)
-    tiles = list(tiled.tiles(image, tiled.normalization(image)))
-    assert len(list(whole.tiles(image, whole.normalization(image)))) == 1 and len(tiles) > 3
+    tiles = list(tiled.tiles(image, tiled.normalizations(image)))
+    assert len(list(whole.tiles(image, whole.normalizations(image)))) == 1 and len(tiles) > 3
     np.testing.assert_allclose(tiled.probabilities(image), whole.probabilities(image), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("views", VIEWS)
-def test_no_window_is_larger_than_a_tile(views, runs):
-    ensemble, seen = Ensemble([runs["same"]], VIEWS[views], 128), []
-    tile = ensemble.tile
+def test_no_window_is_larger_than_a_tile(views, loaded, monkeypatch):
+    predictor, seen = loaded("same", views, 128), []
+    network = predictor.networks[0]
+    tile = network.tile
 
     def noted(window, core):
         seen.append(max(window.shape[1:3]))
         return tile(window, core)
 
-    ensemble.tile = noted
-    ensemble.probabilities(picture(300, 200))
+    monkeypatch.setattr(network, "tile", noted)
+    predictor.probabilities(picture(300, 200))
     assert len(seen) > 4 * len(VIEWS[views]) and max(seen) <= 128 + 4
 
 
@@ -155,34 +163,29 @@ def test_a_constant_image_stays_constant(view, size):
     np.testing.assert_allclose(view.back(found, slice(0, size[0]), slice(0, size[1]), size), 37, rtol=1e-6)
 
 
-def test_rotation_by_nothing_changes_nothing(runs):
+def test_rotation_by_nothing_changes_nothing(loaded):
     image = picture(33, 50)
     np.testing.assert_array_equal(whole_view(ROTATIONS[0], image), image)
-    plain = Predictor(runs["same"]).probabilities(image)
-    rotated = Ensemble([runs["same"]], [Rotation(0.0)]).probabilities(image)
-    np.testing.assert_allclose(rotated, plain, rtol=0, atol=1e-5)
+    alone = loaded("same")
+    rotated = Predictor([alone.networks[0].model], [alone.config], views=[Rotation(0.0)])
+    assert not rotated.alone
+    np.testing.assert_allclose(rotated.probabilities(image), alone.probabilities(image), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["same", "valid", "classes"])
-def test_average_over_rotations_is_the_mean_of_rotated_predictions(kind, runs):
+def test_average_over_rotations_is_the_mean_of_rotated_predictions(kind, loaded):
     assert [round(math.degrees(view.angle) * 7) for view in ROTATIONS] == [360 * i for i in range(7)]
-    predictor = Predictor(runs[kind])
+    predictor = loaded(kind)
     image = picture(33, 50, predictor.config.model.in_channels)
-    normalize, total = predictor.normalization(image), 0
+    (normalize,), total = predictor.normalizations(image), 0
     for view in ROTATIONS:
         found = predictor.of_batch(normalize(whole_view(view, image))[np.newaxis])[0]
         total = total + view.back(found, slice(0, 33), slice(0, 50), (33, 50))
-    found = Ensemble([runs[kind]], ROTATIONS).probabilities(image)
+    found = loaded(kind, "rotations").probabilities(image)
     np.testing.assert_allclose(found, total / 7, rtol=0, atol=1e-5)
     assert found.min() >= 0 and found.max() <= 1
     if kind == "classes":
         np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
-
-
-def test_one_run_without_views_needs_no_ensemble(runs):
-    assert type(make_predictor([runs["same"]])) is Predictor
-    assert make_predictor([runs["same"]], average_flips=True).views == FLIPS
-    assert make_predictor([runs["same"]], average_rotations=True).views == ROTATIONS
 
 
 @pytest.mark.parametrize("views", VIEWS)
@@ -190,8 +193,9 @@ def test_predict_averages(views, tiny_run, phantoms, tmp_path):
     paths = sorted((phantoms / "images").iterdir())[:2]
     flags = ["--images", *map(str, paths), "--output", str(tmp_path / "out"), "--probabilities", "--tile-size", "24"]
     assert predict(["--run", str(tiny_run), f"--average-{views}", *flags]) == 0
+    predictor = load(tiny_run, average=views)
     for path in paths:
-        expected = Ensemble([tiny_run], VIEWS[views]).probabilities(read_image(path))[..., 0]
+        expected = predictor.probabilities(read_image(path))[..., 0]
         found = read_image(tmp_path / "out" / f"{path.stem}_probability.png")[..., 0]
         np.testing.assert_allclose(found / 65535, expected, rtol=0, atol=2e-5)
 

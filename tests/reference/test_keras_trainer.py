@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import TINY, sentence
 from kill_and_resume import assert_same_training, history
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_training import interrupt_in_epoch_two, samples, tiny_config
+from tiny_training import interrupt_in_epoch_two, samples, tiny_config
 
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli import evaluate, export, predict, train
@@ -136,18 +136,28 @@ def test_export_and_predict_with_the_file(runs, phantoms, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+LONG = [*TINY, "--epochs", "3", "--dropout-rate", "0.3", "--clip-norm", "1"]
+
+
+@pytest.fixture(scope="module")
+def whole(phantoms, tmp_path_factory):
+    """{implementation: run folder} of a longer training that nobody has interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name in ("highlevel", "keras"):
+        assert train.main(["--run", str(folder / name), "--data", str(phantoms), *LONG], name) == 0
+    return {name: folder / name for name in ("highlevel", "keras")}
+
+
 @pytest.mark.parametrize("moment", ["before the checkpoint", "after the checkpoint"])
 @pytest.mark.parametrize("name", ["highlevel", "keras"])
-def test_an_interrupted_training_goes_on_bit_for_bit(name, moment, phantoms, tmp_path, monkeypatch):
+def test_an_interrupted_training_goes_on_bit_for_bit(name, moment, whole, phantoms, tmp_path, monkeypatch):
     """Dropout's hidden random numbers included."""
-    flags = ["--data", str(phantoms), *TINY, "--epochs", "3", "--dropout-rate", "0.3", "--clip-norm", "1"]
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
-    assert train.main(["--run", str(whole), *flags], name) == 0
+    torn = tmp_path / "torn"
     interrupt_in_epoch_two(monkeypatch, moment)
-    assert train.main(["--run", str(torn), *flags], name) == 130
+    assert train.main(["--run", str(torn), "--data", str(phantoms), *LONG], name) == 130
     monkeypatch.undo()
     assert train.main(["--run", str(torn), "--resume"], name) == 0
-    assert_same_training(whole, torn)
+    assert_same_training(whole[name], torn)
 
 
 @pytest.mark.parametrize("name", ["highlevel", "keras"])
@@ -189,7 +199,7 @@ def test_patience_of_ten_unless_told_otherwise():
 def patience_of(name, flags):
     from unet_lowlevel.cli.arguments import Parser, add_settings, resolved_config
 
-    parser = Parser("A test.")
+    parser = Parser("A test.", "train")
     add_settings(parser, defaults=train.DEFAULTS.get(name))
     return resolved_config(parser.parse_args(flags)).training.patience
 
@@ -238,16 +248,16 @@ def test_one_trace_and_whole_images_of_any_size(tmp_path):
     assert isinstance(trainer.unet, KerasUNet)
 
 
-def test_a_signal_ends_at_the_end_of_the_epoch(runs, phantoms, tmp_path, capsys):
+def test_a_signal_ends_at_the_end_of_the_epoch(whole, phantoms, tmp_path, capsys):
     run = tmp_path / "run"
 
     def stop(step, loss):
         if step == 1:
             signal.raise_signal(signal.SIGTERM)
 
-    flags = ["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "3"]
-    assert train.main(flags, "keras", stop) == 128 + signal.SIGTERM
+    assert train.main(["--run", str(run), "--data", str(phantoms), *LONG], "keras", stop) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step 3" in capsys.readouterr().err
     assert len(history(run)) == 1
     assert train.main(["--run", str(run), "--resume"], "keras") == 0
     assert len(history(run)) == 3
+    assert_same_training(whole["keras"], run)

@@ -12,7 +12,7 @@ from unet_lowlevel.scoring.boundaries import (
     CUTS,
     NEIGHBOURS,
     boundary_scores,
-    boundary_tally,
+    boundary_sums,
     information_score,
     rand_error,
     simple_points,
@@ -273,16 +273,16 @@ def test_the_best_cut_counts():
     truth = membrane([10])
     cells = label(truth, connectivity=1)
     foreground = np.where(truth, 0.95, 0.35)
-    tally = boundary_tally(cells, truth, foreground, truth.size)
-    assert tally.shape == (6, len(CUTS))
-    np.testing.assert_allclose(tally[3], [16 / truth.size] * 3 + [0] * 6)
-    np.testing.assert_allclose(tally[4], [1 / truth.size] * 3 + [0] * 6)
-    assert (tally[0, :3] > 0.2).all() and np.allclose(tally[0, 3:], 0)
+    sums = boundary_sums(cells, truth, foreground, truth.size)
+    assert sums.shape == (6, len(CUTS))
+    np.testing.assert_allclose(sums[3], [16 / truth.size] * 3 + [0] * 6)
+    np.testing.assert_allclose(sums[4], [1 / truth.size] * 3 + [0] * 6)
+    assert (sums[0, :3] > 0.2).all() and np.allclose(sums[0, 3:], 0)
     expected = {"rand_error": 0.0, "v_rand": 1.0, "v_info": 1.0, "warping_error": 0.0, "splits_and_mergers": 0.0}
-    assert boundary_scores(tally) == pytest.approx(expected)
+    assert boundary_scores(sums) == pytest.approx(expected)
     # One cut for all images: 0.3 and less are right here, 0.4 and more there.
-    other = boundary_tally(np.ones_like(cells), np.ones_like(truth), foreground, truth.size)
-    both = boundary_scores(tally + other)
+    other = boundary_sums(np.ones_like(cells), np.ones_like(truth), foreground, truth.size)
+    both = boundary_scores(sums + other)
     assert both["warping_error"] == pytest.approx(1 / truth.size / 2)
     assert both["rand_error"] > 0 and both["v_rand"] < 1
 
@@ -290,7 +290,7 @@ def test_the_best_cut_counts():
 def test_width_of_predicted_boundaries_matters_to_the_rand_error_only():
     """Cells are right, but their boundary is seven pixels wide instead of one."""
     truth, wide = membrane([10]), membrane(list(range(7, 14)))
-    scores = boundary_scores(boundary_tally(label(truth, connectivity=1), truth, wide.astype(float), truth.size))
+    scores = boundary_scores(boundary_sums(label(truth, connectivity=1), truth, wide.astype(float), truth.size))
     assert scores["rand_error"] > 0.2
     assert scores["v_rand"] == pytest.approx(1.0) and scores["v_info"] == pytest.approx(1.0)
     assert scores["warping_error"] == 0
@@ -302,8 +302,8 @@ def test_pixels_that_do_not_count_make_no_share():
     prediction = truth.copy()
     prediction[6:10, 10] = True
     cells = label(truth, connectivity=1)
-    tally = boundary_tally(cells, truth, prediction.astype(float), 12 * 16)
-    np.testing.assert_allclose(tally[3], 4 / (12 * 16))
+    sums = boundary_sums(cells, truth, prediction.astype(float), 12 * 16)
+    np.testing.assert_allclose(sums[3], 4 / (12 * 16))
 
 
 def test_pictured_errors():

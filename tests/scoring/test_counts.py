@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unet_lowlevel.scoring import counts
+from unet_lowlevel.scoring.counts import (
+    THRESHOLDS,
+    class_scores,
+    confusion_counts,
+    logit_counts,
+    predicted_labels,
+    scores,
+    threshold_counts,
+)
 
 SHAPE = (3, 4, 5)
 
@@ -23,8 +31,15 @@ def foreground(probabilities: np.ndarray) -> np.ndarray:
     return probabilities if probabilities.shape[-1] == 1 else probabilities[..., 1:]
 
 
+def assert_same(one: dict, two: dict) -> None:
+    """Both have the same counts by the same names."""
+    assert list(one) == list(two) == ["confusion", "thresholds"]
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
 def test_thresholds():
-    assert counts.THRESHOLDS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    assert THRESHOLDS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
@@ -34,7 +49,7 @@ def test_confusion_counts(classes):
     expected = np.zeros((SHAPE[0], classes, classes), np.int64)
     for n, y, x in np.ndindex(SHAPE):
         expected[n, labels[n, y, x], predictions[n, y, x]] += 1
-    counts = counts.confusion_counts(tf.constant(labels), tf.constant(predictions), classes)
+    counts = confusion_counts(tf.constant(labels), tf.constant(predictions), classes)
     assert counts.dtype == tf.int64
     np.testing.assert_array_equal(counts, expected)
 
@@ -48,67 +63,67 @@ def test_threshold_counts(channels):
         for s in range(10):
             positive = p[n, y, x, k] >= np.float32(0.5 + 0.05 * s)
             expected[n, k, s, int(labels[n, y, x] == k + 1), int(positive)] += 1
-    counts = counts.threshold_counts(tf.constant(labels), tf.constant(probabilities))
+    counts = threshold_counts(tf.constant(labels), tf.constant(probabilities))
     assert counts.dtype == tf.int64
     np.testing.assert_array_equal(counts, expected)
     assert (counts.numpy().sum((-1, -2)) == 20).all()
 
 
-@pytest.mark.parametrize("threshold", counts.THRESHOLDS)
+@pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_probability_on_a_threshold_passes_it(threshold):
     """The boundaries are float32, as the probabilities are: 0.55 is not lost to rounding."""
     on = np.float32(threshold)
     below = np.nextafter(on, np.float32(0))
-    counts = counts.threshold_counts(tf.ones([1, 1, 2], tf.int32), tf.reshape(tf.constant([on, below]), [1, 1, 2, 1]))
+    counts = threshold_counts(tf.ones([1, 1, 2], tf.int32), tf.reshape(tf.constant([on, below]), [1, 1, 2, 1]))
     passed = counts.numpy()[0, 0, :, 1, 1]
-    s = counts.THRESHOLDS.index(threshold)
+    s = THRESHOLDS.index(threshold)
     np.testing.assert_array_equal(passed, [2] * s + [1] + [0] * (9 - s))
-    labels = counts.predicted_labels(tf.reshape(tf.constant([on, below]), [1, 1, 2, 1]), threshold)
+    labels = predicted_labels(tf.reshape(tf.constant([on, below]), [1, 1, 2, 1]), threshold)
     np.testing.assert_array_equal(labels, [[[1, 0]]])
 
 
 def test_probabilities_0_and_1():
-    counts = counts.threshold_counts(tf.ones([1, 1, 2], tf.int32), tf.constant([0.0, 1.0], shape=[1, 1, 2, 1]))
+    counts = threshold_counts(tf.ones([1, 1, 2], tf.int32), tf.constant([0.0, 1.0], shape=[1, 1, 2, 1]))
     np.testing.assert_array_equal(counts[0, 0, :, 1], [[1, 1]] * 10)
 
 
 def test_predicted_labels():
     one = tf.constant([0.0, 0.29, 0.31, 1.0], shape=[1, 2, 2, 1])
-    np.testing.assert_array_equal(counts.predicted_labels(one, 0.3), [[[0, 0], [1, 1]]])
-    np.testing.assert_array_equal(counts.predicted_labels(one), [[[0, 0], [0, 1]]])
+    np.testing.assert_array_equal(predicted_labels(one, 0.3), [[[0, 0], [1, 1]]])
+    np.testing.assert_array_equal(predicted_labels(one), [[[0, 0], [0, 1]]])
     three = tf.constant([[0.4, 0.3, 0.3], [0.1, 0.2, 0.7]], shape=[1, 1, 2, 3])
-    np.testing.assert_array_equal(counts.predicted_labels(three, 0.9), [[[0, 2]]])
-    assert counts.predicted_labels(one).dtype == counts.predicted_labels(three).dtype == tf.int32
+    np.testing.assert_array_equal(predicted_labels(three, 0.9), [[[0, 2]]])
+    assert predicted_labels(one).dtype == predicted_labels(three).dtype == tf.int32
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_counts_take_logits(channels):
     labels, probabilities = example(channels)
     logits = np.log(np.clip(probabilities, 1e-6, 1)) - (np.log1p(-probabilities) if channels == 1 else 0)
-    confusion, thresholds = counts.counts(tf.constant(labels), tf.constant(logits, tf.float32), 0.25)
+    found = logit_counts(tf.constant(labels), tf.constant(logits, tf.float32), 0.25)
+    assert list(found) == ["confusion", "thresholds"]
+    confusion, thresholds = found.values()
     predictions = probabilities[..., 0] >= 0.25 if channels == 1 else probabilities.argmax(-1)
     for n in range(SHAPE[0]):
         for t, p in np.ndindex(*confusion.shape[1:]):
             assert confusion[n, t, p] == np.sum((labels[n] == t) & (predictions[n] == p))
-    np.testing.assert_array_equal(thresholds, counts.threshold_counts(tf.constant(labels), probabilities))
+    np.testing.assert_array_equal(thresholds, threshold_counts(tf.constant(labels), probabilities))
 
 
 def test_two_channels_equal_one():
     labels, _ = example(1)
     logits = np.random.default_rng(1).normal(0, 3, (*SHAPE, 2)).astype(np.float32)
-    two = counts.counts(tf.constant(labels), tf.constant(logits))
-    one = counts.counts(tf.constant(labels), tf.constant(logits[..., 1:] - logits[..., :1]))
-    for a, b in zip(two, one, strict=True):
-        np.testing.assert_array_equal(a, b)
+    two = logit_counts(tf.constant(labels), tf.constant(logits))
+    one = logit_counts(tf.constant(labels), tf.constant(logits[..., 1:] - logits[..., :1]))
+    assert_same(two, one)
 
 
 def test_counts_in_a_graph_with_an_open_batch_size():
     labels, probabilities = example(3)
     logits = tf.math.log(probabilities + 1e-6)
     signature = [tf.TensorSpec([None, None, None], tf.int32), tf.TensorSpec([None, None, None, 3], tf.float32)]
-    compiled = tf.function(counts.counts, input_signature=signature, autograph=False)
-    for a, b in zip(compiled(labels, logits), counts.counts(tf.constant(labels), logits), strict=True):
-        np.testing.assert_array_equal(a, b)
+    compiled = tf.function(logit_counts, input_signature=signature, autograph=False)
+    assert_same(compiled(labels, logits), logit_counts(tf.constant(labels), logits))
 
 
 # Class 1: 4 pixels, 3 predicted, 2 of them right. Class 2: 2 pixels, 4 predicted, 1 right.
@@ -118,14 +133,14 @@ GUESS[3, 0] = 2
 
 
 def test_masks_by_hand():
-    confusion = counts.confusion_counts(TRUTH[np.newaxis], GUESS[np.newaxis], 3).numpy()[0]
+    confusion = confusion_counts(TRUTH[np.newaxis], GUESS[np.newaxis], 3).numpy()[0]
     np.testing.assert_array_equal(confusion, [[7, 1, 2], [1, 2, 1], [1, 0, 1]])
-    result = counts.class_scores(confusion)
+    result = class_scores(confusion)
     np.testing.assert_allclose(result["dice"], [14 / 19, 4 / 7, 2 / 6])
     np.testing.assert_allclose(result["iou"], [7 / 12, 2 / 5, 1 / 5])
     np.testing.assert_allclose(result["precision"], [7 / 9, 2 / 3, 1 / 4])
     np.testing.assert_allclose(result["recall"], [7 / 10, 2 / 4, 1 / 2])
-    headline = counts.scores(confusion, np.ones((2, 10, 2, 2)))
+    headline = scores(confusion, np.ones((2, 10, 2, 2)))
     assert headline["dice"] == pytest.approx((4 / 7 + 2 / 6) / 2)
     assert headline["iou"] == pytest.approx(0.3)
     assert headline["precision"] == pytest.approx((2 / 3 + 1 / 4) / 2)
@@ -144,8 +159,8 @@ def test_mean_iou_by_hand():
     p[0, 1, 0, 0] = 0.62
     # 0.5, 0.55, 0.6: 3 hits, 1 invented; 0.65, 0.7: 3 hits; from 0.75: 1 hit.
     expected = 3 * (3 / 5 + 11 / 13) / 2 + 2 * (3 / 4 + 12 / 13) / 2 + 5 * (1 / 4 + 12 / 15) / 2
-    thresholds = counts.threshold_counts(labels, p).numpy()[0]
-    result = counts.scores(np.array([[11, 1], [1, 3]]), thresholds)
+    thresholds = threshold_counts(labels, p).numpy()[0]
+    result = scores(np.array([[11, 1], [1, 3]]), thresholds)
     assert result["mean_iou"] == pytest.approx(expected / 10)
 
 
@@ -168,9 +183,9 @@ def test_mean_iou_is_that_of_2019(channels, empty):
     if empty:
         labels[:] = 0
         probabilities[..., -1] *= 0.4
-    predictions = counts.predicted_labels(tf.constant(probabilities))
-    confusion = counts.confusion_counts(tf.constant(labels), predictions, max(channels, 2)).numpy()
-    thresholds = counts.threshold_counts(tf.constant(labels), tf.constant(probabilities)).numpy()
+    predictions = predicted_labels(tf.constant(probabilities))
+    confusion = confusion_counts(tf.constant(labels), predictions, max(channels, 2)).numpy()
+    thresholds = threshold_counts(tf.constant(labels), tf.constant(probabilities)).numpy()
     p = foreground(probabilities)
 
     def expected(images):
@@ -179,9 +194,9 @@ def test_mean_iou_is_that_of_2019(channels, empty):
         ]
         return np.mean(one_class)
 
-    pooled = counts.scores(confusion.sum(0), thresholds.sum(0))["mean_iou"]
+    pooled = scores(confusion.sum(0), thresholds.sum(0))["mean_iou"]
     assert pooled == pytest.approx(expected(slice(None)), abs=1e-12)
-    each = counts.scores(confusion, thresholds)["mean_iou"]
+    each = scores(confusion, thresholds)["mean_iou"]
     np.testing.assert_allclose(each, [expected(slice(n, n + 1)) for n in range(SHAPE[0])], atol=1e-12)
 
 
@@ -195,9 +210,9 @@ def test_mean_iou_is_that_of_2019(channels, empty):
     ],
 )
 def test_empty_masks(confusion, dice, iou, precision, recall):
-    result = counts.class_scores(np.array(confusion))
+    result = class_scores(np.array(confusion))
     assert [result[name][1] for name in ("dice", "iou", "precision", "recall")] == [dice, iou, precision, recall]
-    headline = counts.scores(np.array(confusion), np.array([[confusion] * 10]))
+    headline = scores(np.array(confusion), np.array([[confusion] * 10]))
     assert [headline[name] for name in ("dice", "iou", "precision", "recall")] == [dice, iou, precision, recall]
     # The class "everything else" has its own, by the same convention.
     background = {(16, 0, 0, 0): 1.0, (13, 3, 0, 0): 13 / 16, (12, 0, 4, 0): 12 / 16, (0, 0, 0, 16): 1.0}
@@ -213,25 +228,23 @@ def test_the_batches_do_not_matter():
 
     def pooled(order, size):
         batches = [order[start : start + size] for start in range(0, 7, size)]
-        counts = [counts.counts(tf.constant(labels[b]), tf.constant(logits[b])) for b in batches]
-        return [sum(c[i].numpy().sum(0) for c in counts) for i in range(2)]
+        counts = [logit_counts(tf.constant(labels[b]), tf.constant(logits[b])) for b in batches]
+        return {name: sum(each[name].numpy().sum(0) for each in counts) for name in counts[0]}
 
     whole = pooled(np.arange(7), 7)
     for size in (1, 2, 3, 10):
-        for a, b in zip(whole, pooled(random.permutation(7), size), strict=True):
-            np.testing.assert_array_equal(a, b)
-    assert whole[0].sum() == labels.size
+        assert_same(whole, pooled(random.permutation(7), size))
+    assert whole["confusion"].sum() == labels.size
     # The same pixels as one wide image.
-    wide = counts.counts(labels.reshape(1, 28, 5), tf.reshape(logits, [1, 28, 5, 3]))
-    for a, b in zip(whole, wide, strict=True):
-        np.testing.assert_array_equal(a, b[0])
+    wide = logit_counts(labels.reshape(1, 28, 5), tf.reshape(logits, [1, 28, 5, 3]))
+    assert_same(whole, {name: each[0] for name, each in wide.items()})
 
 
 def test_scores_keep_leading_axes():
     confusion = np.random.default_rng(0).integers(0, 9, (2, 5, 3, 3))
     thresholds = np.random.default_rng(1).integers(0, 9, (2, 5, 2, 10, 2, 2))
-    result = counts.scores(confusion, thresholds)
+    result = scores(confusion, thresholds)
     assert list(result) == ["dice", "iou", "mean_iou", "precision", "recall", "pixel_error"]
     for name, values in result.items():
         assert values.shape == (2, 5)
-        assert values[1, 3] == counts.scores(confusion[1, 3], thresholds[1, 3])[name]
+        assert values[1, 3] == scores(confusion[1, 3], thresholds[1, 3])[name]

@@ -1,23 +1,22 @@
 """Trainings that are stopped, killed, doubled or out of room: nothing is lost, and the rest is the same to the bit."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 
-import numpy as np
 import pytest
 from conftest import TINY
-from kill_and_resume import PROGRAM, assert_same_training, kill_and_resume, state, told
+from kill_and_resume import assert_same_training, kill_and_resume, start, state, told
 
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli.train import main
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.training.checkpoints import Checkpoints
 from unet_lowlevel.training.interruption import StopSignals
-from unet_lowlevel.training.totals import Tally
 
+# With dropout, momentum, schedule, warm-up, average and clipping all at work.
 LONG = [*TINY, "--epochs", "3", "--steps-per-epoch", "5", "--dropout-rate", "0.3", "--ema-decay", "0.9"]
+LONG += ["--warmup-steps", "4", "--clip-norm", "1", "--weight-decay", "0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +32,79 @@ def at_step(wanted, action):
     return lambda step, loss: action() if step == wanted else None
 
 
+def wait_for(path, process):
+    """Waits until a process has written a file."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_killed_at_random_moments(phantoms, tmp_path):
-    kill_and_resume(tmp_path, phantoms, kills=3, seed=int(time.time()) % 1000)
+    kill_and_resume(tmp_path, phantoms, kills=3, seed=int(time.time()) % 1000, epochs=4)
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_killed_process_goes_on_bit_for_bit(whole, phantoms, tmp_path, stream):
+    """SIGKILL as soon as the first epoch is on disk: no handler can tidy up, and decoded/ is not to be trusted."""
+    torn = tmp_path / "torn"
+    flags = ["--run", str(torn), "--data", str(phantoms), *LONG, *stream]
+    process = start(flags, tmp_path / "errors", pause=0.05)
+    wait_for(torn / "checkpoints" / "checkpoint", process)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (torn / "decoded").exists() == bool(stream)
+    for file in torn.glob("decoded/*"):
+        file.write_bytes(b"torn")
+    assert main(["--run", str(torn), "--resume"]) == 0
+    assert not (torn / "decoded").exists()
+    assert_same_training(whole, torn)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("step", [1, 7, 10])  # in the first epoch, in the second, and at the end of that
-def test_a_signal_saves_and_ends(number, step, whole, phantoms, tmp_path, capsys):
-    run = tmp_path / "run"
+def test_a_signal_saves_and_ends(number, whole, phantoms, tmp_path, capsys):
+    """Again and again: in the first epoch, in the second, and at the end of that."""
+    run, flags = tmp_path / "run", ["--data", str(phantoms), *LONG]
     before = signal.getsignal(number)
-    stop = at_step(step, lambda: signal.raise_signal(number))
-    assert main(["--run", str(run), "--data", str(phantoms), *LONG], on_step=stop) == 128 + number
-    assert signal.getsignal(number) is before
-    error = capsys.readouterr().err
-    assert f"stopped by {number.name} after step {step}; all is saved, go on with:" in error and "--resume" in error
-    assert main(["--run", str(run), "--resume"]) == 0
+    for step in (1, 7, 10):
+        stop = at_step(step, lambda: signal.raise_signal(number))
+        assert main(["--run", str(run), *flags], on_step=stop) == 128 + number
+        assert signal.getsignal(number) is before
+        error = capsys.readouterr().err
+        assert f"stopped by {number.name} after step {step}; all is saved, go on with:" in error
+        assert "--resume" in error
+        flags = ["--resume"]
+    assert main(["--run", str(run), *flags]) == 0
     assert_same_training(whole, run)
     assert told(run) == told(whole)
+
+
+def interrupt_in_epoch_two(monkeypatch, moment):
+    """Lets a training meet Ctrl-C "before the checkpoint" of its second epoch, or after it."""
+    original, saved = Checkpoints.save, []
+
+    def save(self, step):
+        saved.append(step)
+        if len(saved) == 2 and moment == "before the checkpoint":
+            raise KeyboardInterrupt
+        original(self, step)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+
+
+@pytest.mark.parametrize("moment", ["before the checkpoint", "after the checkpoint"])
+def test_an_interrupted_training_goes_on_bit_for_bit(whole, phantoms, tmp_path, monkeypatch, moment):
+    """Interrupted in epoch 2 of 3."""
+    torn = tmp_path / "torn"
+    interrupt_in_epoch_two(monkeypatch, moment)
+    assert main(["--run", str(torn), "--data", str(phantoms), *LONG]) == 130
+    monkeypatch.undo()
+    assert main(["--run", str(torn), "--resume"]) == 0
+    assert_same_training(whole, torn)
+    assert told(torn) == told(whole)  # TensorBoard had been told of the epoch, but it was not saved
 
 
 def test_a_second_signal_ends_at_once(request):
@@ -88,18 +143,16 @@ def test_checkpoints_within_an_epoch_change_nothing(flags, whole, phantoms, tmp_
     assert_same_training(whole, run)
 
 
-def test_a_run_in_use_is_refused(whole, phantoms, tmp_path, capsys):
+def test_a_run_in_use_is_refused(phantoms, tmp_path, capsys):
     notes, run = tmp_path / "notes", tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(notes), "--run", str(run), "--data", str(phantoms), *LONG, "--epochs", "99"]
-    )
-    while not notes.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    flags = ["--run", str(run), "--data", str(phantoms), *LONG, "--epochs", "99"]
+    process = start(flags, tmp_path / "errors", notes=notes)
+    wait_for(notes, process)
     assert main(["--run", str(run), "--resume"]) == 2
     assert f"--run {run} is in use by another training" in capsys.readouterr().err
     process.terminate()
-    assert process.wait() == 128 + signal.SIGTERM
+    process.join()
+    assert process.exitcode == 128 + signal.SIGTERM
     with run_folder.in_use(run):  # free again
         pass
 
@@ -109,41 +162,19 @@ def test_no_run_is_in_use_twice(whole):
         pass
 
 
-LIMITED = """
-import resource, sys
-from unet_lowlevel.cli.train import main
-def limit(step, loss):
-    if step == int(sys.argv[1]):  # as if the disk had room for no file larger than this any more
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-sys.exit(main(sys.argv[2:], on_step=limit))
-"""
-
-
 @pytest.mark.parametrize("flags, newest", [([], 5), (["--checkpoint-steps", "2"], 7)])
 def test_a_full_disk_leaves_the_last_checkpoint(flags, newest, whole, phantoms, tmp_path):
-    run = tmp_path / "run"
-    arguments = ["9", "--run", str(run), "--data", str(phantoms), *LONG, *flags]
-    process = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True)
-    assert process.returncode == 2, process.stderr
-    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    run, errors = tmp_path / "run", tmp_path / "errors"
+    process = start(["--run", str(run), "--data", str(phantoms), *LONG, *flags], errors, full_after=9)
+    process.join()
+    assert process.exitcode == 2, errors.read_text()
+    (line,) = [line for line in errors.read_text().splitlines() if line.startswith("error: ")]
     assert f"{run} cannot be written" in line and "--resume" in line
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert f"ckpt-{newest}.index" in names and not any("ckpt-9" in name or "ckpt-10" in name for name in names)
     assert main(["--run", str(run), "--resume"]) == 0
     assert_same_training(whole, run)
     assert told(run) == told(whole)
-
-
-def test_a_tally_survives_as_text():
-    tally = Tally()
-    tally.steps, tally.images, tally.loss, tally.seconds = 3, 12, 0.1 + 0.2, 1.5
-    tally.confusion, tally.thresholds = np.array([[5, 1], [2, 8]]), np.arange(20).reshape(10, 2)
-    again = Tally.from_json(tally.to_json())
-    assert vars(again).keys() == vars(tally).keys() and again.loss == tally.loss and again.scores
-    np.testing.assert_array_equal(again.confusion, tally.confusion)
-    np.testing.assert_array_equal(again.thresholds, tally.thresholds)
-    assert again.confusion.dtype == np.int64
-    assert vars(Tally.from_json("")) == vars(Tally())
 
 
 def test_state_holds_every_variable(whole):

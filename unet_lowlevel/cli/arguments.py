@@ -12,8 +12,8 @@ from pathlib import Path
 
 from unet_lowlevel import __version__
 from unet_lowlevel.config import PRESETS, Config
-from unet_lowlevel.errors import UserError, listed, reason, shown
-from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.errors import UserError, reason, shown
+from unet_lowlevel.scoring import check_scores
 from unet_lowlevel.settings import checked, flag, is_list, is_utf8, resolve, sections, settings
 from unet_lowlevel.terminal import show_path
 from unet_lowlevel.training.interruption import Stopped
@@ -34,6 +34,8 @@ SCRIPTS = {
     "phantoms": "make_phantoms.py",
 }
 CONSOLE_SCRIPT, MODULE = "unet-lowlevel", "__main__.py"
+# Choices that take more letters stand in the help of a flag, not behind its name, for lines of 80.
+WIDEST = 50
 
 
 def to_type(command: str, *, this: bool = False) -> str:
@@ -161,10 +163,12 @@ def add_flag(group, item: dataclasses.Field, default) -> argparse.Action:
         text = f"{item.metadata['help']} (default: {'on' if default else 'off'})"
         return group.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, help=text, **options)
     default = ",".join(map(str, default)) if is_list(item) else default
-    text = item.metadata["help"].replace("%", "%%") + (f" (default: {default})" if default != "" else "")
-    choices = item.metadata["choices"]
+    text, choices = item.metadata["help"].replace("%", "%%"), item.metadata["choices"]
     kind = {int: "N", float: "X", str: "TEXT"}.get(item.type, "X,X")
     metavar = item.metadata["metavar"] or ("{" + ",".join(choices) + "}" if choices else kind)
+    if len(metavar) > WIDEST:
+        metavar, text = "NAME", f"{text}: {', '.join(choices)}"
+    text += f" (default: {default})" if default != "" else ""
     return group.add_argument(
         flag(item.name), metavar=metavar, help=text, type=lambda text: read_flag(item, text), **options
     )
@@ -213,9 +217,7 @@ def given_scores(arguments: argparse.Namespace) -> list[str] | None:
     if arguments.scores is None:
         return None
     scores = [name.strip() for name in arguments.scores.split(",") if name.strip()]
-    unknown = [name for name in scores if name not in SCORES]
-    if unknown:
-        raise UserError(f"--scores has {unknown[0]!r}, but may have {listed(list(SCORES))}.")
+    check_scores(scores)
     return scores
 
 

@@ -11,7 +11,7 @@ COMMANDS = {
     "train": ("train", "train the U-Net on images with masks"),
     "predict": ("predict", "segment images with a trained run"),
     "evaluate": ("evaluate", "score a trained run on images with masks"),
-    "check": ("check", "tell what is in a folder of images and masks, and whether it will train"),
+    "check": ("check", "tell what is in a folder of images, and whether it will train"),
     "cross-validate": ("cross_validate", "train and score a network for each fold"),
     "compare": ("compare", "train the same network three ways, and compare"),
     "export": ("export", "write a trained run as a .keras file"),
@@ -39,5 +39,6 @@ def main(argv: list[str] | None = None) -> int:
 def help_text() -> str:
     lines = ["usage: unet-lowlevel COMMAND [flags]", "", "U-Net for medical image segmentation.", ""]
     lines += [f"  {name:16s}{what}" for name, (_, what) in COMMANDS.items()]
-    lines += ["", "unet-lowlevel COMMAND --help tells the flags of a command; --version the version of the package."]
+    lines += ["", "unet-lowlevel COMMAND --help tells the flags of a command,"]
+    lines += ["unet-lowlevel --version the version of the package."]
     return "\n".join(lines)

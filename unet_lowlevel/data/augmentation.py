@@ -1,7 +1,7 @@
 """Random changes of a training image and its label.
 
-Every change is a pure function of the image and a seed, made of TensorFlow's stateless random
-operations: the same seed gives the same picture in whatever order images are prepared.
+Every change is a pure function of image and seed, by TensorFlow's stateless random operations: the
+order in which images are prepared does not matter.
 """
 
 import tensorflow as tf
@@ -12,19 +12,19 @@ fold_in = tf.random.experimental.stateless_fold_in
 
 
 def random_start(size, crop: tuple[int, int], margin: int, seed) -> tf.Tensor:
-    """Where a window at a random place begins; an image that is too small is mirrored around its middle.
+    """The first pixel of a randomly placed window; a window larger than the image is centered on it.
 
-    The place depends on the image's size alone, so that of the image no more than the window has to be read.
+    Only the size of the image is needed, so that no more than the window has to be read from a file.
 
     Args:
         size: int32 [2], height and width of the image.
         crop: height and width of the window.
-        margin: pixels that a valid network takes from each axis. Half of it may lie outside of the image
-            on each side, mirrored, so that the network's output still reaches the image's border.
+        margin: pixels that a valid network loses per axis. The window may extend beyond the image by half
+            of it on each side, mirrored, so that the network's output reaches the image's border.
         seed: int32 [2].
 
     Returns:
-        int32 [2], row and column of its first pixel, outside of the image where it is mirrored; see `mirror_indices`.
+        int32 [2], row and column; outside the image where the window is mirrored, see `mirror_indices`.
     """
     half = margin // 2
     last = size + (margin - half) - tf.constant(crop)
@@ -36,10 +36,10 @@ def random_start(size, crop: tuple[int, int], margin: int, seed) -> tf.Tensor:
 
 
 def flip_and_turn(image, label, config: AugmentationConfig, seed, weights=None) -> tuple[tf.Tensor, ...]:
-    """One of the flips and quarter turns of the square, each with the same probability.
+    """A random symmetry of the square, flips and quarter turns, all with the same probability.
 
-    A quarter turn is a transposition followed by a flip, a half turn both flips. Crops that are not
-    square are not turned by quarters.
+    A quarter turn is a transposition and a flip, a half turn is both flips. Crops that are not square
+    get no quarter turns.
 
     Args:
         image: float32 [H, W, C].
@@ -103,8 +103,7 @@ def change_gray_values(image, config: AugmentationConfig, seed) -> tf.Tensor:
 
 
 def augment(image, label, config: AugmentationConfig, seed, weights=None) -> tuple[tf.Tensor, ...]:
-    """All changes of a crop that the configuration asks for, see the functions above; those of its shape are in
-    `deformation.py`."""
+    """The configured flips, turns and changes of gray values of a crop; deformations are in `deformation.py`."""
     if not config.augment:
         return (image, label) if weights is None else (image, label, weights)
     image, *masks = flip_and_turn(image, label, config, fold_in(seed, 1), weights)

@@ -1,14 +1,13 @@
-"""Rotation, scaling, shear and elastic deformation: one smooth field of places, and one resampling of image and mask.
+"""Rotation, scaling, shear and elastic deformation: one smooth field of places, one resampling of image and mask.
 
-A field says for every pixel of a crop where in the image its value comes from. It is known on a coarse grid of points,
-evenly spread over the crop, the outer ones on its border: there it is the affine transform of the point, plus a random
-displacement. Between the points it is interpolated. The interpolation is exact for affine fields, so the grid is all
-that has to be turned, scaled and sheared.
+The field gives, for every pixel of a crop, the place in the image where its value comes from. It is computed on a
+coarse grid of points, evenly spread over the crop, the outer ones on its border: each point's affine transform plus a
+random displacement. Between the points it is interpolated. The interpolation is exact for affine fields, so only the
+grid has to be rotated, scaled and sheared.
 
 Reference: Ronneberger et al. 2015, section 3.1 (3 x 3 points, standard deviation of 10 pixels, bicubic). Bicubic here
 is cubic convolution (Keys 1981, "Cubic convolution interpolation for digital image processing", a = -1/2), with Keys'
-condition at the border. It passes through the points, as a B-spline of the same values would not, and is the product of
-two small matrices.
+condition at the border. Unlike a B-spline it passes through the points, and it is a product of two small matrices.
 """
 
 import math
@@ -20,17 +19,17 @@ from unet_lowlevel.config import AugmentationConfig
 
 fold_in = tf.random.experimental.stateless_fold_in
 
-# Pixels before and after the one a place lies in that its interpolation takes.
+# How many pixels before and after floor(place) the interpolation uses.
 REACH = {"bilinear": (0, 1), "bicubic": (1, 2)}
 
 
 def deforms(config: AugmentationConfig) -> bool:
-    """Whether there is anything to resample."""
+    """Whether the configuration asks for any deformation."""
     return config.augment and any((config.elastic, config.rotation, config.scaling, config.shear))
 
 
 def cubic_weights(t):
-    """Weights of the values at -1, 0, 1 and 2 for the place t in 0..1, of NumPy or TensorFlow."""
+    """Weights of the values at -1, 0, 1 and 2 for the place t in 0..1; t from NumPy or TensorFlow."""
     t2, t3 = t * t, t * t * t
     return [
         -0.5 * t3 + t2 - 0.5 * t,
@@ -41,9 +40,9 @@ def cubic_weights(t):
 
 
 def cubic_basis(size: int, points: int) -> np.ndarray:
-    """The matrix that makes `size` values of `points` values, both evenly spread from one end to the other.
+    """The matrix that interpolates `size` values from `points` values, both evenly spread between the same ends.
 
-    A value beyond the ends, which cubic convolution asks for, is 3 c[0] - 3 c[1] + c[2], likewise at the other end.
+    Cubic convolution needs one value beyond each end: 3 c[0] - 3 c[1] + c[2], likewise at the other end.
 
     Args:
         size: 1 or more.
@@ -54,7 +53,7 @@ def cubic_basis(size: int, points: int) -> np.ndarray:
     """
     place = np.linspace(0, points - 1, size)
     cell = np.minimum(place.astype(int), points - 2)
-    basis = np.zeros((size, points + 2))  # a column more at both ends
+    basis = np.zeros((size, points + 2))  # one extra column at each end
     for k, weight in enumerate(cubic_weights(place - cell)):
         basis[np.arange(size), cell + k] = weight
     basis[:, 1:4] += basis[:, :1] * [3, -3, 1]
@@ -63,9 +62,9 @@ def cubic_basis(size: int, points: int) -> np.ndarray:
 
 
 def affine_matrix(config: AugmentationConfig, seed) -> tf.Tensor:
-    """What takes a pixel to its place, both (row, column) from the middle of the crop; float32 [2, 2].
+    """The matrix from a pixel to its place, both (row, column) from the middle of the crop; float32 [2, 2].
 
-    places = rotation @ shear / scale,  rotation = [[cos a, -sin a], [sin a, cos a]],  shear = [[1, 0], [tan s, 1]]
+    matrix = rotation @ shear / scale,  rotation = [[cos a, -sin a], [sin a, cos a]],  shear = [[1, 0], [tan s, 1]]
 
     with a and s uniform in -+ the settings, in degrees, and the scale uniform in 1 -+ the setting.
     """
@@ -76,7 +75,7 @@ def affine_matrix(config: AugmentationConfig, seed) -> tf.Tensor:
 
 
 def random_field(crop: tuple[int, int], config: AugmentationConfig, seed) -> tf.Tensor:
-    """Where each pixel of a crop comes from.
+    """The place in the image of each pixel of a crop.
 
     field[:, y, x] = sum over i, j of rows[y, i] grid[:, i, j] columns[x, j]
     grid[:, i, j] = middle + affine (point[:, i, j] - middle) + elastic normal
@@ -87,7 +86,7 @@ def random_field(crop: tuple[int, int], config: AugmentationConfig, seed) -> tf.
         seed: int32 [2].
 
     Returns:
-        float32 [2, height, width]: row and column, in pixels from the crop's first.
+        float32 [2, height, width]: row and column, in pixels from the crop's first pixel.
     """
     count = config.elastic_grid
     points = np.stack(np.meshgrid(*(np.linspace(0, side - 1, count) for side in crop), indexing="ij"))
@@ -100,7 +99,7 @@ def random_field(crop: tuple[int, int], config: AugmentationConfig, seed) -> tf.
 
 
 def window_of_field(start, field, interpolation: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The smallest window of an image that has all that the field asks for.
+    """The smallest window of an image that contains all pixels the field needs.
 
     Args:
         start: int32 [2], the crop's first pixel in the image.
@@ -113,7 +112,7 @@ def window_of_field(start, field, interpolation: str) -> tuple[tf.Tensor, tf.Ten
     before, after = REACH[interpolation]
     first = tf.floor(tf.reduce_min(field, [1, 2])) - before
     field -= first[:, tf.newaxis, tf.newaxis]
-    # Of what is left of the field, for the difference may have been rounded up.
+    # From the shifted field, because the subtraction may have rounded up.
     extent = tf.cast(tf.floor(tf.reduce_max(field, [1, 2])), tf.int32) + after + 1
     return start + tf.cast(first, tf.int32), extent, field
 
@@ -124,8 +123,8 @@ def resampled(image, masks: list, field, interpolation: str) -> list[tf.Tensor]:
     Args:
         image: float32 [H, W, C].
         masks: of any type, [H, W].
-        field: float32 [2, h, w] of places that lie in the image as deep as the interpolation reaches.
-        interpolation: of the image; of the masks the nearest pixel is taken, so that no new labels arise.
+        field: float32 [2, h, w] of places; all pixels that the interpolation uses must lie in the image.
+        interpolation: of the image; masks take the nearest pixel, so that no new labels arise.
 
     Returns:
         the image [h, w, C] and the masks [h, w].
@@ -161,6 +160,6 @@ def interpolated(image, field, interpolation: str) -> tf.Tensor:
 
 
 def flat_index(places, width) -> tf.Tensor:
-    """row width + column, in whole numbers, for float32 would round beyond 2^24."""
+    """row * width + column, in integers, because float32 would round beyond 2^24."""
     row, column = tf.unstack(tf.cast(places, tf.int32))
     return row * width + column

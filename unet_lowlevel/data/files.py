@@ -1,4 +1,4 @@
-"""Images: where they are, which mask belongs to which, what their pixels are."""
+"""Finds images, pairs them with their masks, and reads their pixels."""
 
 import dataclasses
 import os
@@ -17,11 +17,10 @@ from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError, listed
 
 DEFAULTS = DataConfig()
-# Longest first, for `stem_of`.
 SUFFIXES = (".nii.gz", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".nii", ".dcm")
 
 
-# What to do with a mistake that the user has made: `refuse` it, or note it and go on without the files it names.
+# Handles a user's mistake: `refuse` raises it; others note it, and the files that it names are left out.
 OnMistake = Callable[[UserError], None]
 
 
@@ -34,12 +33,11 @@ class Pair:
     """An image with its mask, or with the masks of its objects.
 
     Attributes:
-        stem: what the image is called: the name of its file without the suffix, or VOLUME_007 for a slice.
+        stem: the name of the image's file without the suffix, or VOLUME_007 for a slice.
         image: a file, or a slice of a volume.
         masks: one, or one for each object in the image.
-        group: what the image shares with those that must not part from it in a split: its patient, or its volume; for
-            all others the stem.
-        instances: the labels of single objects, where there are any; see `instances.read_instances`.
+        group: images of one group stay on one side of a split: the patient or the volume, else the stem.
+        instances: the labels of single objects, if there are any; see `instances.read_instances`.
     """
 
     stem: str
@@ -62,7 +60,7 @@ def stem_of(path: Path) -> str:
 
 def images_in(path: Path) -> dict[str, Path | Slice]:
     """{stem: image} of what lies at `path`: one image, or the slices of a volume."""
-    # The folder of a series may be named by "." or "..", which is no name for masks.
+    # The folder of a series may be given as "." or "..", which cannot name masks.
     stem, volume = stem_of(path.resolve() if path.is_dir() else path), open_volume(path)
     if volume is None:
         return {stem: path}
@@ -73,8 +71,8 @@ def images_in(path: Path) -> dict[str, Path | Slice]:
 def list_images(folder: str | Path) -> dict[str, Path | Slice]:
     """{stem: image} of all images in `folder` itself, sorted by stem.
 
-    Of volumes, among them folders that hold a DICOM series, each slice is an image. Hidden files, other files and other
-    folders are passed over.
+    Each slice of a volume is an image, also of a folder with a DICOM series. Hidden files, other files and other
+    folders are skipped.
     """
     return {stem: masks[0] for stem, masks in _list(Path(folder), objects=False).items()}
 
@@ -104,7 +102,7 @@ def _list(folder: Path, *, objects: bool, on_mistake: OnMistake = refuse) -> dic
 
 
 def _images_at(path: Path, objects: bool) -> dict[str, tuple[Path | Slice, ...]]:
-    """What `path` adds to the list of the folder it lies in: nothing, if it is hidden or no image."""
+    """The images that `path` adds to the list of its folder; none if it is hidden or no image."""
     if path.name.startswith("."):
         return {}
     if _is_image(path) or (path.is_dir() and is_series(path)):
@@ -126,12 +124,12 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether this is an image by its name: a file, or a link that leads nowhere, which reading it will tell."""
+    """Whether this is an image by its name. A broken link counts too: reading it raises the error."""
     return path.name.lower().endswith(SUFFIXES) and (path.is_file() or path.is_symlink())
 
 
 def pair_files(images: str | Path, masks: str | Path, on_mistake: OnMistake = refuse) -> list[Pair]:
-    """The pairs of two folders, sorted by stem and matched by it, never by position; or the slices of two volumes."""
+    """The pairs of two folders, matched and sorted by stem, never by position; or of the slices of two volumes."""
     images, masks = Path(images), Path(masks)
     if images.is_file() and masks.is_file():
         return _pair_volumes(images, masks)
@@ -159,7 +157,7 @@ def _pair(stem: str, image: Path | Slice, masks: tuple[Path | Slice, ...]) -> Pa
 
 
 def _each(make: Callable[..., Pair], items, on_mistake: OnMistake) -> list[Pair]:
-    """The pair that `make` makes of each item, but for those of a mistake."""
+    """`make(item)` of each item; items with a mistake are left out."""
     pairs = []
     for item in items:
         try:
@@ -170,7 +168,7 @@ def _each(make: Callable[..., Pair], items, on_mistake: OnMistake) -> list[Pair]
 
 
 def _pair_volumes(images: Path, masks: Path) -> list[Pair]:
-    """The slices of two volumes, whatever their files are called."""
+    """Pairs the slices of two volumes by position; the names of the files do not matter."""
     slices, labels = (list(images_in(path).items()) for path in (images, masks))
     if len(slices) != len(labels):
         raise UserError(
@@ -180,7 +178,7 @@ def _pair_volumes(images: Path, masks: Path) -> list[Pair]:
 
 
 def group_of(stem: str, image: Path | Slice) -> str:
-    """What keeps the image together with others in a split, see `Pair`."""
+    """The group of an image in a split; see `Pair`."""
     if isinstance(image, Slice):
         return open_volume(image.path).group
     return (patient_of(image) if image.suffix.lower() == ".dcm" else None) or stem
@@ -193,13 +191,13 @@ def _name(image: Path | Slice) -> str:
 def find_pairs(data: DataConfig, on_mistake: OnMistake = refuse) -> list[Pair]:
     """The pairs of the data, sorted by stem.
 
-    --images and --masks: two folders, or two volumes. --data: a folder with images/ and masks/ in it; or one with a
-    folder for each image, in which there are images/ with the image and masks/ with a file for each of its objects.
+    --images and --masks: two folders, or two volumes. --data: a folder with images/ and masks/; or a folder with one
+    folder per image, whose images/ holds the image and whose masks/ holds one file per object.
     Instance labels come from --instances, or from instances/ in --data.
 
     Raises:
-        UserError: when there are no such folders. What is wrong with files in them (no partner, two of one stem, a
-            damaged volume) goes to `on_mistake`, which raises it too unless told otherwise.
+        UserError: when there are no such folders. Mistakes in their files (no partner, two of one stem, a damaged
+            volume) go to `on_mistake`, which by default raises them too.
     """
     pairs = _find_pairs(data, on_mistake)
     beside = Path(data.data) / "instances"
@@ -216,7 +214,7 @@ def find_pairs(data: DataConfig, on_mistake: OnMistake = refuse) -> list[Pair]:
 
 
 def _find_pairs(data: DataConfig, on_mistake: OnMistake) -> list[Pair]:
-    """See `find_pairs`: without instance labels."""
+    """`find_pairs` without instance labels."""
     if not data.data and not (data.images and data.masks):
         raise UserError("--data is not given: name a folder with images/ and masks/, or give --images and --masks.")
     if not data.data:
@@ -252,7 +250,7 @@ def _pair_of_folder(folder: Path) -> Pair:
 def read_image(image: Path | Slice | str, data: DataConfig = DEFAULTS) -> np.ndarray:
     """The pixels of an image as `read_pixels` gives them, in the channels that --channels asks for.
 
-    gray:  0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601), rounded in whole numbers;  rgb: gray three times.
+    gray:  0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601), rounded for integer pixels;  rgb: gray three times.
     """
     pixels = read_pixels(image, data)
     wanted, channels = {"as_stored": pixels.shape[-1], "gray": 1, "rgb": 3}[data.channels], pixels.shape[-1]
@@ -272,9 +270,9 @@ def read_image(image: Path | Slice | str, data: DataConfig = DEFAULTS) -> np.nda
 def read_pixels(image: Path | Slice | str, data: DataConfig = DEFAULTS, *, indices: bool = False) -> np.ndarray:
     """The pixels of a file or slice as [H,W,C], alpha dropped: gray C = 1, colour C = 3, TIFF any C.
 
-    uint8 and uint16 stay as stored, 1-bit files become uint8 0 and 1, all other numbers float32. Of a palette of
-    colours come the indices, if `indices`. Refused are unreadable or truncated files, animations, stacks of which no
-    slice is named, NaN, infinity, and whole numbers not exact in float32.
+    uint8 and uint16 stay as stored, 1-bit files become uint8 0 and 1, all other numbers float32. With `indices` a
+    palette of colours gives its indices. Refused are unreadable or truncated files, animations, stacks without a named
+    slice, NaN, infinity, and integers beyond 2^24, which float32 may round.
     """
     limit = data.max_megapixels
     if isinstance(image, Slice):

@@ -1,4 +1,4 @@
-"""Single objects in an image: which pixels belong to which of them."""
+"""Single objects in an image: which pixel belongs to which object."""
 
 import numpy as np
 from skimage.measure import label
@@ -12,8 +12,8 @@ from unet_lowlevel.errors import UserError
 def read_instances(pair: Pair, size: tuple[int, int], config: Config) -> np.ndarray:
     """The number of the object that each pixel belongs to, int32 [H,W], 0 for the background.
 
-    From the instance labels of the pair where there are some; else from the masks of its objects, one number each;
-    else from its one mask, whose connected components (by edges) of one class are taken for the objects.
+    Taken from the pair's instance labels if there are any; else from the masks of its objects, one number each; else
+    from its one mask: each component of one class, connected by edges, is an object.
 
     Raises:
         UserError: when a file cannot be used, or the objects are not of the image's `size`.
@@ -29,11 +29,11 @@ def read_instances(pair: Pair, size: tuple[int, int], config: Config) -> np.ndar
 
 
 def _objects(pair: Pair, config: Config) -> np.ndarray:
-    """See `read_instances`: of whatever size."""
+    """`read_instances` without the check of the size."""
     classes, data = config.model.classes, config.data
     if pair.instances is not None:
         pixels = read_pixels(pair.instances, data)
-        with np.errstate(invalid="ignore"):  # too large for int32: the comparison will tell
+        with np.errstate(invalid="ignore"):  # a value too large for int32 fails the comparison below
             numbers = pixels[..., 0].astype(np.int32)
         if pixels.shape[-1] != 1 or (numbers != pixels[..., 0]).any() or numbers.min() < 0:
             raise UserError(

@@ -14,7 +14,7 @@ from unet_lowlevel.errors import UserError, listed, shown
 
 
 def read_label(masks: tuple[Path | Slice, ...], classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
-    """The class indices [H,W] uint8 of an image: of its mask, or of the masks of its objects together.
+    """The class indices [H,W] uint8 of an image, from its mask or from the masks of its objects together.
 
     label[y, x] = the highest class that any of the masks has there
 
@@ -37,11 +37,10 @@ def read_label(masks: tuple[Path | Slice, ...], classes: int, data: DataConfig =
 def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
     """The class indices [H,W] uint8 of a mask.
 
-    --mask-values and --mask-colors say which gray value or colour is which class. Without them, for one or two
-    classes: the file holds nothing but 0 and 1, or 0 and 255 (or 0 and 65535 in 16 bits), or one of these values
-    throughout; the index is 0 where it is 0, else 1. K >= 3 classes: it holds the indices 0..K-1. A palette of colours
-    counts as its indices, other colours as gray if their channels are equal. Anything else is refused: guessing a
-    threshold would turn a wrong file into wrong labels.
+    --mask-values and --mask-colors say which gray value or colour is which class. Without them, one or two classes: the
+    file may hold only 0 and 1, or 0 and 255 (in 16 bits also 0 and 65535); 0 is class 0, the other value class 1. With
+    K >= 3 classes it may hold only the indices 0..K-1. A palette of colours is read as its indices, other colours as
+    gray if their channels are equal. The rest is refused: a guessed threshold would make wrong labels of a wrong file.
     """
     if data.mask_colors:
         return _labels_of_colors(mask, _mapping("--mask-colors", data.mask_colors, max(classes, 2)), data)
@@ -66,9 +65,9 @@ def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULT
     hint = ", or say with --mask-values which class each is"
     if classes > 2 and np.isin(values, (0, 255)).all():
         hint = ", or give --classes 1 if 255 is the one kind of foreground"
-    elif classes <= values[-1] < 64 and np.isin(values, np.arange(64)).all():  # gray edges reach higher than that
+    elif classes <= values[-1] < 64 and np.isin(values, np.arange(64)).all():  # gray edges have higher values
         hint = f", or give --classes {int(values[-1]) + 1} if the values are class indices"
-    elif len(values) > 32:  # gray edges, which nobody would want to list
+    elif len(values) > 32:  # gray edges: too many values to map
         hint = ""
     raise UserError(
         f"{mask} has {len(values)} distinct values ({listed(values.tolist())}), which does not fit --classes "
@@ -105,7 +104,7 @@ def _labels_of_colors(mask, classes_of: dict[int, int], data: DataConfig) -> np.
 
 @functools.lru_cache
 def _mapping(flag: str, text: str, classes: int) -> dict:
-    """{value or colour: class} of "0:0,128:1" or "000000:0,ff0000:1"; a colour as the number that it is written as."""
+    """{value or colour: class} of "0:0,128:1" or "000000:0,ff0000:1"; a colour is its hexadecimal number."""
     found = {}
     for part in text.split(","):
         key, _, index = part.strip().removeprefix("#").partition(":")

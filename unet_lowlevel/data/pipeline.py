@@ -1,4 +1,4 @@
-"""Batches for training, prepared beside the training step by tf.data."""
+"""Training batches, prepared by tf.data while the training step runs."""
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +16,10 @@ LARGEST_AUTOMATIC_CROP = 256
 
 
 def resolve_crop_size(config: Config, samples: list[Sample]) -> int:
-    """The side of the training crops: as configured, or made to fit the images.
+    """The side of the training crops in pixels: as configured, or chosen for the images if that is 0.
 
-    Automatic is the longest side of all images, at most 256, rounded up to what the network takes
-    without padding; for a valid network so much that its output is as large.
+    Chosen is the longest side of all images, at most 256, rounded up to what the network takes without
+    padding; for a valid network a crop whose output is at least that large.
 
     Raises:
         UserError: for a size that a valid network cannot take.
@@ -44,23 +44,28 @@ def class_frequencies(samples: list[Sample], classes: int) -> np.ndarray:
     return counts / counts.sum()
 
 
+def settings_of_one_batch(config: Config) -> Config:
+    """Settings for learning one batch by heart: nothing random."""
+    steps = config.training.steps_per_epoch or 20
+    return apply(config, {"augment": False, "dropout_rate": 0.0, "steps_per_epoch": steps})
+
+
 def one_batch(config: Config, samples: list[Sample]) -> tuple[Config, list[Sample]]:
-    """Settings and samples for learning one batch by heart: the middles of the first images, never changed."""
+    """Settings and samples for learning one batch by heart: the centers of the first images, not augmented."""
     side = config.training.crop_size - valid_margin(config.model)
     batch = []
     for sample in samples[: config.training.batch_size]:
         rows, columns = (mirror_indices((length - side) // 2, side, length).numpy() for length in sample.size)
         image, label, *weights = sample.window(rows, columns)
         batch.append(Sample(sample.stem, image, label, weights=weights[0] if weights else None))
-    changes = {"augment": False, "dropout_rate": 0.0, "steps_per_epoch": config.training.steps_per_epoch or 20}
-    return apply(config, changes), batch
+    return settings_of_one_batch(config), batch
 
 
 class TrainingBatches:
     """The training images of each epoch in random order, cropped, augmented, batched.
 
-    What an epoch holds depends on the seed and the epoch's number alone, so that a resumed training
-    sees what the uninterrupted one would have seen.
+    An epoch depends only on the seed and its number, so that a resumed training sees the same batches
+    as an uninterrupted one.
     """
 
     def __init__(self, samples: list[Sample], config: Config):
@@ -75,7 +80,7 @@ class TrainingBatches:
         self.images_per_epoch = training.steps_per_epoch * training.batch_size or len(samples)
         self.steps_per_epoch = -(-self.images_per_epoch // training.batch_size)
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.first = tf.Variable(0, dtype=tf.int64, trainable=False)  # image of the epoch
+        self.first = tf.Variable(0, dtype=tf.int64, trainable=False)  # images of the epoch to skip
         crop, margin = (training.crop_size,) * 2, valid_margin(config.model)
         channels = samples[0].image.shape[-1]
         sizes = tf.constant([sample.size for sample in samples])
@@ -129,7 +134,7 @@ class TrainingBatches:
         """Iterates over (images [N, crop, crop, C], labels [N, crop, crop], index [N] into the samples).
 
         With weight maps there are weights float32 [N, crop, crop] before the index.
-        `first` batches of the epoch are passed over.
+        The first `first` batches of the epoch are skipped.
         """
         self.epoch.assign(epoch)
         self.first.assign(first * self.batch_size)

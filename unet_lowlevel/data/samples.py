@@ -15,20 +15,20 @@ from unet_lowlevel.data.formats.volumes import Slice, check_same_place, open_vol
 from unet_lowlevel.data.masks import read_label
 from unet_lowlevel.errors import UserError
 
-# Pixels that statistics take at a time, so that an image of any size costs a few MiB beside itself.
+# Statistics take so many pixels at a time, so that they need only a few MiB beside an image of any size.
 STRIP = 2**18
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """(x - shift) / scale in float64, then cut to 0..1 if `clipped`: of a whole image, or of any part of it."""
+    """(x - shift) / scale in float64, then clipped to 0..1 if `clipped`; for a whole image or any part of it."""
 
     shift: float = 0.0
     scale: float = 1.0
     clipped: bool = False
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels of any shape and kind -> float32."""
+        """Pixels of any shape and dtype -> float32."""
         x = np.array(pixels, np.float64)
         x -= self.shift
         x /= self.scale
@@ -45,10 +45,10 @@ class Sample:
         stem: of both files.
         image: [H,W,C] as stored, uint8, uint16 or float32.
         label: [H,W] uint8 class indices.
-        normalization: what makes of the image, or of a window of it, what the network takes.
-        target: [H,W] uint8, what the network is to learn where it is not the label: objects that touch are parted
-            (see `weight_maps.py`), or None.
-        weights: [H,W] float32, what pixels weigh beside their class (the same), or None.
+        normalization: turns the image, or a window of it, into the input of the network.
+        target: [H,W] uint8, learned instead of the label: the label with background between objects that touch (see
+            `weight_maps.py`); or None.
+        weights: [H,W] float32, added to the weight of a pixel's class (see there); or None.
     """
 
     stem: str
@@ -67,7 +67,7 @@ class Sample:
     def class_counts(self) -> np.ndarray:
         """Pixels of each class of the label, up to the highest that occurs: int64 [K]."""
         pixels = self.label.reshape(-1)
-        # In strips, for bincount makes int64 of what it counts.
+        # In strips, because bincount converts its input to int64.
         strips = (pixels[start : start + STRIP] for start in range(0, pixels.size, STRIP))
         return np.trim_zeros(sum(np.bincount(strip, minlength=256) for strip in strips), "b")
 
@@ -76,7 +76,7 @@ class Sample:
         return self.normalization(self.image)
 
     def window(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The pixels at `rows` [h] and `columns` [w], and no others, to train on.
+        """Reads the pixels at `rows` [h] and `columns` [w], and no others, for training.
 
         Returns:
             image float32 [h,w,C], target (or label) uint8 [h,w] and, of a sample that has them, weights float32 [h,w].
@@ -95,7 +95,7 @@ def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
         config: says what channels and masks mean.
 
     Raises:
-        UserError: when a mask is not as large as its image, or the images differ in their channels.
+        UserError: when a mask and its image differ in size or place, or the images differ in their channels.
     """
     kinds: dict[int, list[Path | Slice]] = {}
     for pair in pairs:
@@ -110,7 +110,7 @@ def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
             check_same_place(open_volume(pair.image.path), open_volume(pair.masks[0].path), label.shape)
         kinds.setdefault(image.shape[2], []).append(pair.image)
         yield Sample(pair.stem, image, label)
-        del image, label  # so that they do not lie beside the next
+        del image, label  # frees their memory before the next is decoded
     if len(kinds) > 1:
         found = [f"{len(paths)} with {count} (as {paths[0]})" for count, paths in sorted(kinds.items())]
         raise UserError(
@@ -132,14 +132,14 @@ def normalization(image: np.ndarray, data: DataConfig) -> Normalization:
         minmax:    (x - min(x)) / (max(x) - min(x))
         range:     clip((x - low) / (high - low), 0, 1),  low, high = data.normalization_range
 
-    `standard` and `minmax` make a constant image 0. No rule asks whether a pixel exceeds 1 or how many bits the file
-    has: a dark image, or one of 16 bits, is treated like any other.
+    `standard` and `minmax` map a constant image to 0. No rule depends on whether a pixel exceeds 1 or on the file's
+    bits: dark images and 16-bit images are treated like any other.
     """
     if data.normalization == "range":
         low, high = data.normalization_range
         return Normalization(low, high - low, clipped=True)
     low, high = float(image.min()), float(image.max())
-    if low == high:  # asked of the pixels: rounding leaves the deviation of a constant image just above 0
+    if low == high:  # compared exactly: rounding leaves the deviation of a constant image just above 0
         return Normalization(low)
     if data.normalization == "minmax":
         return Normalization(low, high - low)
@@ -149,9 +149,9 @@ def normalization(image: np.ndarray, data: DataConfig) -> Normalization:
 
 
 def pairwise_sum(pixels: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> float:
-    """sum(change(pixels)) in float64 over `pixels` [n] of any kind, of which only `STRIP` are float64 at a time.
+    """sum(change(pixels)) in float64 over `pixels` [n] of any dtype, of which only `STRIP` are float64 at a time.
 
-    Halved where NumPy halves in its own pairwise sum, so that the bits are those of NumPy's sum over everything.
+    The pixels are halved where NumPy's pairwise sum halves them, so that the result equals NumPy's sum bit for bit.
     """
     if pixels.size <= STRIP:
         return float(change(pixels.astype(np.float64)).sum())

@@ -1,7 +1,7 @@
 """Which images train and which are held out: pure functions of the stems, the settings and the seed.
 
-Images of one group never part: a patient, a volume, or whatever --group-regex finds equal in their stems. Only when
-there is a single volume is it cut, into blocks of neighbouring slices. --blocks holds out neighbours always.
+Images of one group stay on one side. A group is a patient, a volume, or the images for which --group-regex finds the
+same text. Only a single volume is cut, into blocks of neighbouring slices. --blocks always holds out neighbours.
 """
 
 import math
@@ -19,14 +19,14 @@ from unet_lowlevel.errors import UserError, listed, reason, shown
 
 
 def group_of(stem: str, regex: str) -> str:
-    """The group of an image: what the first bracket of `regex` matches, else all it matches; no regex: the stem."""
+    """The group of an image: the text that the first bracket of `regex`, or all of it, matches; no regex: the stem."""
     if not regex:
         return stem
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a later Python might read in another way
+            warnings.simplefilter("ignore")  # of syntax that a later Python may read differently
             match = re.search(regex, stem)
-    except (re.error, OverflowError, RecursionError) as error:  # also for numbers too large and brackets too deep
+    except (re.error, OverflowError, RecursionError) as error:  # too large numbers, too deep brackets
         raise UserError(
             f"--group-regex {shown(regex)}, asked for the group of {stem!r}, is no regular expression "
             rf"({reason(error)}): mend it, as in 'patient\d+'."
@@ -43,21 +43,22 @@ def group_of(stem: str, regex: str) -> str:
 def split(
     stems: list[str], data: DataConfig, seed: int, known: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """The stems to train on and those held out, both sorted, in whatever order `stems` come.
+    """The stems to train on and the held-out stems, both sorted; the order of `stems` does not matter.
 
-    By `data.validation_list` if given, else by fold `data.fold` of `data.folds` if given, else whole groups in
-    random order until they hold at least `data.validation_fraction` of the images, one group staying for training.
-    With `data.blocks` the order is that of the stems: the last groups are held out, or the block of the fold, counted
-    from the first. So it is with the slices of a single volume.
+    Held out are the stems of `data.validation_list` if given; else fold `data.fold` of `data.folds` if given; else
+    groups in random order until they hold at least `data.validation_fraction` of the images, leaving one group for
+    training. With `data.blocks`, and for the slices of a single volume, the order is that of the stems: held out are
+    the last groups, or the block of the fold, counted from the first.
 
     Args:
         stems: of all images.
         data: how to split.
         seed: of the order of the groups.
-        known: {stem: group} of patients and volumes, which --group-regex overrules; see `files.Pair.group`.
+        known: {stem: group} of patients and volumes; --group-regex overrides it. See `files.Pair.group`.
 
     Raises:
-        UserError: nothing is left for one side, or the list does not fit the images or cuts through a group.
+        UserError: when one side would be empty, folds outnumber groups, or the list does not fit the images or cuts a
+            group.
     """
     groups: dict[str, list[str]] = {}
     for stem in sorted(stems):
@@ -82,7 +83,7 @@ def split(
             kind = f"groups{by}" if by or not single else "slices" if single_volume else "images"
             raise UserError(f"--folds is {data.folds}, but there are only {len(groups)} {kind}: use at most that many.")
         if data.blocks or single_volume:
-            order = list(groups)  # of their first stems
+            order = list(groups)  # by their first stems
             chosen = _block(order, data) if data.folds else _fraction(order[::-1], groups, data)
         else:
             names = sorted(groups)
@@ -93,7 +94,7 @@ def split(
 
 
 def _block(order: list[str], data: DataConfig) -> list[str]:
-    """The groups of one fold, neighbours in `order`; the folds have as many groups each, the first ones one more."""
+    """The groups of one fold, neighbours in `order`. All folds have equally many; the first ones may have one more."""
     return np.array_split(order, data.folds)[data.fold].tolist()
 
 
@@ -120,7 +121,7 @@ def _fold(order: list[str], groups: dict[str, list[str]], data: DataConfig) -> l
 
 
 def _listed_stems(path: str, groups: dict[str, list[str]], regex: str) -> set[str]:
-    """The stems in the text file `path`, one a line; blank lines and lines that start with # are passed over."""
+    """The stems in the text file `path`, one a line; blank lines are skipped, and those with # that are no stems."""
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -129,7 +130,7 @@ def _listed_stems(path: str, groups: dict[str, list[str]], regex: str) -> set[st
     known = {stem for members in groups.values() for stem in members}
     held_out = set()
     for line in filter(None, lines):
-        line = unicodedata.normalize("NFC", line)  # as files.list_images has it
+        line = unicodedata.normalize("NFC", line)  # as in files.stem_of
         if line not in known and line.lower().endswith(SUFFIXES):
             line = stem_of(Path(line))
         if line in known or not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""Where the decoded samples of a training lie: in memory, or, where it is too small for them, in files."""
+"""Keeps the decoded samples of a training in memory, or with --stream in files."""
 
 import contextlib
 import functools
@@ -24,8 +24,8 @@ Keep = Callable[[Sample], Sample]
 class StoredSample(Sample):
     """A sample whose image, label, target and weights lie in files.
 
-    They are mapped anew at each access and let go after it: what is read of them is what is looked at, and neither
-    open files nor pages in memory pile up.
+    Each access maps the file anew and releases it afterwards: only the pixels in use are read, and neither open files
+    nor pages in memory pile up.
     """
 
     def __init__(self, sample: Sample, folder: Path, name: str):
@@ -55,10 +55,10 @@ class StoredSample(Sample):
 
 
 def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
-    """Writes the values of `array` to a file; what is returned maps them from there, to be read only.
+    """Writes the values of `array` to a file and returns a function that maps them read-only.
 
-    Kind and shape are remembered here, and not read from the file as `np.load` would: it parses them with `ast`, which
-    fails now and then in the threads of a pipeline (Python 3.11: "AST constructor recursion depth mismatch").
+    The function keeps dtype and shape. `np.load` would parse them with `ast`, which sometimes fails in the threads of a
+    pipeline (Python 3.11: "AST constructor recursion depth mismatch").
     """
     array.tofile(path)
     return functools.partial(np.memmap, path, array.dtype, "r", shape=array.shape)
@@ -72,10 +72,10 @@ def arrays(sample: Sample) -> list[np.ndarray]:
 
 @contextlib.contextmanager
 def on_disk(run: Path) -> Iterator[Keep]:
-    """Keeps samples in files in RUN/decoded; in the end that is removed, and what was made for it and is empty then.
+    """Keeps samples in files in RUN/decoded. At the end it removes that folder, and parents that it made if empty.
 
     Args:
-        run: a run folder, or where there will be one. What a killed training has left in RUN/decoded is removed.
+        run: an existing or future run folder. What a killed training left in RUN/decoded is removed.
 
     Yields:
         a function that moves a sample into files. It raises a `UserError` when the disk is full.
@@ -111,11 +111,11 @@ def on_disk(run: Path) -> Iterator[Keep]:
 
 @contextlib.contextmanager
 def in_memory(count: int) -> Iterator[Keep]:
-    """Keeps samples as they are, `count` of them in all.
+    """Keeps `count` samples in memory.
 
     Yields:
-        a function that returns its sample. It raises a `UserError` when a quarter of the memory is full of samples
-        and those to come, if they are alike, will not fit.
+        a function that returns its sample. It raises a `UserError` once the samples fill a quarter of the memory and
+        the remaining ones, if of the same size, will not fit.
     """
     read = used = 0
 
@@ -136,7 +136,7 @@ def in_memory(count: int) -> Iterator[Keep]:
 def gather(
     pairs: list[Pair], config: Config, keep: Keep, progress: Progress = lambda items: items
 ) -> tuple[list[Sample], str]:
-    """Decodes every pair once and hands it to `keep`, with one of them in memory beside what `keep` keeps there.
+    """Decodes every pair once and passes it to `keep`; only one pair is in memory beside what `keep` keeps there.
 
     Args:
         pairs: sorted by stem.
@@ -146,7 +146,7 @@ def gather(
 
     Returns:
         the samples that `keep` returned, normalization included, and the fingerprint of the data: SHA-256 over stems,
-        shapes, kinds and pixels of images, labels, targets and weights.
+        shapes, dtypes and pixels of images, labels, targets and weights.
 
     Raises:
         UserError: when a pair cannot be used, or `keep` cannot keep it.
@@ -164,5 +164,5 @@ def gather(
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array))
         samples.append(keep(with_normalization(sample, config.data)))
-        del array, sample  # so that they do not lie beside the next
+        del array, sample  # frees their memory before the next is decoded
     return samples, digest.hexdigest()

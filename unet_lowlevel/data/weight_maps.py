@@ -1,13 +1,13 @@
-"""What the loss is told of objects that should be kept apart, as in the paper.
+"""Targets and pixel weights that teach the network to separate objects, as in the paper.
 
-Where they touch, a border of background is put between them (`separation_border`), for the network to learn. And pixels
-weigh more the nearer they are to such a border, or to any narrow gap, and so that classes are balanced:
+Objects that touch get a border of background between them (`separation_border`), which the network learns. A pixel has
+a weight that balances the classes, and weighs more in a narrow gap between objects:
 
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
 
-d1 and d2 are the distances to the nearest and to the second nearest object. The second term depends on the objects
-alone: it is computed once for each mask (`separation`), and moves with the mask from then on. The first is looked up in
-a table by the class of each pixel (`class_balance`), whenever a crop is ready.
+d1 and d2 are the distances to the nearest and to the second nearest object. The second term depends only on the
+objects: it is computed once per mask (`separation`), then cropped and augmented with the mask. The first is looked up
+by the class of each pixel (`class_balance`) when a crop is ready.
 
 Reference: Ronneberger et al. 2015, section 3 and equation 2.
 """
@@ -17,16 +17,15 @@ import math
 import numpy as np
 from scipy import ndimage
 
-# Where d1 + d2 is so many sigma or more, the term is below 2e-8 w0: nothing, beside a weight near 1 in float32.
+# Where d1 + d2 is at least so many sigma, the term is below 2e-8 w0: float32 loses it beside a weight near 1.
 REACH = 6.0
 
 
 def separation_border(instances: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Pixels of objects that have a pixel of another object of the same class among their eight neighbours.
+    """Pixels of objects with a pixel of another object of the same class among their eight neighbours.
 
-    Taken from the objects, they leave two pixels of background where two of them touch. (The paper computes its
-    borders "using morphological operations", and says no more.) Objects of different classes may touch: the network
-    tells them apart by their classes.
+    Removing them leaves two pixels of background where objects touch. (The paper says only that it computes borders
+    "using morphological operations".) Objects of different classes may touch: their classes separate them.
 
     Args:
         instances: whole numbers [H,W], one for each object, 0 the background.
@@ -37,7 +36,7 @@ def separation_border(instances: np.ndarray, label: np.ndarray) -> np.ndarray:
     """
     height, width = instances.shape
     border = np.zeros((height, width), bool)
-    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):  # and, from the other side, their opposites
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):  # `there` covers the opposite four
         here = slice(0, height - down), slice(max(-right, 0), width - max(right, 0))
         there = slice(down, height), slice(max(right, 0), width - max(-right, 0))
         touch = (instances[here] != instances[there]) & (instances[here] > 0) & (instances[there] > 0)
@@ -48,12 +47,12 @@ def separation_border(instances: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def separation(instances: np.ndarray, w0: float, sigma: float) -> np.ndarray:
-    """How much a pixel of the background weighs because it lies between objects: w0 exp(-(d1 + d2)^2 / (2 sigma^2)).
+    """The weight of a background pixel for lying between objects: w0 exp(-(d1 + d2)^2 / (2 sigma^2)).
 
-    d1 and d2 are Euclidean distances between the centers of pixels: to the nearest pixel of the nearest object, and to
-    that of the second nearest. From 6 sigma on, and with fewer than two objects, the weight is 0. So it is in objects,
-    of which the paper's equation does not speak apart, but its figure 3d shows none of the weight there: weighing both
-    sides of a border alike would not help the thin one.
+    d1 and d2 are Euclidean distances between pixel centers: to the nearest pixel of the nearest object, and of the
+    second nearest. The weight is 0 or negligible from 6 sigma on, 0 with fewer than two objects, and 0 in objects. The
+    paper's equation does not exclude objects, but its figure 3d shows no weight there; the same weight on both sides of
+    a border would not help the thin border.
 
     Args:
         instances: whole numbers [H,W], one for each object, 0 the background.
@@ -70,7 +69,7 @@ def separation(instances: np.ndarray, w0: float, sigma: float) -> np.ndarray:
     for number, (value, box) in enumerate(zip(values, ndimage.find_objects(numbers), strict=True), start=1):
         if value == 0:
             continue
-        # What lies farther away is not changed by this object.
+        # This object changes nothing farther away.
         around = tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in box)
         distance = ndimage.distance_transform_edt(numbers[around] != number).astype(np.float32)
         nearer, farther = first[around], second[around]
@@ -81,11 +80,11 @@ def separation(instances: np.ndarray, w0: float, sigma: float) -> np.ndarray:
 
 
 def class_balance(frequencies: np.ndarray) -> np.ndarray:
-    """w_c: the weight of a pixel of each class, such that all classes together weigh the same.
+    """w_c: the pixel weight of each class, so that the pixels of each class have the same total weight.
 
     w_c[k] = 1 / (K frequencies[k]) with K the number of classes that occur; 0 for the others
 
-    Over the pixels that were counted the mean of the weights is 1.
+    The mean weight of the counted pixels is 1.
 
     Args:
         frequencies: float64 [classes], shares that add up to 1.

@@ -12,12 +12,13 @@ from unet_lowlevel.data.files import Pair, find_pairs
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.scoring import SCORES, check_scores
 from unet_lowlevel.terminal import progress
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import (
     OnStep,
     TrainingData,
+    check_same_settings,
     fit_to_data,
     run_training,
     split_of,
@@ -26,6 +27,8 @@ from unet_lowlevel.training.train import (
 
 # What makes a folder a cross-validation: the settings of all folds, the fingerprint of the data, and what to score.
 SETTINGS = "cross_validation.json"
+# What a cross-validation sets itself; a --config that a fold or a first try has left may say otherwise.
+DECIDED = {"fold": 0, "overfit_one_batch": False}
 # What makes a fold of it finished: the counts of its held-out images.
 FINISHED = "held_out.json"
 
@@ -55,18 +58,19 @@ def cross_validate(
         UserError, Stopped: see `training.train`.
     """
     folder = Path(folder)
+    check_scores(scores or ())
     if resume:
         stored, fingerprint, stored_scores = read_settings(folder)
         scores = stored_scores if scores is None else scores
         run_folder.refuse_links(folder)
+        check_same_settings(folder, stored, config, ("stream", *DECIDED))
         config = settings.apply(stored, {"stream": config.data.stream})
     else:
         fingerprint, scores = None, scores or []
         check_new(folder)
         if not config.data.folds:
             raise UserError("--folds is 0, but a cross-validation needs at least 2: use for example 5.")
-        # A --config that a fold or a first try has left may say otherwise.
-        config = with_default_data(settings.apply(config, {"fold": 0, "overfit_one_batch": False}))
+        config = with_default_data(settings.apply(config, DECIDED))
     pairs = find_pairs(config.data)
     splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]
     with (

@@ -28,7 +28,7 @@ from unet_lowlevel.inference.separation import (
 )
 from unet_lowlevel.pictures import comparison, evenly, sheet
 from unet_lowlevel.run_folder import write_text
-from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.scoring import check_scores
 from unet_lowlevel.scoring.counts import class_scores
 from unet_lowlevel.scoring.curves import known_mean, pixel_counts
 from unet_lowlevel.scoring.scorers import SCORERS, ScoredImage, scores_of
@@ -64,12 +64,16 @@ def evaluate(
         what metrics.json holds; see `evaluate_pairs`.
 
     Raises:
+        ValueError: for another word in `split` or `average`, negative numbers, and no runs.
         UserError: before anything is written, when runs, images or settings cannot be used.
     """
+    if split not in ("validation", "all"):
+        raise ValueError(f"split is {split!r}, but must be validation or all.")
+    for name, count in (("bootstrap", bootstrap), ("pictures", pictures)):
+        if count < 0:
+            raise ValueError(f"{name} is {count}, but must be at least 0.")
     folders = as_paths(runs)
-    unknown = [name for name in scores if name not in SCORES]
-    if unknown:
-        raise UserError(f"--scores has {unknown[0]!r}, but may have {listed(list(SCORES))}.")
+    check_scores(scores)
     if choose_thresholds and ("instances" not in scores or split != "validation"):
         raise UserError(
             "--choose-thresholds chooses on held-out images for objects: add --scores instances, and leave out "
@@ -141,7 +145,7 @@ def evaluate_pairs(
         predictor: of a run.
         pairs: images and masks.
         output: folder, made when it does not exist.
-        scores: of `SCORES`, beside those of single pixels.
+        scores: of `scoring.SCORES`, beside those of single pixels.
         separation: how instances are told from each other; None: as `choose_objects` finds best for these images.
         region: folder of images, by stem, which are not 0 where pixels count.
         bootstrap: from how many data sets drawn at random to compute intervals of confidence.

@@ -162,7 +162,8 @@ class Predictor:
     def normalizations(self, image: np.ndarray) -> list[Normalization]:
         """How each network wants the image [H, W, C] normalized; computed once for those that want the same."""
         kinds = [(network.data.normalization, network.data.normalization_range) for network in self.networks]
-        found = {kind: normalization(image, network.data) for kind, network in zip(kinds, self.networks, strict=True)}
+        wanted = {kind: network.data for kind, network in zip(kinds, self.networks, strict=True)}
+        found = {kind: normalization(image, data) for kind, data in wanted.items()}
         return [found[kind] for kind in kinds]
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
@@ -259,19 +260,25 @@ def checked_array(image) -> np.ndarray:
     """[H, W] or [H, W, C] of numbers as [H, W, C], or a `ValueError` of one sentence."""
     pixels = np.asarray(image)
     if pixels.dtype.kind not in "buif":
-        kind = type(image).__name__ if pixels.dtype.kind == "O" else f"of {pixels.dtype}"
+        kind = f"of {pixels.dtype}" if pixels.ndim or pixels.dtype.kind != "O" else type(image).__name__
         raise ValueError(f"image is {kind}, but must be a file's name or an array of numbers: convert it.")
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise ValueError(f"image has the shape {pixels.shape}, but must be [H, W] or [H, W, C]: give one image.")
     if not np.isfinite(pixels).all():
         raise ValueError("image has values that are NaN or infinite: replace them by numbers.")
-    pixels = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
+    if pixels.dtype.kind == "b":
+        pixels = pixels.astype(np.uint8)
+    elif pixels.dtype.kind == "f" and pixels.dtype.itemsize not in (4, 8):  # which views cannot rotate
+        pixels = pixels.astype(np.float64)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
 def as_paths(runs: str | Path | Sequence[str | Path]) -> list[Path]:
-    """One run folder or several, as a list."""
-    return [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
+    """One run folder or several, as a list; a `ValueError` for none."""
+    folders = [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
+    if not folders:
+        raise ValueError("runs is empty, but must name at least one run folder.")
+    return folders
 
 
 def load(
@@ -294,7 +301,7 @@ def load(
         network: makes the network that predicts of a configuration; None: ours.
 
     Raises:
-        ValueError: for another word in `average`.
+        ValueError: for another word in `average`, and for no runs.
         UserError: for a folder that is no run or holds no weights that fit, and for networks of other channels or
             classes than the first's.
     """

@@ -11,16 +11,19 @@ from unet_lowlevel.training.journal import kept_epoch, read_history
 
 PACKAGE = Path(__file__).parents[1]
 
-# What one writes in each style. What all three share is not counted: losses, metrics, data, the run folder, and the
+# What one writes in each style. What all three share is not counted: losses, scores, data, the run folder, and the
 # frame of padding and cropping, which stands in unet.py and is counted there.
 PARTS = {
     "lowlevel": {
-        "model": [*sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("ops/[a-z]*.py")), "unet.py"],
-        "training": ["optimizers.py", "training/step.py", "training/tally.py", "training/trainer.py"],
+        "model": [
+            *sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("core/ops/[a-z]*.py")),
+            "core/unet.py",
+        ],
+        "training": ["core/optimizers.py", "core/step.py", "training/totals.py", "training/trainer.py"],
     },
     "highlevel": {
         "model": ["reference/layers_unet.py"],
-        "training": ["optimizers.py", "training/step.py", "training/tally.py", "training/trainer.py"],
+        "training": ["core/optimizers.py", "core/step.py", "training/totals.py", "training/trainer.py"],
     },
     "keras": {"model": ["reference/keras_unet.py"], "training": ["reference/keras_trainer.py"]},
 }

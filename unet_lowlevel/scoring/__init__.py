@@ -1,8 +1,19 @@
-"""Scores: what an image adds, and what the sums over images say.
+"""Scores, computed from counts that can be added over images.
 
-What an image adds is an array that may be added over images; scores follow from such arrays or from their sums [...],
-so that a score of all images together, of each image, and of images drawn at random come from one equation.
+Each image gives arrays of counts. The same equations compute scores [...] from the counts of one image, from the sums
+over all images, and from the sums over images drawn at random.
 """
 
-# What is scored beside single pixels, when asked for: the keys of `scorers.SCORERS`.
+from collections.abc import Iterable
+
+from unet_lowlevel.errors import UserError, listed
+
+# Optional scores beside those of single pixels: the keys of `scorers.SCORERS`.
 SCORES = ("instances", "surfaces", "boundaries")
+
+
+def check_scores(names: Iterable[str]) -> None:
+    """Raises a `UserError` unless all names are of `SCORES`."""
+    for name in names:
+        if name not in SCORES:
+            raise UserError(f"--scores has {name!r}, but may have {listed(list(SCORES))}.")

@@ -1,7 +1,7 @@
-"""The scores of the ISBI 2012 challenge: how well boundaries part cells from each other.
+"""The scores of the ISBI 2012 challenge: how well boundaries separate cells.
 
-Foreground is the inside of cells, whose 4-connected components are the cells; what parts them is 8-connected, and so is
-the surroundings of the image with it. Pixel error is in `counts.py`.
+Foreground is the inside of cells; its 4-connected components are the cells. The background between them is 8-connected,
+and the outside of the image is background. Pixel error is in `counts.py`.
 """
 
 import functools
@@ -24,7 +24,7 @@ def boundary_sums(cells: np.ndarray, truth: np.ndarray, foreground: np.ndarray, 
         cells: numbers of the true cells, int [H, W], 0 between them.
         truth: bool [H, W], the true foreground.
         foreground: its probability [H, W].
-        pixels: how many of them count; the others are 0 in all three.
+        pixels: how many pixels count; the others are 0 in all three arrays.
     """
     rows = []
     for cut in CUTS:
@@ -62,7 +62,7 @@ def boundary_scores(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def thinned(cells: np.ndarray) -> np.ndarray:
-    """The cells [H, W] grown until lines of one pixel part them; lines that part nothing are gone."""
+    """The cells [H, W] grown until one-pixel lines separate them; lines that separate nothing disappear."""
     return watershed(distance_transform_edt(cells == 0), cells, watershed_line=True)
 
 
@@ -71,9 +71,9 @@ def rand_error(truth: np.ndarray, prediction: np.ndarray) -> float:
 
     V_Rand = sum_ij n_ij (n_ij - 1) / (sum_i s_i (s_i - 1) / 2 + sum_j t_j (t_j - 1) / 2)
 
-    where n_ij counts the pixels of predicted cell i and true cell j, s and t are its sums over j and i. Pixels that
-    belong to no true cell are not counted; of the others, each that belongs to no predicted cell is a cell of its own,
-    as in the challenge. 0 where there are no pairs, as without true cells.
+    where n_ij counts the pixels in predicted cell i and true cell j, s and t are its sums over j and i. Pixels outside
+    the true cells are not counted. A counted pixel outside the predicted cells is a cell of its own, as in the
+    challenge. 0 if there are no pairs, for example without true cells.
 
     Args:
         truth, prediction: numbers of cells, int [H, W], 0 for what lies between them.
@@ -89,10 +89,10 @@ def rand_error(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def information_score(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Foreground-restricted information score, V_Info = 2 I(S; T) / (H(S) + H(T)), of the cells of a random pixel.
+    """Foreground-restricted information score, V_Info = 2 I(S; T) / (H(S) + H(T)).
 
-    I is the mutual information of predicted cell S and true cell T, H the entropy. Which pixels are counted: see
-    `rand_error`. 1 where truth and prediction have one cell each, or there are no true cells.
+    I is the mutual information of the predicted cell S and the true cell T of a random pixel, H the entropy. The pixels
+    counted are those of `rand_error`. 1 if truth and prediction have one cell each, or without true cells.
     """
     inside = truth > 0
     if not inside.any():
@@ -106,7 +106,7 @@ def information_score(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def with_single_pixels(cells: np.ndarray) -> np.ndarray:
-    """The cells with each pixel of none made a cell of its own."""
+    """The cells, with each pixel outside of them made a cell of its own."""
     cells, none = cells.astype(np.int64), cells == 0
     cells[none] = cells.max() + 1 + np.arange(np.count_nonzero(none))
     return cells
@@ -114,10 +114,10 @@ def with_single_pixels(cells: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def simple_points() -> np.ndarray:
-    """Whether a pixel with these neighbours is simple, bool [256]; bit k: `NEIGHBOURS`[k] is foreground.
+    """Which pixels are simple, by their neighbours: bool [256]; bit k of the index: `NEIGHBOURS`[k] is foreground.
 
-    Simple: whether it is foreground changes neither the number of 4-connected components of the foreground nor that of
-    8-connected components of the background around it, and so no topology at all.
+    Changing a simple pixel changes neither the number of 4-connected components of the foreground around it nor that of
+    8-connected components of the background, and so not the topology.
     """
     simple = np.zeros(256, bool)
     for code in range(256):
@@ -133,12 +133,12 @@ def simple_points() -> np.ndarray:
 
 
 def warp(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The truth warped towards the prediction: the pixels that differ then, over all pixels, are the warping error.
+    """The truth warped towards the prediction. The share of pixels that still differ is the warping error.
 
-    Warping turns simple points, see `simple_points`, that differ, one after the other until there are none: it moves
-    boundaries, but parts, joins, makes and fills nothing. What remains are topological errors: the pixels of a gap, a
-    hole or an invented cell, one pixel of a line that parts a cell. As in the paper no point is turned away from the
-    prediction, so that a line which has moved further than it is wide counts as well.
+    Warping changes differing simple points (see `simple_points`) one after the other until there are none: it moves
+    boundaries, but splits, joins, makes and fills nothing. What remains are topological errors: the pixels of a gap, a
+    hole or an invented cell, and one pixel of a line that splits a cell. As in the paper no point is changed away from
+    the prediction, so a line that moved further than its width counts as well.
 
     Args:
         truth, prediction: bool [H, W].
@@ -153,17 +153,17 @@ def warp(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     warped, target = (np.pad(mask, 1).reshape(-1) for mask in (truth.astype(bool), prediction.astype(bool)))
     moving = True
     while moving:
-        # Boundaries grow before they shrink: a thin one would else be gone from where the new one could join it.
+        # Boundaries grow before they shrink; else a thin one would be gone before the new one could join it.
         moving = sum(turn(warped, target, row, value) for value in (False, True))
     return warped.reshape(-1, row)[1:-1, 1:-1]
 
 
 def splits_and_mergers(warped: np.ndarray, prediction: np.ndarray) -> int:
-    """How many errors of a warping, groups of pixels that differ and touch, part a cell or join cells.
+    """How many errors of a warping, connected groups of differing pixels, split a cell or merge cells.
 
-    A group that the prediction takes from cells parts one if two of its cells are beside it; one that it adds to them
-    joins cells if two of the warped truth's are. Cells that are lost, invented or have holes do not count: the error
-    by which the challenge ranked, over all pixels.
+    A group that the prediction removes from cells is a split if it touches two predicted cells; a group that it adds to
+    cells is a merger if it touches two cells of the warped truth. Lost or invented cells and holes do not count. As a
+    share of all pixels this is the error by which the challenge ranked.
 
     Args:
         warped: of `warp`, bool [H, W].
@@ -174,7 +174,7 @@ def splits_and_mergers(warped: np.ndarray, prediction: np.ndarray) -> int:
 
 
 def between_cells(groups: np.ndarray, cells: np.ndarray) -> int:
-    """How many groups have two cells or more beside them, by edges; numbers [H, W] of both, 0 elsewhere."""
+    """How many groups touch two or more cells by edges; numbers [H, W] of both, 0 elsewhere."""
     pairs = []
     for one, other in ((groups, cells), (groups.T, cells.T)):
         pairs += [np.stack([one[1:], other[:-1]], -1), np.stack([one[:-1], other[1:]], -1)]
@@ -184,19 +184,19 @@ def between_cells(groups: np.ndarray, cells: np.ndarray) -> int:
 
 
 def turn(warped: np.ndarray, target: np.ndarray, row: int, value: bool) -> int:
-    """Gives simple points of `warped` the value that `target` has there, until there are none; returns how many.
+    """Sets simple points of `warped` to `value` where `target` has it, until none are left; returns how many.
 
     Args:
-        warped, target: bool [P], images with a margin of background, one row after the other.
+        warped, target: bool [P], flattened images with a margin of background.
         row: pixels of a row.
-        value: of the points that are turned.
+        value: the new value of the points.
     """
     simple, count = simple_points(), 0
     around = np.array([y * row + x for y, x in NEIGHBOURS])
     candidates = np.flatnonzero((warped != value) & (target == value))
     while candidates.size:
         moved = []
-        # Points of equal parity are no neighbours of each other: turned together or one by one, it is the same.
+        # Points of equal parity are not neighbours, so they can be changed together.
         parity = candidates // row % 2 * 2 + candidates % row % 2
         for part in range(4):
             points = candidates[parity == part]
@@ -205,7 +205,7 @@ def turn(warped: np.ndarray, target: np.ndarray, row: int, value: bool) -> int:
             moved.append(points)
         moved = np.concatenate(moved)
         count += moved.size
-        # Only what has a new neighbour can have become simple.
+        # Only neighbours of changed points can have become simple.
         near = np.unique(moved[:, np.newaxis] + around)
         candidates = near[(warped[near] != value) & (target[near] == value)]
     return count

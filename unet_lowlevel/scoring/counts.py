@@ -1,8 +1,8 @@
-"""Metrics, all from counts of pixels.
+"""Scores of single pixels, all from counts of pixels.
 
-The counts of several images add up, so that a score over a data set does not depend on how the images
-were batched. A ratio 0 / 0 follows one convention: a class that is neither in the truth nor in the
-prediction scores 1.0; one that is in only one of them scores 0.0.
+The counts of images are added, so that a score over a data set does not depend on how the images were
+batched. For 0 / 0, a class that is in neither truth nor prediction scores 1.0; a class that is in only
+one of them scores 0.0.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from unet_lowlevel.core.losses import probabilities
 
-# Mean IoU asks how sure the network is: the prediction is cut at each of these probabilities.
+# Mean IoU cuts the prediction at each of these probabilities, to show how sure the network is.
 THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 
 
@@ -58,7 +58,7 @@ def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     classes = foreground.shape[-1]
     n = tf.shape(labels)[0]
     truth = tf.cast(labels[..., tf.newaxis] == tf.range(1, classes + 1), tf.int32)
-    # Counted once by the number of thresholds passed; the sums from above then give every threshold.
+    # Pixels are counted by the number of thresholds they pass; sums from above then give the counts at each threshold.
     passed = tf.raw_ops.Bucketize(input=foreground, boundaries=THRESHOLDS)
     group = tf.range(n)[:, tf.newaxis, tf.newaxis, tf.newaxis] * classes + tf.range(classes)
     bins = len(THRESHOLDS) + 1
@@ -72,7 +72,7 @@ def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def probability_counts(labels: tf.Tensor, probabilities: tf.Tensor, threshold: float = 0.5) -> dict[str, tf.Tensor]:
-    """What an image adds to the scores, from probabilities [N, H, W, K].
+    """The counts of each image for the scores, from probabilities [N, H, W, K].
 
     Returns:
         confusion: `confusion_counts` of the decided classes; thresholds: `threshold_counts`.
@@ -122,8 +122,8 @@ def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 def scores(confusion: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
     """The headline scores: means over the foreground classes.
 
-    mean_iou is the 2019 project's: at each of `THRESHOLDS` the mean of the IoU of the class and of the
-    IoU of everything else, then the mean over thresholds (and foreground classes).
+    mean_iou as in the 2019 project: at each of `THRESHOLDS` the mean of the IoU of the class and of the
+    IoU of everything else, then the mean over thresholds and foreground classes.
     pixel_error = wrong pixels / all pixels.
 
     Args:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from unet_lowlevel.scoring.counts import probability_counts, scores
 
-# Probabilities in one of these many equal steps of the logit from -LOGIT to LOGIT count as equal for ROC and PR curves.
+# For ROC and PR curves, probabilities in the same of BINS equal steps of the logit, -LOGIT to LOGIT, count as equal.
 BINS = 1024
 LOGIT = 18.0
 
@@ -16,7 +16,7 @@ def pixel_counts(labels: np.ndarray, probabilities: np.ndarray, threshold: float
     Args:
         labels: int [N], the class of each pixel.
         probabilities: float32 [N, K].
-        threshold: of `counts.predicted_labels`.
+        threshold: see `counts.predicted_labels`.
     """
     counted = probability_counts(
         tf.constant(labels[np.newaxis, np.newaxis].astype(np.int32)),
@@ -40,7 +40,7 @@ def pixel_scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def known_mean(values: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
-    """Mean over the last axis of what is not NaN, weighted; NaN where nothing is left."""
+    """Weighted mean over the last axis of the values that are not NaN; NaN if there are none."""
     weights = np.where(np.isnan(values), 0.0, weights)
     total = weights.sum(-1)
     mean = (np.nan_to_num(values) * weights).sum(-1) / np.where(total > 0, total, 1.0)
@@ -59,7 +59,7 @@ def soft_overlaps(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def soft_dice(overlaps: np.ndarray) -> np.ndarray:
-    """Dice of probabilities with squares below, the mean over all classes: NVIDIA's for ISBI 2012.
+    """Dice of probabilities with squares in the denominator, mean over all classes, as NVIDIA's for ISBI 2012.
 
     mean over k of sum_i 2 p y / sum_i (p^2 + y^2);  1 where a class has neither
 
@@ -71,7 +71,7 @@ def soft_dice(overlaps: np.ndarray) -> np.ndarray:
 
 
 def histograms(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Of every foreground class, pixels of other classes and of the class in each bin: int64 [K', 2, BINS]."""
+    """For every foreground class, pixels of other classes and of the class in each bin: int64 [K', 2, BINS]."""
     found = np.clip(probabilities if probabilities.shape[-1] == 1 else probabilities[..., 1:], 0, 1)
     with np.errstate(divide="ignore"):  # 0 and 1 become infinite, and belong to the outer bins
         logits = np.log(found) - np.log1p(-found)
@@ -87,7 +87,7 @@ def histograms(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def roc_auc(histograms: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: how often a pixel of the class has a higher probability than one of another.
 
-    Equal ones count half. NaN where one of the kinds is missing: nothing can be said.
+    Ties count half. NaN if the class or all others have no pixels.
 
     Args:
         histograms: [..., 2, BINS] of `histograms`.

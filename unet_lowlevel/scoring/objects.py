@@ -30,8 +30,8 @@ def overlaps(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.
         truth, prediction: numbers of objects from 1, int [H, W].
 
     Returns:
-        pixels of each true and of each predicted object; true and predicted object, from 0, of every pair that has
-        pixels in common [2, N]; their IoU [N].
+        pixels of each true and of each predicted object; true and predicted object, from 0, of every pair that shares
+        pixels [2, N]; their IoU [N].
     """
     truth, prediction = (objects.reshape(-1).astype(np.int64) for objects in (truth, prediction))
     true, predicted = np.bincount(truth)[1:], np.bincount(prediction)[1:]

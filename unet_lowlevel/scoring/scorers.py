@@ -14,12 +14,12 @@ from unet_lowlevel.scoring.surfaces import surface_scores, surface_sums
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """What scorers look at; what does not count is 0 in all of it.
+    """The input of scorers; pixels that do not count are 0 in all arrays.
 
     Attributes:
         label, prediction: the class of each pixel, int [H, W].
         probability: of the foreground [H, W].
-        pixels: how many count.
+        pixels: how many pixels count.
         classes: at least 2.
         read_objects: gives the number of the true object at each pixel, int [H, W].
         find_objects: makes the numbers of the predicted objects, int [H, W], of `probability`.
@@ -40,7 +40,7 @@ class ScoredImage:
 
 @dataclass(frozen=True)
 class Scorer:
-    """What an image adds, and the scores of what images add: {name: [...]} of arrays [..., *shape]."""
+    """`count` gives an image's counts; `scores` makes {name: [...]} of counts [..., *shape] or of their sums."""
 
     count: Callable[[ScoredImage], np.ndarray]
     scores: Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -58,6 +58,6 @@ SCORERS = {
 
 
 def scores_of(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every score {name: [...]} of the counts of images [...], or of their sums: of pixels, and what else there is."""
+    """Every score {name: [...]} from the counts of images [...] or their sums: of pixels, and of `SCORERS` if counted."""
     found = [scorer.scores(counts[name]) for name, scorer in SCORERS.items() if name in counts]
     return functools.reduce(dict.__or__, found, pixel_scores(counts))

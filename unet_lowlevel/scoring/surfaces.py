@@ -22,12 +22,12 @@ def surface_scores(sums: np.ndarray) -> dict[str, np.ndarray]:
 def surface_distances(truth: np.ndarray, prediction: np.ndarray) -> tuple[float, float]:
     """Hausdorff 95 and mean symmetric surface distance of two masks, in pixels.
 
-    The surface of a mask are its pixels with an edge to the outside. With the distances from every pixel of one
-    surface to the nearest of the other, in both directions:
+    The surface of a mask are its pixels with an edge to the outside. Distances go from every pixel of one surface to
+    the nearest of the other, in both directions:
 
         hd95 = the greater of the two 95th percentiles;  surface distance = the mean of all
 
-    Both masks empty: 0. One of them empty: the diagonal of the image, as far as anything can be away.
+    Both masks empty: 0. One of them empty: the diagonal of the image, the largest possible distance.
 
     Args:
         truth, prediction: bool [H, W].

@@ -1,1 +1,1 @@
-"""The training step and the loop around it."""
+"""The loop around the training step, and what it writes to the run folder."""

@@ -12,12 +12,12 @@ from unet_lowlevel.errors import UserError, listed, reason
 
 
 class Progress(tf.Module):
-    """What the loop has to remember besides the weights; saved with them."""
+    """What the loop must remember besides the weights; saved with them."""
 
     def __init__(self):
         super().__init__("progress")
-        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")  # the last that is finished
-        self.tally = tf.Variable("", dtype=tf.string, trainable=False, name="tally")  # of the epoch that has begun
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")  # the last finished one
+        self.tally = tf.Variable("", dtype=tf.string, trainable=False, name="tally")  # `Totals` of the unfinished epoch
         self.best_mean_iou = tf.Variable(-1.0, dtype=tf.float64, trainable=False, name="best_mean_iou")
         self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="best_epoch")
 
@@ -25,8 +25,8 @@ class Progress(tf.Module):
 class Checkpoints:
     """The newest states in RUN/checkpoints and the best weights in RUN/best.
 
-    The best weights are kept by name, so that every implementation of the network can read them.
-    TensorFlow writes each checkpoint under a temporary name and makes it known when it is complete.
+    The best weights are saved by name, so that every implementation of the network can read them.
+    TensorFlow writes a checkpoint under a temporary name and lists it when it is complete.
     """
 
     def __init__(self, run: Path, keep: int, *, model: UNet, memory: TrainStep | tf.Module, progress: Progress):
@@ -36,8 +36,8 @@ class Checkpoints:
             run: the run folder.
             keep: how many of the newest states.
             model: the network.
-            memory: what training remembers beside it: the `TrainStep`, or the optimizer of Keras.
-            progress: see there.
+            memory: the rest of the state: the `TrainStep`, or the optimizer of Keras.
+            progress: see `Progress`.
 
         Raises:
             UserError: see `newest_in`.
@@ -64,8 +64,8 @@ class Checkpoints:
 
 
 def places_of(model: UNet):
-    """What a checkpoint holds of a network, in the places that low-level networks have had there since version 0.1."""
-    if not hasattr(model, "decoder_ups"):  # made of Keras layers
+    """The network's part of a checkpoint, under the names that version 0.1 gave to its objects."""
+    if not hasattr(model, "decoder_ups"):  # a network of Keras layers
         return model
     node = tf.train.Checkpoint
     decoder = node(levels=model.decoder, ups=model.decoder_ups)
@@ -73,7 +73,7 @@ def places_of(model: UNet):
 
 
 def places_in(memory: TrainStep | tf.Module):
-    """What a checkpoint holds of a step: all but the network."""
+    """The step's part of a checkpoint: all but the network."""
     if not isinstance(memory, TrainStep):
         return memory
     average = {"average": memory.average} if memory.average else {}
@@ -81,7 +81,7 @@ def places_in(memory: TrainStep | tf.Module):
 
 
 def save(manager: tf.train.CheckpointManager, number: int) -> None:
-    """Saves under a number; when that fails, nothing of it remains on the disk."""
+    """Saves a checkpoint under a number; if that fails, removes its files."""
     try:
         manager.save(checkpoint_number=number)
     except BaseException:
@@ -109,18 +109,18 @@ def newest_in(folder: Path) -> str | None:
     """The newest checkpoint in `folder`; None when nothing was ever saved there.
 
     Raises:
-        UserError: when what TensorFlow has noted there is damaged, lost, or lies elsewhere: a training would begin from
-            nothing in the place of the old one, or delete the old checkpoints of another.
+        UserError: when TensorFlow's list of checkpoints is damaged, or names files that are lost or lie elsewhere: a
+            training would start from scratch in the place of the old one, or delete checkpoints of another.
     """
     notes = folder / "checkpoint"
     if not notes.exists():
         return None
     level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # TensorFlow's own words on what is wrong
+    logging.disable(logging.CRITICAL)  # hides TensorFlow's own messages
     try:
         state = tf.train.get_checkpoint_state(str(folder))
         path = tf.train.latest_checkpoint(str(folder))
-    except Exception:  # a damaged file raises whatever the reader stumbled on
+    except Exception:  # a damaged file raises anything
         path = None
     finally:
         logging.disable(level)
@@ -133,7 +133,7 @@ def newest_in(folder: Path) -> str | None:
 
 
 def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:
-    """Restores the newest checkpoint in `folder`, every variable of it and nothing else, or raises a `UserError`."""
+    """Restores the newest checkpoint in `folder`; a `UserError` if its variables are not exactly the network's."""
     path = newest_in(folder)
     if path is None:
         raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")
@@ -141,7 +141,7 @@ def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:
         status = checkpoint.restore(path)
         status.assert_existing_objects_matched()
         status.assert_consumed()
-    except Exception as error:  # a damaged file raises whatever the reader stumbled on
+    except Exception as error:  # a damaged file raises anything
         raise UserError(
             f"{path} does not fit this network or is damaged ({reason(error)}): restore the run folder."
         ) from error

@@ -1,4 +1,4 @@
-"""Ctrl-C and the system's request to end: the training saves its state first."""
+"""Ctrl-C and SIGTERM: the training saves its state before it ends."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from types import FrameType
 
 
 class Stopped(Exception):
-    """A training that was asked to end and has saved its state; `signal` says by what."""
+    """Raised when a training ends after `signal`, with its state saved."""
 
     def __init__(self, received: signal.Signals, step: int):
         super().__init__(f"{received.name} after step {step}")
@@ -14,14 +14,14 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """While entered, SIGINT and SIGTERM are noted in `received`; the second one acts as it always does."""
+    """Inside the context the first SIGINT or SIGTERM is noted in `received`; a second one acts as usual."""
 
     def __init__(self):
         self.received: signal.Signals | None = None
         self.previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():  # no other can receive signals
+        if threading.current_thread() is threading.main_thread():  # only this thread receives signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous[number] = signal.signal(number, self.note)
         return self

@@ -1,4 +1,4 @@
-"""The journal of a training: what each epoch leaves behind in the run folder."""
+"""The journal of a training: what it writes to the run folder."""
 
 import contextlib
 import csv
@@ -39,16 +39,16 @@ HISTORY = (
 
 
 class Journal:
-    """Checkpoints, the best weights, history.csv and TensorBoard of one training, which may be a resumed one."""
+    """Checkpoints, the best weights, history.csv and TensorBoard of one training, new or resumed."""
 
     def __init__(self, config: Config, run: Path, model: UNet, memory: tf.Module, *, resume: bool):
         """Opens the journal.
 
         Args:
-            config: complete.
+            config: with all settings resolved.
             run: the run folder; it exists.
             model: the network.
-            memory: what training remembers beside it; see `Checkpoints`.
+            memory: the rest of the state; see `Checkpoints`.
             resume: go back to the newest checkpoint of the run, if it has one.
 
         Raises:
@@ -66,7 +66,7 @@ class Journal:
             if int(self.progress.epoch):
                 self.history = read_history(run / "history.csv", int(self.progress.epoch))
         try:
-            self.totals = Totals.from_json(self.progress.tally.numpy().decode())  # of the epoch that has begun
+            self.totals = Totals.from_json(self.progress.tally.numpy().decode())  # of the unfinished epoch
             if not 0 <= int(self.progress.best_epoch) <= len(self.history):
                 raise ValueError(f"epoch {int(self.progress.best_epoch)} the best of {len(self.history)}")
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -75,7 +75,7 @@ class Journal:
             ) from None
         self.saved, self.saved_steps = time.monotonic(), self.totals.steps
         if resume:
-            # A training that was killed may have told TensorBoard more than it has saved.
+            # A killed training may have written steps to TensorBoard after its last checkpoint.
             forget_after(run, self.step if restored else -1)
         self.summaries = Summaries(run)
         if not restored:
@@ -83,31 +83,31 @@ class Journal:
 
     @property
     def step(self) -> int:
-        """Training steps so far: those of the finished epochs and of the one that has begun."""
+        """Training steps so far, those of the unfinished epoch included."""
         return (self.history[-1]["step"] if self.history else 0) + self.totals.steps
 
     def out_of_patience(self) -> bool:
-        """Whether validation has not got better for --patience epochs."""
+        """Whether validation has not improved for --patience epochs."""
         patience = self.config.training.patience
         return bool(patience) and len(self.history) - int(self.progress.best_epoch) >= patience and bool(self.history)
 
     def verdict_on_patience(self) -> str:
-        """What a log says when `out_of_patience` ends a training."""
+        """The line of the log when `out_of_patience` ends a training."""
         return (
             f"stopped: validation mean IoU was not better than {float(self.progress.best_mean_iou):.4f} for "
             f"{self.config.training.patience} epochs"
         )
 
     def what_is_kept(self) -> str:
-        """What remains of a training that fails."""
+        """For messages: what a failed training leaves."""
         saved = self.checkpoints.newest.latest_checkpoint
         return f"the checkpoints in {self.run} are as they were" if saved else "nothing was saved yet"
 
     def keep_weights(self, epoch: int, mean_iou: float) -> bool:
-        """Saves the weights as they are in best/ when --keep wants those of this epoch; tells if so.
+        """Saves the current weights in best/ if --keep asks for those of this epoch; returns whether it did.
 
         Args:
-            epoch: that has ended.
+            epoch: number of the finished epoch.
             mean_iou: of its validation.
         """
         better = mean_iou > float(self.progress.best_mean_iou)
@@ -126,10 +126,10 @@ class Journal:
             self.summaries.pictures(step, pictures)
 
     def end_epoch(self, row: dict, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
-        """Adds an epoch to TensorBoard and history.csv, saves the state, and says how the epoch went.
+        """Adds an epoch to TensorBoard and history.csv, and saves the state.
 
         Args:
-            row: of `HISTORY`.
+            row: a value for each name in `HISTORY`.
             names, weights, gradients: of the trained variables, after the last step.
         """
         step = row["step"]
@@ -167,7 +167,7 @@ class Journal:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Turns what a full disk raises into a `UserError`; what was saved before remains as it was."""
+        """Turns the errors of a full disk into a `UserError`; earlier checkpoints stay intact."""
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
@@ -182,12 +182,12 @@ class Journal:
         return kept_epoch(self.history, self.config)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError, tf.errors.OpError):  # a full disk, which has been told of
+        with contextlib.suppress(OSError, tf.errors.OpError):  # a full disk, already reported
             self.summaries.close()
 
 
 def epoch_line(row: dict, epochs: int) -> str:
-    """What a log says of an epoch."""
+    """The line of the log for an epoch."""
     left = (epochs - row["epoch"]) * row["seconds"]
     return (
         f"epoch {row['epoch']}/{epochs}: train loss {row['train_loss']:.4f}, validation loss "
@@ -198,7 +198,7 @@ def epoch_line(row: dict, epochs: int) -> str:
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
-    """Writes history.csv whole, in the order of `HISTORY`; numbers read back exactly as they were."""
+    """Writes history.csv with the columns `HISTORY`; numbers are read back exactly."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY, lineterminator="\n")
     writer.writeheader()
@@ -207,14 +207,14 @@ def write_history(path: Path, rows: list[dict]) -> None:
 
 
 def kept_epoch(history: list[dict], config: Config) -> dict:
-    """The row of the epoch whose weights are in best/: as --keep says, of equally good ones the first."""
+    """The row of the epoch whose weights are in best/: with --keep last the last, else the first of the best."""
     if config.training.keep == "last":
         return history[-1]
     return max(history, key=lambda row: row["validation_mean_iou"])
 
 
 def read_history(path: Path, epochs: int | None = None) -> list[dict]:
-    """The first `epochs` rows of history.csv; a resumed training runs later ones again. None: all rows."""
+    """The first `epochs` rows of history.csv, because a resumed training repeats later epochs; None: all rows."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [{name: float(row[name]) for name in HISTORY} for row in csv.DictReader(file)][:epochs]

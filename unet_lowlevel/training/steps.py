@@ -1,4 +1,4 @@
-"""The steps of a training as its configuration wants them: the book's, with the fast forms; and the validation's."""
+"""The steps of a configuration: the training step of `core/`, with fast forms unless --plain; the evaluation step."""
 
 import functools
 
@@ -16,7 +16,7 @@ from unet_lowlevel.scoring.counts import logit_counts, probability_counts
 
 
 def train_step(model: UNet, config: Config, crop: tuple[int, int], total_steps: int) -> TrainStep:
-    """The `TrainStep` of a configuration, which also counts pixels for the curves; for the arguments see there."""
+    """The `TrainStep` of a configuration, which also counts pixels for the curves; for arguments see `TrainStep`."""
     make_optimizer = optimizers.make_optimizer if config.model.plain else fast.make_optimizer
     optimizer = make_optimizer(config.optimizer, list(model.trained_variables().values()))
     counts = functools.partial(logit_counts, threshold=config.training.threshold)
@@ -26,7 +26,7 @@ def train_step(model: UNet, config: Config, crop: tuple[int, int], total_steps: 
 def whole_logits(model: UNet, images: tf.Tensor) -> tf.Tensor:
     """Logits of every pixel of the images, for prediction: [N, H, W, in_channels] -> [N, H, W, classes].
 
-    A valid network is shown the images with mirrored surroundings wide enough for its margin.
+    For a valid network the images are extended by mirroring, so that its output covers them.
 
     Reference: Ronneberger et al. 2015, figure 2.
     """
@@ -60,18 +60,18 @@ class EvaluationStep(tf.Module):
         return self.compiled(images, labels)
 
     def evaluate(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
-        """Looks at whole images with the network as it is used for prediction.
+        """Applies the network to whole images, as in prediction.
 
-        The loss is without weight maps, which say what to learn first, not how good the result is; so losses of
-        trainings with and without them can be compared.
+        The loss is without weight maps, which guide learning but do not measure the result. So losses of trainings with
+        and without them can be compared.
 
         Args:
             images: float32 [N, H, W, C], normalized, of any size.
             labels: int32 [N, H, W].
 
         Returns:
-            loss (scalar), probabilities [N, H, W, K], and per image confusion and thresholds as
-            `counts.counts` gives them.
+            loss (scalar), probabilities [N, H, W, K], and per image confusion and thresholds, see
+            `counts.probability_counts`.
         """
         logits = whole_logits(self.model, images)
         p = probabilities(logits)

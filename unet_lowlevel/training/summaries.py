@@ -1,6 +1,6 @@
-"""TensorBoard: the only place that writes to it.
+"""Writes to TensorBoard; no other module does.
 
-Train and validation go to folders of their own under the same tags, so that their curves overlay.
+Training and validation use the same tags in two folders, so that their curves overlay.
 """
 
 import json
@@ -69,20 +69,20 @@ class Summaries:
 
 
 def buckets(values: np.ndarray) -> np.ndarray:
-    """What TensorBoard draws a histogram from: left edge, right edge and count of 30 buckets, float64 [30, 3].
+    """The data of a histogram in TensorBoard: left edge, right edge and count of 30 buckets, float64 [30, 3].
 
-    `tf.summary.histogram` takes ten times as long, for it builds each from a dozen TensorFlow operations. Values that
-    are not finite are left out: what they mean for the training, the loss of the next step tells.
+    `tf.summary.histogram` takes ten times as long, because it uses a dozen TensorFlow operations for each. Values that
+    are not finite are left out; the loss of the next step shows them.
     """
-    # In float64, for between two neighbouring float32 there is no room for 30 edges.
+    # In float64, because 30 edges do not fit between two neighbouring float32 numbers.
     counts, edges = np.histogram(values[np.isfinite(values)].astype(np.float64), 30)
     return np.stack([edges[:-1], edges[1:], counts], axis=1)
 
 
 def forget_after(run: Path, step: int) -> None:
-    """Takes out of RUN/train and RUN/validation what lies after `step`: the resumed training will write it again.
+    """Removes the events after `step` from RUN/train and RUN/validation: the resumed training writes them again.
 
-    A file whose last record was torn when the training was killed ends with the record before that.
+    A last record that was cut off when the training was killed is removed too.
     """
     for path in sorted((*run.glob("train/events.*"), *run.glob("validation/events.*"))):
         kept, dropped = [], False
@@ -96,7 +96,7 @@ def forget_after(run: Path, step: int) -> None:
         except (tf.errors.DataLossError, DecodeError):
             dropped = True
         if dropped:
-            # Not a name that TensorBoard would take for a file of events.
+            # TensorBoard does not take this name for a file of events.
             temporary = path.with_name(f".{path.name.removeprefix('events.')}.tmp")
             with tf.io.TFRecordWriter(str(temporary)) as writer:
                 for record in kept:

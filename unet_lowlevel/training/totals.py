@@ -1,4 +1,4 @@
-"""What the steps of an epoch add up to."""
+"""Sums over the steps of an epoch."""
 
 import json
 
@@ -9,14 +9,14 @@ from unet_lowlevel.scoring import counts
 
 
 class Totals:
-    """Sums loss and counts over images; the scores come out at the end."""
+    """Sums loss and counts over images, and computes the scores from the sums."""
 
     def __init__(self):
         self.steps, self.images, self.seconds = 0, 0, 0.0
         self.loss, self.confusion, self.thresholds = 0.0, np.int64(0), np.int64(0)
 
     def add(self, result: dict, images: int) -> None:
-        """Adds the result of a `TrainStep` or an `EvaluationStep` over so many images."""
+        """Adds the result of a `TrainStep` or an `EvaluationStep` for so many images."""
         self.steps += 1
         self.images += images
         self.loss += float(result["loss"]) * images
@@ -29,15 +29,15 @@ class Totals:
         return {"loss": self.loss / self.images} | {name: float(pooled[name]) for name in ("dice", "iou", "mean_iou")}
 
     def to_json(self) -> str:
-        """All of it as text, to the last bit."""
+        """All sums as text, exact to the last bit."""
         return json.dumps({name: np.asarray(value).tolist() for name, value in vars(self).items()})
 
     @classmethod
     def from_json(cls, text: str) -> "Totals":
-        """What `to_json` has written; empty totals from an empty text.
+        """Reads what `to_json` wrote; an empty text gives empty totals.
 
         Raises:
-            ValueError, TypeError, OverflowError, RecursionError: when it is something else.
+            ValueError, TypeError, OverflowError, RecursionError: for any other text.
         """
         totals = cls()
         found = json.loads(text) if text else vars(totals)

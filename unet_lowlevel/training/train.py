@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ Split = Mapping[str, list[str]]
 PHANTOMS = Path("data/phantoms")
 # Enough patients for a fair split, small enough that the first training takes two minutes.
 PHANTOM_SETTINGS: dict[str, Any] = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
-# What may change when a training goes on.
+# Settings that may change with `resume`.
 CHANGES_ON_RESUME = ("epochs", "stream")
-# What a run folder has settled where the settings leave it to the data: 0, or no data at all.
+# Settings that are chosen by the data if they are 0 or empty; the run folder holds the chosen values.
 SETTLED_BY_DATA = ("in_channels", "crop_size", "data", "group_regex")
 
 
@@ -41,12 +41,11 @@ def train(
     """Trains a network and writes the run folder.
 
     Args:
-        config: all settings; without data of its own the network learns generated slices, made in data/phantoms.
+        config: all settings; without `data` the network learns generated slices, made in data/phantoms.
         run: the run folder, a new one unless `resume`.
-        resume: go on with `run` from its newest checkpoint; the settings must be those of the run, but for epochs and
-            stream.
+        resume: go on with `run` from its newest checkpoint; only epochs and stream may differ from the run's settings.
         on_step: called after every step with its number and the mean loss of the epoch so far.
-        implementation: what the run folder notes as its maker.
+        implementation: recorded in the run folder: lowlevel, highlevel or keras.
         make_trainer: makes the trainer of (config, run, training samples, validation samples); None: `Trainer`.
 
     Returns:
@@ -55,7 +54,7 @@ def train(
     Raises:
         UserError: for data, settings or a folder that cannot be used; a training that has begun leaves its last
             checkpoint intact.
-        interruption.Stopped: when Ctrl-C or SIGTERM has asked for the end; the state is saved.
+        interruption.Stopped: after Ctrl-C or SIGTERM, with the state saved.
     """
     run = Path(run)
     if resume:
@@ -107,23 +106,33 @@ class TrainingData:
 
 
 def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str | None, Split]:
-    """The run's settings with the changes of `config`, the fingerprint of its data and its split, or a `UserError`."""
+    """The run's settings with epochs and stream of `config`, the fingerprint of its data, its split; or a `UserError`."""
     stored_config, stored, parts = run_folder.read(run)
     run_folder.refuse_links(run)
     if stored.get("implementation") != implementation:
         raise UserError(f"--run {run} was not made by train_{implementation}.py: go on with the script that made it.")
-    for name, (theirs, ours) in settings.differences(stored_config, config).items():
-        settled = name in SETTLED_BY_DATA and not ours
-        if name not in CHANGES_ON_RESUME and not settled:
-            raise UserError(
-                f"{run} was begun with {settings.flag(name)} {theirs}, not {ours}: go on with the run's own settings."
-            )
+    if stored_config.training.overfit_one_batch:
+        start_tensorflow()
+        from unet_lowlevel.data.pipeline import settings_of_one_batch
+
+        config = settings_of_one_batch(config)
+    check_same_settings(run, stored_config, config, CHANGES_ON_RESUME)
     changes = {"epochs": config.training.epochs, "stream": config.data.stream}
     return settings.apply(stored_config, changes), stored.get("data_fingerprint"), parts
 
 
+def check_same_settings(run: Path, stored: Config, config: Config, may_change: Collection[str]) -> None:
+    """Raises a `UserError` when `config` asks for other settings than `stored`, with which `run` was begun."""
+    for name, (theirs, ours) in settings.differences(stored, config).items():
+        settled = name in SETTLED_BY_DATA and not ours
+        if name not in may_change and not settled:
+            raise UserError(
+                f"{run} was begun with {settings.flag(name)} {theirs}, not {ours}: go on with the run's own settings."
+            )
+
+
 def with_default_data(config: Config) -> Config:
-    """Without data of the user's own: the phantoms, made where they are missing."""
+    """`config` with the phantoms as data if it names none; makes the phantoms if they are missing."""
     if config.data.data or config.data.images:
         return config
     if not PHANTOMS.exists():
@@ -135,14 +144,14 @@ def with_default_data(config: Config) -> Config:
 
 
 def split_of(pairs: list[Pair], config: Config) -> Split:
-    """Who trains and who is held out."""
+    """Which images train and which are held out."""
     groups = {pair.stem: pair.group for pair in pairs}
     training, validation = split(list(groups), config.data, config.training.seed, groups)
     return {"training": training, "validation": validation}
 
 
 def fit_to_data(config: Config, samples: list[Sample]) -> Config:
-    """Settles what the data decides: channels and crop size."""
+    """Sets what the data decides: channels and crop size."""
     start_tensorflow()
     from unet_lowlevel.data.pipeline import resolve_crop_size
 
@@ -163,9 +172,9 @@ def run_training(
     implementation: str = "lowlevel",
     make_trainer: Callable | None = None,
 ):
-    """Trains with complete settings and returns the trainer, whose journal tells what was reached.
+    """Trains with complete settings and returns the trainer, whose `journal` holds the results.
 
-    For the arguments see `train`; of a run that is resumed the caller keeps other trainings out.
+    For the arguments see `train`. A resumed run is already locked by the caller.
     """
     from unet_lowlevel.data.pipeline import one_batch
     from unet_lowlevel.training.trainer import Trainer

@@ -44,9 +44,9 @@ class Trainer:
         """Builds the network and everything around it; writes nothing yet.
 
         Args:
-            config: complete, with in_channels and crop_size resolved.
-            run: the run folder; it exists when `fit` is called.
-            training, validation: in memory or in files.
+            config: with in_channels and crop_size resolved.
+            run: the run folder; it must exist when `fit` is called.
+            training, validation: samples, in memory or in files.
             network: makes the network of `config.model` and a seed.
 
         Raises:
@@ -63,10 +63,10 @@ class Trainer:
         crop = (config.training.crop_size,) * 2
         self.train_step = train_step(self.model, config, crop, total_steps)
         self.evaluation_step = EvaluationStep(self.model, config)
-        self.received: signal.Signals | None = None  # by which the training was asked to end, even in its last epoch
+        self.received: signal.Signals | None = None  # asks the training to end, even in its last epoch
 
     def fit(self, *, resume: bool = False, on_step: OnStep | None = None) -> dict:
-        """Trains to the last epoch, or until validation stops getting better.
+        """Trains to the last epoch, or until validation stops improving.
 
         Args:
             resume: go on from the newest checkpoint of the run, if it has one.
@@ -78,7 +78,7 @@ class Trainer:
         Raises:
             UserError: when the loss is not finite, a checkpoint cannot be restored, memory runs out, or the disk is
                 full.
-            Stopped: when a signal has asked for the end; the state is saved.
+            Stopped: after a signal, with the state saved.
         """
         training = self.config.training
         self.journal = Journal(self.config, self.run, self.model, self.train_step, resume=resume)
@@ -115,7 +115,7 @@ class Trainer:
     def train_epoch(
         self, epoch: int, bar: tqdm, on_step: OnStep | None, signals: StopSignals
     ) -> tuple[dict, list[tf.Tensor]]:
-        """The training steps of an epoch, or those that are left of it when the training was stopped within it.
+        """Runs the training steps of an epoch; if the training was stopped within it, the remaining ones.
 
         Returns:
             the epoch's part of the history row, and the last gradients.
@@ -132,7 +132,7 @@ class Trainer:
             bar.update()
             if on_step:
                 on_step(int(self.train_step.step), totals.loss / totals.images)
-            if totals.steps < self.batches.steps_per_epoch:  # else the epoch's end, with its scores, is next
+            if totals.steps < self.batches.steps_per_epoch:  # the end of the epoch saves by itself
                 if signals.received or self.journal.due():
                     self.journal.save_within_epoch()
                 if signals.received:
@@ -167,7 +167,7 @@ class Trainer:
         )
 
     def validate(self, epoch: int, bar: tqdm) -> dict:
-        """Loss and scores over the whole validation images, one by one; draws some of them."""
+        """Loss and scores of the validation images, computed whole, one by one; draws some of them."""
         totals, pictures = Totals(), {}
         chosen = evenly(len(self.validation), self.config.training.pictures)
         for i, sample in enumerate(self.validation):
@@ -186,7 +186,7 @@ class Trainer:
 
 
 def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:
-    """What to say when every prediction is of one class although the truth has others; None when all is well."""
+    """A warning if all pixels are predicted as one class although the truth has others; else None."""
     predicted, true = confusion.sum(0), confusion.sum(1)
     if np.count_nonzero(predicted) > 1 or np.count_nonzero(true) < 2:
         return None
@@ -197,7 +197,7 @@ def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:
 
 
 def step_too_large(config: Config, kept: str, *, can_recompute: bool) -> str:
-    """What to say when a training step runs out of memory; these settings are fixed once a run has begun."""
+    """The message when a training step runs out of memory; a run that has begun cannot change these settings."""
     batch_size, crop_size = config.training.batch_size, config.training.crop_size
     remedies = [f"--batch-size {batch_size // 2}"] if batch_size > 1 else []
     remedies += ["a smaller --crop-size"]
@@ -209,14 +209,14 @@ def step_too_large(config: Config, kept: str, *, can_recompute: bool) -> str:
 
 
 def check_validation(config: Config, samples: list[Sample]) -> None:
-    """Raises a `UserError` when memory would run out at the largest image, before hours are spent."""
+    """Raises a `UserError` if the largest image would run out of memory, before hours of training are lost."""
     largest = max(samples, key=lambda sample: math.prod(sample.size))
     with within_memory(lambda: image_too_large(largest, "nothing was written")):
         check_available(prediction_bytes(config.model, math.prod(largest.size)))
 
 
 def image_too_large(sample: Sample, kept: str) -> str:
-    """What to say when the validation of a whole image runs out of memory; training sees crops of it only."""
+    """The message when the validation of a whole image runs out of memory; training uses only crops."""
     height, width = sample.size
     return (
         f"The validation of {sample.stem}, which is computed whole, ran out of memory at {height} x {width} pixels: "

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
-from unet_lowlevel.core.ops.convolution import Conv2D, conv2d, conv2d_of_parts
+from unet_lowlevel.core.ops.convolution import Conv2D, conv2d
 
 
 def test_ones_count_the_pixels_under_the_filter():
@@ -91,23 +91,3 @@ def test_module_without_bias():
     conv = Conv2D(2, 5, 3, seed=1, use_bias=False)
     assert conv.bias is None and len(conv.variables) == 1
     assert conv(tf.zeros([1, 4, 4, 2])).shape == [1, 4, 4, 5]
-
-
-@pytest.mark.parametrize("padding", ["same", "valid"])
-def test_parts_are_convolved_as_if_joined(padding):
-    """The fast form beside its definition, values and gradients."""
-    parts = [tf.constant(normal(2, 7, 6, channels, seed=channels)) for channels in (3, 1, 4)]
-    weight, bias = tf.constant(normal(3, 3, 8, 5)), tf.constant(normal(5, seed=9))
-    forms = (
-        lambda: conv2d(tf.concat(parts, -1), weight, bias, padding),
-        lambda: conv2d_of_parts(parts, weight, bias, padding),
-    )
-    results = []
-    for form in forms:
-        with tf.GradientTape() as tape:
-            tape.watch([*parts, weight, bias])
-            outputs = form()
-            loss = tf.reduce_sum(outputs * tf.constant(normal(*outputs.shape, seed=3)))
-        results.append([outputs, *tape.gradient(loss, [*parts, weight, bias])])
-    for joined, in_parts in zip(*results, strict=True):
-        np.testing.assert_allclose(in_parts, joined, rtol=0, atol=1e-12)

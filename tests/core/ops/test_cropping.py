@@ -6,7 +6,14 @@ import pytest
 import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
-from unet_lowlevel.core.ops.cropping import center_crop, crop_and_concat, mirror_crop, mirror_indices, pad_to_multiple
+from unet_lowlevel.core.ops.cropping import (
+    center_crop,
+    crop_and_concat,
+    crop_like,
+    mirror_crop,
+    mirror_indices,
+    pad_to_multiple,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +61,18 @@ def test_center_crop_equals_reference(size):
 def test_center_crop_of_labels_leaves_an_odd_rest_at_the_far_side():
     labels = tf.reshape(tf.range(16), [1, 4, 4])
     np.testing.assert_array_equal(center_crop(labels, 1, 3)[0], [[4, 5, 6]])
+
+
+@pytest.mark.parametrize("size", [(6, 9), (5, 8), (3, 4)])
+def test_crop_like_takes_the_middle_of_images_and_of_labels(size):
+    images = normal(2, 6, 9, 3)
+    dynamic = tf.function(crop_like, autograph=False, reduce_retracing=True)
+    for larger in (images, images[..., 0]):
+        expected = numpy_reference.center_crop(larger, *size)
+        for function in (crop_like, dynamic):
+            np.testing.assert_array_equal(function(tf.constant(larger), tf.zeros([2, *size, 5])), expected)
+    larger = tf.constant(images)
+    assert crop_like(larger, tf.zeros([2, 6, 9, 1])) is larger
 
 
 @pytest.mark.parametrize("size", [(6, 9), (5, 8), (3, 4), (1, 9), (6, 1)])

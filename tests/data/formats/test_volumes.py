@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import TINY, sentence
+from image_files import circular
 from kill_and_resume import assert_same_training
 from PIL import Image
 
@@ -79,6 +80,14 @@ def test_single_pages_are_no_volumes(tmp_path):
     assert [open_volume(path) for path in sorted(tmp_path.iterdir())] == [None] * 3
 
 
+def test_pages_in_a_circle_are_no_volume(tmp_path):
+    """They would be read for ever."""
+    for i, (count, to) in enumerate([(1, 0), (5, 2), (150, 120)]):
+        circular(count, to)(tmp_path / f"{i}.tif")
+        assert open_volume(tmp_path / f"{i}.tif") is None
+    assert list(files.list_images(tmp_path)) == ["0", "1", "2"]
+
+
 def test_a_file_that_has_changed_is_opened_anew(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, STACK, photometric="minisblack")
@@ -130,7 +139,7 @@ def test_a_stack_trains_as_its_slices_do_and_predicts_a_stack(tmp_path, capsys):
     held_out = tmp_path / "held_out.txt"
     held_out.write_text("train-volume_004\ntrain-volume_005\n")
     flags = [*SMALL, "--validation-list", str(held_out)]
-    assert train(["--run", str(tmp_path / "png"), "--data", str(tmp_path / "files"), *flags]) == 0
+    assert train(["--run", str(tmp_path / "png"), "--data", str(tmp_path / "files"), *flags, "--pictures", "0"]) == 0
     # Without a list the last slices are held out: neighbours resemble each other.
     assert train(["--run", str(tmp_path / "tif"), *stacks, *SMALL]) == 0
     for run in ("png", "tif"):

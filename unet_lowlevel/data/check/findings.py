@@ -1,4 +1,4 @@
-"""What is wrong with a data set, judged by the facts of `inspection.py`: how bad it is, what it is, how to mend it."""
+"""Judges a data set by the facts of `inspection.py`: how bad a problem is, what it is, how to mend it."""
 
 import re
 from collections import defaultdict
@@ -13,11 +13,11 @@ from unet_lowlevel.data.check import likeness
 from unet_lowlevel.data.check.inspection import Measurement, Mistake
 from unet_lowlevel.errors import UserError, listed, parts
 
-# Training would refuse or fail; would run, but probably learn something wrong; would be fine.
+# Training would fail; it would run, but probably learn something wrong; it would be fine.
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 NEARLY_EVERYTHING = 0.95
 RARE = 0.01
-# What stands before the last number of a stem: the patient, where the number is that of a slice.
+# The text before the last number of a stem: the patient, if the number is that of a slice.
 BEFORE_LAST_NUMBER = r"^(.*\D)\d+\D*$"
 
 
@@ -30,7 +30,7 @@ class Finding:
         kind: a name for programs, as in "duplicates".
         what: half a sentence that names the images, at most five.
         fix: what to do about it, half a sentence.
-        stems: all the images.
+        stems: of all images concerned.
     """
 
     severity: str
@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is judged; the sides of the split are empty when there is none."""
+    """All facts that are judged; both sides of the split are empty if there is none."""
 
     config: Config
     measurements: list[Measurement]
@@ -51,14 +51,14 @@ class Evidence:
     held_out: frozenset[str] = frozenset()
 
     def torn(self, stems) -> bool:
-        """Whether the split has some of the stems on either side."""
+        """Whether the split puts some of the stems on each side."""
         return not self.training.isdisjoint(stems) and not self.held_out.isdisjoint(stems)
 
 
 def judge(
     config: Config, measurements: list[Measurement], mistakes: list[Mistake], available: int | None
 ) -> tuple[list[Finding], Evidence]:
-    """All findings, the worst first, and what they rest on; `available` are the bytes of memory to be had."""
+    """All findings, the worst first, and their evidence; `available`: bytes of available memory, if known."""
     found, sides = [], ([], [])
     if measurements:
         groups = {m.stem: m.pair.group for m in measurements}
@@ -74,7 +74,7 @@ def judge(
 
 
 def unusable(evidence: Evidence) -> Iterator[Finding]:
-    """What training would refuse to read: one finding for all with one remedy."""
+    """Files that training would refuse; those with the same remedy become one finding."""
     alike: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
     for mistake in evidence.mistakes:
         remedy = parts(mistake.error)[1] if mistake.kind != "gray_edges" else ""
@@ -125,13 +125,13 @@ def full(evidence: Evidence) -> Iterator[Finding]:
     stems = tuple(m.stem for m in masks if m.mask.foreground > NEARLY_EVERYTHING)
     if stems:
         what = f"{count(stems, 'mask')} of {len(masks)} that mark nearly everything: {listed(stems)}"
-        # Where most are so, as with a class for every pixel, it is meant.
+        # If most masks are like this, it is intended, as with a class for every pixel.
         severity = WARNING if len(stems) < len(masks) / 2 else NOTE
         yield Finding(severity, "full", what, "look whether foreground and background are exchanged", stems)
 
 
 def misplaced(evidence: Evidence) -> Iterator[Finding]:
-    """Masks that lie on their images unlike the others."""
+    """Masks that do not lie on their images as the others do."""
     measured = [m for m in evidence.measurements if m.traits]
     inverted, strange = (
         tuple(measured[i].stem for i in indices) for indices in likeness.misplaced([m.traits for m in measured])
@@ -174,7 +174,7 @@ def classes(evidence: Evidence) -> Iterator[Finding]:
 
 
 def groups_of_names(evidence: Evidence) -> Iterator[Finding]:
-    """Images whose names tell that they belong together, on either side of the split."""
+    """Images whose names suggest that they belong together, but which are on both sides of the split."""
     stems = [m.stem for m in evidence.measurements if m.pair.group == m.stem]
     if evidence.config.data.group_regex or not stems:
         return
@@ -203,12 +203,12 @@ def memory(evidence: Evidence, available: int | None) -> Iterator[Finding]:
 
 
 def decoded_bytes(measurements: list[Measurement]) -> int:
-    """What a training without --stream keeps in memory."""
+    """Bytes that a training without --stream keeps in memory."""
     return sum(m.image.nbytes + m.size[0] * m.size[1] for m in measurements if m.image)
 
 
 def duplicates(evidence: Evidence) -> Iterator[Finding]:
-    """Images that are there twice, or nearly so outside of their group."""
+    """Images that occur twice, and images of different groups that are nearly the same."""
     same = defaultdict(list)
     for m in evidence.measurements:
         if m.image and m.image.low < m.image.high:  # see `blank`
@@ -248,7 +248,7 @@ def group_name(m: Measurement, config: Config) -> str:
     """The group of an image in the split."""
     try:
         return splits.group_of(m.stem, config.data.group_regex) if config.data.group_regex else m.pair.group
-    except UserError:  # reported of the split
+    except UserError:  # which the split reports
         return m.pair.group
 
 

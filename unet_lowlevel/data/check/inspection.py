@@ -1,4 +1,4 @@
-"""What is in a data set: small facts about every pair, taken in one pass. `findings.py` judges them."""
+"""Collects small facts about every pair of a data set in one pass. `findings.py` judges them."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ from unet_lowlevel.data.masks import read_label
 from unet_lowlevel.errors import UserError
 
 SIGNATURE_SIDE = 32
-# Of larger images every so many pixels are enough to see whether a mask fits.
+# Larger images are subsampled to this side, which is enough to see whether a mask fits.
 LARGEST_SIDE = 512
 MOST_VALUES = 256
 BAND, FRAME = 5, 16
@@ -23,11 +23,11 @@ BAND, FRAME = 5, 16
 
 @dataclass(frozen=True, eq=False)
 class ImageFacts:
-    """An image that can be read.
+    """A readable image.
 
     Attributes:
         size: height and width.
-        channels: as --channels makes them.
+        channels: after --channels.
         dtype: "uint8", "uint16" or "float32".
         low, high: the range of its values.
         nbytes: of its pixels.
@@ -47,7 +47,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, eq=False)
 class MaskFacts:
-    """The mask of an image, or its masks together, that can be read.
+    """The readable mask of an image, or its masks together.
 
     Attributes:
         size: height and width.
@@ -69,14 +69,14 @@ class MaskFacts:
 
 @dataclass(frozen=True)
 class Traits:
-    """How a mask lies on its image, in numbers that hold for a whole set of alike images.
+    """How a mask lies on its image, in numbers that are similar over a set of similar images.
 
     Attributes:
-        foreground: the share of the image that is marked.
-        brightness: how likely a marked pixel is brighter than one that is not, both at most `BAND` from the outline: 0
-            to 1 (the Mann-Whitney statistic, which no monotone change of the gray values alters).
-        edges: how likely a pixel at the outline has a steeper gradient than another one; 0.5 is chance.
-        border: the share of a frame along the image's borders, a `FRAME`-th of a side wide, that is marked.
+        foreground: marked share of the image.
+        brightness: probability that a marked pixel is brighter than an unmarked one, both at most `BAND` pixels from
+            the outline (the Mann-Whitney statistic, which no monotone change of the gray values alters).
+        edges: probability that a pixel at the outline has a steeper gradient than another pixel; 0.5 is chance.
+        border: marked share of a frame along the image's borders, a `FRAME`-th of a side wide.
     """
 
     foreground: float
@@ -85,18 +85,18 @@ class Traits:
     border: float
 
     def inverted(self) -> "Traits":
-        """Of the mask with foreground and background exchanged: its outline stays."""
+        """The traits with foreground and background exchanged; the outline stays the same."""
         return Traits(1 - self.foreground, 1 - self.brightness, self.edges, 1 - self.border)
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """What cannot be used.
+    """Something that cannot be used.
 
     Attributes:
         kind: "files" (which files there are), "image", "gray_edges", "mask" or "size".
-        error: what training would say.
-        stem: of the pair, if it is one.
+        error: what training would raise.
+        stem: of the pair, if the mistake belongs to one.
     """
 
     kind: str
@@ -106,7 +106,7 @@ class Mistake:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """A pair; None is what cannot be read, and the traits of what is not partly marked and partly not."""
+    """The facts about a pair; None for what cannot be read, and for traits that `traits_of` cannot tell."""
 
     pair: Pair
     image: ImageFacts | None = None
@@ -125,7 +125,7 @@ class Measurement:
 def inspect(
     config: Config, progress: Callable[[Iterable], Iterable] = lambda items: items
 ) -> tuple[list[Measurement], list[Mistake]]:
-    """Reads every pair of the data once, whatever is wrong with others, one at a time in memory.
+    """Reads every pair once, one at a time in memory; mistakes in one pair do not stop the others.
 
     Args:
         config: where the data is, and what channels and masks mean.
@@ -170,7 +170,7 @@ def measure(pair: Pair, config: Config, mistakes: list[Mistake]) -> Measurement:
 
 
 def facts_of_image(image: np.ndarray) -> ImageFacts:
-    """Of an image [H,W,C]."""
+    """The facts about an image [H,W,C]."""
     height, width, channels = image.shape
     return ImageFacts(
         (height, width),
@@ -185,13 +185,13 @@ def facts_of_image(image: np.ndarray) -> ImageFacts:
 
 
 def facts_of_mask(label: np.ndarray, values: tuple) -> MaskFacts:
-    """Of class indices [H,W] uint8."""
+    """The facts about class indices [H,W] uint8."""
     counts = np.bincount(label.reshape(-1), minlength=2)
     return MaskFacts(label.shape, counts, values, digest(label))
 
 
 def digest(array: np.ndarray) -> bytes:
-    """Equal for arrays of equal kind, shape and content."""
+    """A hash, equal for arrays of equal dtype, shape and content."""
     return hashlib.sha256(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).data).digest()
 
 
@@ -208,7 +208,7 @@ def values_of(masks: tuple[Path | Slice, ...], data: DataConfig) -> tuple:
 
 
 def has_gray_edges(mask: Path | Slice, data: DataConfig) -> bool:
-    """Whether a mask has two main values and, along their border, others: smoothed, or saved as JPEG."""
+    """Whether a mask has two main values and others along their border, as after smoothing or JPEG."""
     try:
         pixels = read_pixels(mask, data, indices=True)
     except UserError:
@@ -217,7 +217,7 @@ def has_gray_edges(mask: Path | Slice, data: DataConfig) -> bool:
     low, high = pixels.min(), pixels.max()
     if len(np.unique(pixels)) < 4:
         return False
-    # What JPEG does to the values themselves counts as them.
+    # Values near a main value, as JPEG makes them, count as that value.
     between = np.abs((pixels - low) / (high - low) - 0.5) < 0.4
     marked = pixels > (low + high) / 2
     near = ndimage.grey_dilation(marked, (5, 5)) != ndimage.grey_erosion(marked, (5, 5))
@@ -225,7 +225,7 @@ def has_gray_edges(mask: Path | Slice, data: DataConfig) -> bool:
 
 
 def reduced(array: np.ndarray, side: int) -> np.ndarray:
-    """Every so many pixels of [H,W,...], so that at most `side` are left on either side."""
+    """[H,W,...] subsampled, so that both sides have at most `side` pixels."""
     step = -(-max(array.shape[:2]) // side)
     return array[::step, ::step]
 
@@ -236,9 +236,9 @@ def gray(image: np.ndarray) -> np.ndarray:
 
 
 def signature(image: np.ndarray) -> np.ndarray:
-    """The image [H,W,C] in small, its local means over cells of a grid, with mean 0 and length 1: float32.
+    """The means of the image [H,W,C] over the cells of a grid, scaled to mean 0 and length 1: float32.
 
-    The product of two signatures is the correlation of the images; of a constant image it is 0.
+    The dot product of two signatures is the correlation of the reduced images. A constant image has the signature 0.
     """
     pixels = gray(reduced(image, 8 * SIGNATURE_SIDE))
     for axis in (0, 1):
@@ -255,11 +255,11 @@ def signature(image: np.ndarray) -> np.ndarray:
 
 
 def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
-    """See `Traits`: of an image [H,W,C] and class indices [H,W]; None where there is nothing to compare."""
+    """The `Traits` of an image [H,W,C] and class indices [H,W]; None if either is constant."""
     pixels, marked = gray(reduced(image, LARGEST_SIDE)), reduced(label, LARGEST_SIDE) > 0
     if marked.all() or not marked.any() or pixels.min() == pixels.max():
         return None
-    # A pixel is as far from the outline as it takes erosions, or dilations, to reach it.
+    # The distance of a pixel from the outline is the number of erosions or dilations that reach it.
     beside = ndimage.binary_dilation(marked, iterations=BAND) & ~ndimage.binary_erosion(
         marked, iterations=BAND, border_value=1
     )
@@ -278,7 +278,7 @@ def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
 def probability_of_greater(values: np.ndarray, chosen: np.ndarray) -> float:
     """P(a > b) + P(a = b) / 2 for a among the `chosen` values and b among the others (Mann and Whitney 1947).
 
-    With as many ranks as there are bins in a histogram, which is exact for 8 bits.
+    Computed from a histogram of 256 bins, which is exact for uint8.
     """
     low, high = np.percentile(values, [0.1, 99.9]) if values.dtype != np.uint8 else (0, 255)
     bins = np.clip((values - low) * (255 / max(high - low, 1e-12)) + 0.5, 0, 255).astype(np.intp)

@@ -1,4 +1,4 @@
-"""Which images of a set show the same, and which masks lie on their images unlike the others."""
+"""Finds images that show the same, and masks that do not lie on their images as the others do."""
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -7,23 +7,23 @@ from scipy.spatial import KDTree
 
 from unet_lowlevel.data.check.inspection import Traits
 
-# Correlation of signatures from which on two images show the same. Among lungs and nuclei it finds again all images
-# of another contrast, 99 % of those from JPEG of quality 60, 90 % with noise of 5 of 255, 88 % of half the size; hardly
-# any shifted by 3 pixels. The most alike of 26 thoraxes have 0.985, of the nuclei of DSB2018 two slices of one embryo
-# 0.977, all others less than 0.7.
+# Images whose signatures correlate more than this show the same. Among lungs and nuclei it finds all copies of another
+# contrast, 99 % of those from JPEG of quality 60, 90 % with noise of 5 of 255, 88 % of half the size, and hardly any
+# shifted by 3 pixels. The two most similar of 26 thoraxes correlate 0.985; of the nuclei of DSB2018 two slices of one
+# embryo 0.977, all others less than 0.7.
 NEARLY_THE_SAME = 0.995
 BLOCK = 512
-# Fewer masks do not tell what is usual.
+# Fewer masks do not show what is usual.
 FEWEST = 8
-# Traits are compared in steps that matter: a factor of e in the odds of the foreground, 0.1 of a probability or share.
+# The unit of distance between traits: a factor of e in the odds of the foreground, 0.1 of a probability or share.
 STEP = 0.1
-# In these steps: other masks within CLOSE of a mask are like it; without two within FAR it is alone. Of 720 right masks
-# (lungs, nuclei of many kinds, membranes) the second nearest was 1.4 away at most, and 4.2 of one that marks air too.
+# In this unit: masks within CLOSE are alike; a mask without two others within FAR is unlike all. For 720 correct masks
+# (lungs, many kinds of nuclei, membranes) the second nearest was at most 1.4 away; for one that also marks air, 4.2.
 CLOSE, FAR = 2.0, 2.5
 
 
 def near_duplicates(signatures: np.ndarray, groups: np.ndarray) -> list[list[int]]:
-    """Sets of indices of images whose signatures hardly differ, but for those of one group.
+    """Sets of indices of images with nearly equal signatures; images of one group are not compared.
 
     Args:
         signatures: float32 [N, S], see `inspection.signature`.
@@ -44,11 +44,11 @@ def near_duplicates(signatures: np.ndarray, groups: np.ndarray) -> list[list[int
 
 
 def misplaced(traits: list[Traits]) -> tuple[list[int], list[int]]:
-    """Indices of the masks that look inverted beside the others, and of those that are unlike all others.
+    """Indices of the masks that look inverted, and of those that are unlike all others.
 
-    A mask is a point in the space of its traits. It looks inverted when the point of its inverse has several times as
-    many neighbours as its own; and it is unlike all others when there are hardly any far around it. So a set may well
-    hold several kinds of images, each with masks of its own.
+    A mask is a point in the space of traits. It looks inverted if the point of its inverse has several times as many
+    neighbours as its own point. It is unlike all others if it has hardly any neighbours, even far ones. So a set may
+    hold several kinds of images with different masks.
     """
     if len(traits) < FEWEST:
         return [], []
@@ -66,7 +66,7 @@ def misplaced(traits: list[Traits]) -> tuple[list[int], list[int]]:
 
 
 def place(traits: Traits) -> tuple[float, ...]:
-    """The point of a mask among others."""
+    """The point of a mask in the space of traits, in units of distance."""
     share = np.clip(traits.foreground, 0.001, 0.999)
     return (
         float(np.log(share / (1 - share))),

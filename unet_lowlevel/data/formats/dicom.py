@@ -1,7 +1,7 @@
 """DICOM series as stacks of slices, and single DICOM files, read by the optional package pydicom.
 
-A sagittal or coronal series stays as it is, sorted along its normal, for its files are slices of another direction than
-the axial ones that `medical` describes; converted to NIfTI it is read in axial slices.
+A sagittal or coronal series keeps its slices, sorted along their normal: its files are not the axial slices that
+`medical.py` describes. Converted to NIfTI it is read in axial slices.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from unet_lowlevel.data.formats.medical import (
 from unet_lowlevel.data.formats.writing import whole
 from unet_lowlevel.errors import UserError, listed
 
-# Two slices that are closer than this are at one place; and how far the distances of neighbours may differ, relative to
-# their median: positions are rounded to a tenth of a millimetre now and then, while a missing slice doubles one.
+# Slices closer than SAME_PLACE are at one place. Distances of neighbours may differ by UNEVEN relative to their median:
+# positions are sometimes rounded to a tenth of a millimetre, while a missing slice doubles a distance.
 SAME_PLACE = 1e-3  # millimetres
 UNEVEN = 0.25
 
@@ -34,7 +34,7 @@ HEADER = [
     "SeriesInstanceUID", "PatientID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
 ]  # fmt: skip
-# What a header says of the values of its pixels: it does not hold for a mask.
+# Entries of a header about the values of its pixels, which do not hold for a mask.
 OF_THE_VALUES = [
     "RescaleIntercept", "RescaleSlope", "RescaleType", "ModalityLUTSequence", "RealWorldValueMappingSequence",
     "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTSequence", "VOILUTFunction",
@@ -50,16 +50,16 @@ OF_THE_VALUES = [
 class DicomSeries:
     """A folder with the files of one DICOM series, a slice each.
 
-    The order is that of ImagePositionPatient along the normal of the slices, where there are positions, and of
-    InstanceNumber where there are none. Files are read one at a time.
+    The slices are in the order of ImagePositionPatient along their normal, or without positions in that of
+    InstanceNumber. Files are read one at a time.
 
     Attributes:
         path: of the folder.
         files: its DICOM files in the order of the slices.
         count: of slices.
-        group: the PatientID, or the name of the folder where it is empty.
-        suffix: none, as `write` writes a folder.
-        affine: [4,4] float64, takes (slice, row, column, 1) to millimetres to the left, the back and the head; None
+        group: the PatientID, or the name of the folder if it is empty.
+        suffix: empty, because `write` makes a folder.
+        affine: [4,4] float64, from (slice, row, column, 1) to millimetres to the left, the back and the head; None
             without positions.
 
     Raises:
@@ -92,15 +92,15 @@ class DicomSeries:
         self._shape = tuple(shape[int(axis)] for axis in np.argsort(self._transform[:, 0]))
 
     def read(self, index: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
-        """Slice `index` as [H,W] or [H,W,3], as `read_dicom` has it."""
+        """Slice `index` as [H,W] or [H,W,3]; see `read_dicom`."""
         return np.ascontiguousarray(self._turned(read_dicom(self.files[index], max_megapixels), self._transform))
 
     def write(self, path: str | Path, slices: np.ndarray) -> None:
         """Writes [count,H,W] uint8 or uint16 as a new series, in files of the same names in a new folder.
 
-        Patient, study and geometry are those of this series, and so is whatever else its headers tell that does not
-        concern the values. UIDs follow from the series and the slices, so that the same slices give the same bytes.
-        The folder is written whole or not at all, never over another.
+        The headers keep patient, study, geometry and all else that does not concern the values of the pixels. UIDs are
+        made from the series and the slices, so that the same slices give the same bytes. The folder is written
+        completely or not at all, never over another.
 
         Raises:
             UserError: when the path exists or cannot be written.
@@ -121,7 +121,7 @@ class DicomSeries:
 
 
 def is_series(folder: str | Path) -> bool:
-    """Whether `folder` is one with at least two DICOM files."""
+    """Whether `folder` is a folder with at least two DICOM files."""
     return Path(folder).is_dir() and len(_dicom_files(Path(folder))) >= 2
 
 
@@ -131,10 +131,10 @@ def patient_of(path: str | Path) -> str | None:
 
 
 def read_dicom(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
-    """The image of a DICOM file: gray [H,W] of the stored kind, or float32 where it is rescaled; colour [H,W,3] in RGB.
+    """The image of a DICOM file: gray [H,W] in the stored dtype, or float32 if rescaled; colour [H,W,3] in RGB.
 
-    High is bright: MONOCHROME1, where it is dark, is mirrored in the range of its BitsStored before it is rescaled,
-    which is as good as after: v becomes least + greatest - v. Windows are not applied.
+    High values are bright: in MONOCHROME1 they are dark, so v becomes least + greatest - v in the range of BitsStored,
+    before rescaling. Windows are not applied.
 
     Raises:
         UserError: when the file is damaged, too large, holds several frames or colours of another kind, or is
@@ -162,26 +162,26 @@ def read_dicom(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.n
 
 
 def _gray(pixels: np.ndarray, dataset, *, mirrored: bool) -> np.ndarray:
-    """Stored values [H,W] -> what they mean, by a table or by slope and intercept; high is bright if `mirrored`."""
+    """Stored values [H,W] -> real values, by a table or by slope and intercept; `mirrored` exchanges dark and light."""
     if dataset.get("ModalityLUTSequence"):
         pixels = library("pydicom", dataset.filename).pixels.apply_modality_lut(pixels, dataset)
         return ~pixels if mirrored else pixels  # a table holds unsigned values of 8 or 16 bits
     if mirrored:
         least = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
         pixels = (2 * least + 2**dataset.BitsStored - 1) - pixels
-    # A slope of 0 is none, as in NIfTI.
+    # A slope of 0 means no slope, as in NIfTI.
     return rescaled(pixels, float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0))
 
 
 @dataclass(frozen=True, eq=False)
 class _Header:
-    """What the header of a DICOM file tells of the place of its slice; None where it does not tell.
+    """What the header of a DICOM file tells about its slice; None for missing entries.
 
     Attributes:
         size: rows and columns.
         position: [3] millimetres of the centre of the first pixel.
         axes: [2,3] unit vectors down the rows and along the columns.
-        spacing: millimetres between slices, if the thickness is that, between rows, and between columns.
+        spacing: millimetres between slices (their thickness), between rows, and between columns; 1 if missing.
     """
 
     path: Path
@@ -252,7 +252,7 @@ def _refuse_mixture(folder: Path, headers: list[_Header]) -> None:
 
 
 def _in_order(folder: Path, headers: list[_Header]) -> list[_Header]:
-    """The headers sorted by place, or a `UserError` if it is unknown, taken twice, or left out between two others."""
+    """The headers sorted by place, or a `UserError` if a place is unknown, taken twice, or missing between others."""
     if len(headers) == 1:
         return headers
     if headers[0].position is not None:
@@ -284,7 +284,7 @@ def _affine(headers: list[_Header]) -> np.ndarray:
     """[4,4]: (slice, row, column, 1) of the headers' slices -> millimetres to the left, the back and the head."""
     first, affine = headers[0], np.eye(4)
     affine[:3, 0] = first.spacing[0] * first.normal
-    if len(headers) > 1:  # along the positions, which a tilted gantry moves aside from slice to slice
+    if len(headers) > 1:  # along the positions: a tilted gantry shifts them from slice to slice
         affine[:3, 0] = (headers[-1].position - first.position) / (len(headers) - 1)
     affine[:3, 1:3] = first.axes.T * first.spacing[1:]
     affine[:3, 3] = first.position
@@ -292,9 +292,9 @@ def _affine(headers: list[_Header]) -> np.ndarray:
 
 
 def _dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files in `folder`, sorted by name; hidden ones and the DICOMDIR, which lists others, are passed over.
+    """The DICOM files in `folder`, sorted by name, without hidden files and the DICOMDIR, which lists others.
 
-    They end in .dcm, or have no suffix or a number as such (files may be called by their UID) and "DICM" at byte 128.
+    They end in .dcm; or they have "DICM" at byte 128 and no suffix or a numeric one (files may be named by their UID).
     """
     if not folder.is_dir():
         found = "is not a folder" if folder.exists() else "does not exist"
@@ -318,15 +318,15 @@ def _has_magic(path: Path) -> bool:
 
 
 def _mask_file(source: Path, pixels: np.ndarray, series: str) -> bytes:
-    """A DICOM file of the pixels [H,W] with the header of another file, as far as it does not concern the values."""
+    """A DICOM file of the pixels [H,W] with the header of `source`, without entries about the values of pixels."""
     pydicom = library("pydicom", source)
-    # Whatever is wrong with the header of the source was wrong before.
+    # Mistakes in the header of the source are copied, not refused.
     with refusing(source, "DICOM"), pydicom.config.disable_value_validation():
         dataset = pydicom.dcmread(source, stop_before_pixels=True)
         for keyword in OF_THE_VALUES:
             dataset.pop(keyword, None)
         for tag in list(dataset.keys()):
-            if tag.is_private or tag.group >> 8 == 0x60:  # unknown, or an overlay
+            if tag.is_private or tag.group >> 8 == 0x60:  # of unknown meaning, or an overlay
                 del dataset[tag]
         dataset.ImageType = ["DERIVED", "SECONDARY"]
         dataset.SeriesDescription = "segmentation"

@@ -1,9 +1,9 @@
 """What NIfTI volumes and DICOM series share: their axes, and the optional packages that read them.
 
-Both come in the axes of an axial DICOM series: slices from the feet to the head, rows from the front to the back,
+Both are read in the axes of an axial DICOM series: slices from the feet to the head, rows from the front to the back,
 columns from the patient's right to the left. So a series and its conversion to NIfTI give the same slices, and masks
-in the one fit images in the other. Axes are flipped and exchanged, never interpolated: of an oblique volume those that
-are closest count.
+in one format fit images in the other. Axes are flipped and exchanged, never interpolated; an oblique volume gets the
+closest axes.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ import numpy as np
 
 from unet_lowlevel.errors import UserError
 
-# Where the axes of an array point, a row each as nibabel has it: an axis of the patient (0 to the left, 1 to the back,
-# 2 to the head, as in DICOM) and 1, or -1 for the opposite direction.
+# Directions of an array's axes, as in nibabel a row each: an axis of the patient (0 to the left, 1 to the back, 2 to
+# the head, as in DICOM) and 1, or -1 for the opposite direction.
 AXIAL = np.array([[2, 1], [1, 1], [0, 1]])
 UNCHANGED = np.array([[0, 1], [1, 1], [2, 1]])
 
 
 def library(name: str, path: str | Path):
-    """The optional package `name`, which `path` cannot be read without."""
+    """Imports the optional package `name`, without which `path` cannot be read; a `UserError` if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -33,7 +33,7 @@ def library(name: str, path: str | Path):
 
 @contextlib.contextmanager
 def refusing(path: Path, kind: str) -> Iterator[None]:
-    """Makes a `UserError` of whatever a package stumbles on in the file at `path`; it says nothing itself."""
+    """Turns any error of a package that reads `path` into a `UserError`, and hides its logs and warnings."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -42,9 +42,9 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
             yield
     except UserError:
         raise
-    except Exception as error:  # damaged files raise whatever comes of them: struct.error, zlib.error, KeyError, ...
+    except Exception as error:  # damaged files raise anything: struct.error, zlib.error, KeyError, ...
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        reason = reason.partition(". ")[0].rstrip(".")  # advice to programmers comes in a second sentence
+        reason = reason.partition(". ")[0].rstrip(".")  # a second sentence is advice to programmers
         if path.is_file() and not path.stat().st_size:
             reason = "the file is empty"
         raise UserError(f"{path} is not readable as {kind} ({reason}): replace it by an intact file.") from None
@@ -53,7 +53,7 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
 
 
 def to_axial(affine: np.ndarray, path: Path) -> np.ndarray:
-    """[3,2]: the axes of an array with this affine -> those of axial slices, for `apply_orientation`."""
+    """[3,2], for `apply_orientation`: from the axes of an array with this affine to those of axial slices."""
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise UserError(f"{path} has an affine that does not say where its axes point: write its geometry anew.")
     orientations = library("nibabel", path).orientations
@@ -61,12 +61,12 @@ def to_axial(affine: np.ndarray, path: Path) -> np.ndarray:
 
 
 def inverse_of(transform: np.ndarray, path: Path) -> np.ndarray:
-    """[3,2]: what takes back what `transform` does."""
+    """[3,2]: the inverse of `transform`."""
     return library("nibabel", path).orientations.ornt_transform(UNCHANGED, transform)
 
 
 def rescaled(pixels: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """slope * pixels + intercept in float32, computed in float64; the pixels as they are for 1 and 0."""
+    """slope * pixels + intercept in float32, computed in float64; for 1 and 0 the pixels in their own dtype."""
     if (slope, intercept) == (1, 0):
         return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite

@@ -14,23 +14,23 @@ from unet_lowlevel.data.formats.writing import whole
 from unet_lowlevel.errors import UserError
 
 SUFFIXES = (".nii", ".nii.gz")
-# Deflate makes nothing smaller than this.
+# Deflate cannot compress below this share.
 MOST_COMPRESSED = 1 / 1032
 MOST_CHANNELS = 4
 
 
 class NiftiVolume:
-    """A file .nii or .nii.gz of two, three, or, with up to four channels in the last, four dimensions.
+    """A .nii or .nii.gz file of two, three or four dimensions; the fourth holds up to four channels.
 
-    A compressed file is decompressed once, at the first `read`, and kept as long as the object lives; any other is
-    mapped, and no more of it is read than is looked at.
+    A compressed file is decompressed once, at the first `read`, and kept as long as the object lives. Any other file is
+    mapped: only the pixels in use are read.
 
     Attributes:
         path: of the file.
         count: of slices.
-        group: the name of the file without .nii and .nii.gz: who the patient is, NIfTI does not tell.
-        suffix: of what `write` writes.
-        affine: [4,4] float64, takes (slice, row, column, 1) to millimetres to the left, the back and the head.
+        group: the name of the file without .nii or .nii.gz, because NIfTI does not name the patient.
+        suffix: of the file that `write` makes.
+        affine: [4,4] float64, from (slice, row, column, 1) to millimetres to the left, the back and the head.
 
     Raises:
         UserError: when the file is damaged, has no voxels, other dimensions or an affine that leaves axes undefined.
@@ -73,14 +73,14 @@ class NiftiVolume:
 
     @cached_property
     def _stack(self) -> np.ndarray:
-        """[slice, row, column] or [slice, row, column, channel] as stored: a view of the file, or of its content."""
+        """[slice, row, column] or [slice, row, column, channel] as stored: the mapped file or its decompressed values."""
         orientations = library("nibabel", self.path).orientations
         with refusing(self.path, "NIfTI"):
             stored = self._decompressed() if self.path.suffix.lower() == ".gz" else self._image.dataobj.get_unscaled()
         return orientations.apply_orientation(stored.reshape(self._shape, order="F"), self._transform)
 
     def _decompressed(self) -> np.ndarray:
-        """The values of a .gz file, read to its end: the check sum is there, which nibabel passes over."""
+        """The values of a .gz file. The file is read to its end to check its checksum, which nibabel ignores."""
         stored = self._image.dataobj
         content = bytearray(math.prod(stored.shape) * stored.dtype.itemsize)
         with gzip.open(self.path) as file:
@@ -93,9 +93,9 @@ class NiftiVolume:
         return np.ndarray(stored.shape, stored.dtype, content, order="F")
 
     def read(self, index: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
-        """Slice `index` as [H,W] or [H,W,C], of the stored kind, or float32 where the header has it scaled.
+        """Slice `index` as [H,W] or [H,W,C], in the stored dtype, or float32 if the header scales it.
 
-        Of a compressed file all slices count for the limit, for all are decompressed at once.
+        In a compressed file all slices count for the limit, because all are decompressed at once.
         """
         if self.path.suffix.lower() == ".gz":
             check_pixels(self.path, *self._shape[:2], max_megapixels, slices=self._shape[2])
@@ -107,7 +107,7 @@ class NiftiVolume:
     def write(self, path: str | Path, slices: np.ndarray) -> None:
         """Writes [count,H,W] uint8 or uint16 as .nii.gz in the axes and the geometry of this volume.
 
-        The same slices give the same bytes. The file is written whole or not at all, never over another.
+        The same slices give the same bytes. The file is written completely or not at all, never over another.
 
         Raises:
             UserError: when the path exists or cannot be written.
@@ -120,7 +120,7 @@ class NiftiVolume:
             array = nibabel.orientations.apply_orientation(slices, inverse_of(self._transform, self.path))
             header = self._image.header.copy()
             header.set_data_dtype(slices.dtype)
-            header["cal_min"] = header["cal_max"] = 0  # the window of the image
+            header["cal_min"] = header["cal_max"] = 0  # the display window of the image
             shape = self._image.shape[:2] if len(self._image.shape) == 2 else array.shape
             mask = type(self._image)(array.reshape(shape, order="F"), self._image.affine, header)
         with whole(path, self.suffix) as temporary:

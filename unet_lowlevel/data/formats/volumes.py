@@ -17,15 +17,15 @@ from unet_lowlevel.errors import UserError
 
 
 class Volume(Protocol):
-    """What every kind of volume has.
+    """The interface of every kind of volume.
 
     Attributes:
         path: the file, or the folder of a series.
         count: number of slices.
-        group: the patient where that is known, else the name of the volume: its slices must not part in a split.
+        group: the patient if known, else the name of the volume; its slices stay on one side of a split.
         suffix: of the file that `write` makes; empty for a folder.
-        affine: [4,4] float64, takes (slice, row, column, 1) to the place of a pixel in the patient, in millimetres;
-            None where that is not known.
+        affine: [4,4] float64, from (slice, row, column, 1) to the place of a pixel in the patient, in millimetres; None
+            if unknown.
     """
 
     path: Path
@@ -40,13 +40,13 @@ class Volume(Protocol):
     def write(self, path: Path, slices: np.ndarray) -> None:
         """Writes uint8 or uint16 [count,H,W], one value for each pixel of this volume, in its geometry.
 
-        To a new file or folder, whole or not at all.
+        Makes a new file or folder, completely or not at all.
         """
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice of a volume, counted from 0: what stands in place of the path of an image."""
+    """A slice of a volume, counted from 0; used in place of the path of an image."""
 
     path: Path
     index: int
@@ -79,14 +79,14 @@ def open_volume(path: Path) -> Volume | None:
         UserError: when it is damaged.
     """
     name = path.name.lower()
-    # A link that leads nowhere is no file: reading it will tell.
+    # A broken link is no file; reading it raises the error.
     if (name.endswith((".tif", ".tiff", *SUFFIXES)) and path.is_file()) or path.is_dir():
-        # The time is there for a file that has changed since it was opened.
+        # The time makes sure that a changed file is opened anew.
         return _open(path, path.stat().st_mtime_ns)
     return None
 
 
-# An image's volume and its mask's: slices are read in their order, and a compressed volume is decoded as a whole.
+# Two: an image's volume and its mask's. Slices are read in order, and a compressed volume is decoded all at once.
 @functools.lru_cache(maxsize=2)
 def _open(path: Path, _: int) -> Volume | None:
     if path.is_dir():
@@ -98,7 +98,7 @@ def _open(path: Path, _: int) -> Volume | None:
 
 
 def check_same_place(image: Volume, mask: Volume, size: tuple[int, int]) -> None:
-    """Raises a `UserError` when a mask is known to lie elsewhere than its image: its slices would be of other places.
+    """Raises a `UserError` if the mask is known to lie more than half a voxel from its image.
 
     Args:
         image, mask: volumes.

@@ -1,4 +1,4 @@
-"""Writing results: whole or not at all, and never over what is there."""
+"""Writes results completely or not at all, and never over existing files."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from unet_lowlevel.errors import UserError
 
 
 def refuse_existing(path: Path) -> None:
-    """Raises a `UserError` when there is something at `path`: nothing is ever overwritten."""
+    """Raises a `UserError` if `path` exists: nothing is ever overwritten."""
     if os.path.lexists(path):
         raise UserError(f"{path} exists already and is not overwritten: move it away or name another folder.")
 
 
 def check_new_output(output: Path) -> None:
-    """Raises a `UserError` unless --output is free to become a folder."""
+    """Raises a `UserError` unless --output is new or an empty folder."""
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file, but needs a new folder: choose another name.")
     if output.exists() and any(output.iterdir()):
@@ -28,7 +28,7 @@ def check_new_output(output: Path) -> None:
 
 
 def make_output(output: Path) -> None:
-    """Makes the folder of --output where it does not exist yet, or raises a `UserError`."""
+    """Makes the folder --output if it does not exist; raises a `UserError` if that fails."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -37,12 +37,12 @@ def make_output(output: Path) -> None:
 
 @contextlib.contextmanager
 def whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
-    """Yields a temporary name beside `path`, for a file or a folder, that is renamed to it at the end.
+    """Yields a temporary path beside `path`, for a file or a folder, and renames it to `path` at the end.
 
-    After an error nothing is left of it.
+    After an error it is removed.
 
     Raises:
-        UserError: when there is something at `path`, or it cannot be written.
+        UserError: when `path` exists or cannot be written.
     """
     refuse_existing(path)
     temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")

@@ -1,12 +1,12 @@
-"""Generated CT-like slices of the thorax with exact lung masks: data to train on before you have your own.
+"""Generated CT-like slices of the thorax with exact lung masks, to train on before you have your own data.
 
-A patient is one random anatomy (`thorax.py`), and a slice is that anatomy cut at a height, so slices of a
-patient resemble each other and must stay on one side of a split: see `GROUP_REGEX`.
+A patient is one random anatomy (`thorax.py`), a slice is that anatomy cut at a height. Slices of one patient
+resemble each other and must stay on one side of a split: see `GROUP_REGEX`.
 
 The lungs include their vessels, nodules and consolidations; they exclude the other air that a threshold
 takes for lung: the room, windpipe and main bronchi, gas in gullet, stomach and colon, foam in the table.
 So gray values do not suffice. Over 240 slices of 128 x 128 (20 patients, seed 0) the pooled IoU was: 0.27
-for the best global threshold, 0.49 for the best band of gray values, both chosen by the masks; 0.82 for
+for the best global threshold, 0.49 for the best band of gray values, both chosen with the masks; 0.82 for
 Otsu's threshold of each image without the air connected to the border (half of the slices above 0.86,
 patients with congested lungs near 0.5).
 """
@@ -33,9 +33,9 @@ def draw_phantom(
 
     Args:
         patient: number of the patient, from 0; with `seed` it determines the anatomy.
-        slice_index: which slice from the top, in 0..slices-1; with the above it determines the noise.
+        slice_index: which slice from the top, in 0..slices-1; with `patient` and `seed` it determines the noise.
         slices: slices that the patient is cut into.
-        size: (height, width) in pixels; the anatomy keeps its proportions at any aspect.
+        size: (height, width) in pixels; the anatomy keeps its proportions at any ratio.
         seed: any whole number from 0.
 
     Returns:
@@ -43,11 +43,11 @@ def draw_phantom(
         [H, W], 255 in the lungs and 0 elsewhere.
     """
     height, width = size
-    # A unit is half the width; of a wide image less, so that body and table keep fitting in.
+    # A unit is half the width; less in a wide image, so that body and table fit into its height.
     pixel = 2.0 / min(width, 1.2 * height)
     rows = ((np.arange(height, dtype=np.float32) - (height - 1) / 2) * pixel)[:, None]
     columns = ((np.arange(width, dtype=np.float32) - (width - 1) / 2) * pixel)[None, :]
-    # The last number keeps the streams apart: 0 is the anatomy's, the slices follow.
+    # The last number separates the random streams: 0 for the anatomy, 1 + slice_index for the noise.
     anatomy = make_anatomy(np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, patient, 0)))))
     noise = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, patient, 1 + slice_index))))
     z = (slice_index + 0.5) / slices
@@ -66,7 +66,7 @@ def write_phantoms(
     """Writes `count` slices to `folder`/images/patient-003_slice-02.png and `folder`/masks/, all or none.
 
     Args:
-        folder: where to; must not exist yet or be empty.
+        folder: new or empty.
         count: slices in all; the last patient may get fewer than the others.
         size: (height, width) in pixels.
         slices_per_patient: slices that every patient is cut into.
@@ -79,7 +79,7 @@ def write_phantoms(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} already holds something: name a new or empty folder for the phantoms.")
-    # A sibling, since only within one file system a rename happens at once.
+    # Beside `folder`, because only within one file system a rename is atomic.
     unfinished = folder.with_name(f".{folder.name}-{os.getpid()}")
     unfinished.mkdir(parents=True)
     try:
@@ -92,7 +92,7 @@ def write_phantoms(
             io.imsave(unfinished / "images" / name, image, check_contrast=False)
             io.imsave(unfinished / "masks" / name, mask, check_contrast=False)
         if folder.exists():
-            folder.rmdir()  # fails, as it should, when something came to lie there meanwhile
+            folder.rmdir()  # fails on purpose if something was put there meanwhile
         os.rename(unfinished, folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

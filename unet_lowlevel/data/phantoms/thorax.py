@@ -1,7 +1,7 @@
 """The anatomy behind the phantoms: a random thorax, cut at a height, and what a CT scanner makes of it.
 
 Every structure is a signed distance field (negative inside, in units of half the image width) that is
-painted in Hounsfield units with an edge one pixel wide; the lung mask is the lung field below zero.
+painted in Hounsfield units with an edge one pixel wide; the lung mask is where the lung field is negative.
 """
 
 from types import SimpleNamespace
@@ -56,7 +56,7 @@ def make_anatomy(rng: np.random.Generator) -> SimpleNamespace:
 
 
 def make_vessels(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Trees from the two lung roots in (x, y, z): starts [n, 3], ends [n, 3] and radii [n] of straight pieces."""
+    """Trees of straight pieces from the two lung roots: starts [n, 3] and ends [n, 3] in (x, y, z), radii [n]."""
     side = np.repeat((-1.0, 1.0), 26)
     start = np.stack((0.17 * side, 0.03 * rng.standard_normal(52), 0.48 + 0.05 * rng.standard_normal(52)), axis=1)
     direction = rng.standard_normal((52, 3)) * (0.6, 0.9, 1.0) + side[:, None] * (0.75, 0, 0)
@@ -110,7 +110,7 @@ def draw_thorax(a, z: float, columns, rows, pixel: float, rng: np.random.Generat
     paint(rib, CORTEX)
     paint(rib + 0.011, MARROW)
 
-    # What keeps the lungs apart: mediastinum, heart, spine, and from below the two domes of the diaphragm.
+    # What separates the lungs: mediastinum, heart, spine, and from below the two domes of the diaphragm.
     spine_y = cage_y + 0.66 * cage_b
     growth = np.clip((z - a.heart_top) / 0.2, 0, 1) ** 0.5
     heart = ellipse(x, y, 0.15 * growth, -0.14, a.heart[0] * growth, a.heart[1] * growth, a.heart_angle)
@@ -122,7 +122,7 @@ def draw_thorax(a, z: float, columns, rows, pixel: float, rng: np.random.Generat
     stomach = ellipse(x, y, 0.3, -0.08, 0.35 * domes[1], 0.38 * domes[1])
     lung = smooth_max(cage + a.left_inset * (x > 0), -smooth_min(middle, np.minimum(liver, stomach), 0.04), 0.06)
 
-    # The windpipe parts at the carina; its branches end at the lung roots.
+    # The windpipe splits at the carina; its branches end at the lung roots.
     below = z - a.carina
     airway = circle(0.01, 0.2 * z, 0.055 if below <= 0 else 0)
     for side in (-1, 1):
@@ -142,7 +142,7 @@ def draw_thorax(a, z: float, columns, rows, pixel: float, rng: np.random.Generat
     paint(stomach + 0.008, FAT)
     paint(np.maximum(stomach + 0.012, ellipse(x, y, 0.28, -0.16, 0.26, 0.2)), MUSCLE)  # stomach and what is in it
     paint(np.maximum(stomach + 0.012, ellipse(x, y, 0.46, 0.2, 0.16, 0.18, 0.8)), LIVER + 0.3 * a.blood)  # spleen
-    # Gas rises: to the front, above a level, for the patient lies on the back.
+    # The patient lies on the back, so gas rises to the front, above a level.
     gas = smooth_max(ellipse(x, y, 0.28, -0.16, 1.5 * a.gas, a.gas), y + 0.16 - 0.3 * a.gas, 0.02)
     colon = ellipse(x, y, a.colon[1], -0.3, a.colon[0], 0.6 * a.colon[0]) + 0.2 * (1 - hat(z, 0.8, 1.2))
     paint(np.maximum(np.minimum(gas, colon), np.minimum(liver, stomach) + 0.03), AIR)
@@ -183,7 +183,7 @@ def paint_skeleton(paint, x, y, z, spine_y, cage_a, cage_b, cage_y):
 
 
 def paint_table(paint, a, columns, rows):
-    """A hollow shell filled with foam, curved up at its sides so that it may shut in air under the back."""
+    """A shell filled with foam, curved up at its sides so that it may enclose air under the back."""
     gap, curvature, thickness = a.table
     below = rows - (a.shift[1] + a.scale * a.body[1] + gap) + curvature * columns**2
     shell = np.maximum(-below, below - thickness * (1 - (columns / 0.8) ** 2))
@@ -192,7 +192,7 @@ def paint_table(paint, a, columns, rows):
 
 
 def vessel_distance(a, z: float, columns, rows, pixel: float):
-    """Distance [H, W] to the vessels within a slab around z, right within three pixels of them and 1 beyond."""
+    """Distance [H, W] to the vessels in a slab around z: correct within three pixels of a vessel, 1 / scale beyond."""
     distance = np.ones((rows.size, columns.size), np.float32)
     start, end, radius = a.vessels
     rise = end[:, 2] - start[:, 2]
@@ -203,7 +203,7 @@ def vessel_distance(a, z: float, columns, rows, pixel: float):
     turn = np.array(((cosine, sine), (-sine, cosine)))  # from the patient's to the image's coordinates
     ends = [(start + t[:, None] * (end - start))[cut, :2] @ turn + a.shift for t in bounds]
     for p, q, r in zip(ends[0].tolist(), ends[1].tolist(), (a.scale * radius[cut]).tolist(), strict=True):
-        # Only the box around each of them, for there are dozens.
+        # Only a box around each piece, because there are dozens.
         margin = r + 3 * pixel
         left, right = np.searchsorted(columns[0], (min(p[0], q[0]) - margin, max(p[0], q[0]) + margin))
         top, bottom = np.searchsorted(rows[:, 0], (min(p[1], q[1]) - margin, max(p[1], q[1]) + margin))
@@ -213,7 +213,7 @@ def vessel_distance(a, z: float, columns, rows, pixel: float):
 
 
 def scan(a, z: float, hounsfield, columns, rows, rng: np.random.Generator) -> np.ndarray:
-    """What the scanner and the window make of the densities: uint8 [H, W]."""
+    """The densities as a scanner (blur, noise, streaks) and a window of gray values show them: uint8 [H, W]."""
     image = ndimage.gaussian_filter(hounsfield, a.blur) if a.blur > 0.2 else hounsfield
     white = rng.standard_normal(image.shape, dtype=np.float32)
     image = image + a.noise * (0.6 * white + 2.0 * ndimage.gaussian_filter(white, 0.9, truncate=2.5))
@@ -231,14 +231,14 @@ def scan(a, z: float, hounsfield, columns, rows, rng: np.random.Generator) -> np
 def ellipse(x, y, center_x, center_y, a, b, angle: float = 0.0):
     """Distance to an ellipse with half axes a, b, to first order: (r - 1) / |grad r| with r = |(u / a, v / b)|."""
     if min(a, b) <= 0:
-        return np.ones_like(x)  # not there: far from everything
-    # Python floats all along, for NumPy's own would turn the images into float64, at half the speed.
+        return np.ones_like(x)  # no ellipse: everything is outside
+    # Python floats: NumPy's would turn the images into float64, at half the speed.
     u, v = x - float(center_x), y - float(center_y)
     if angle:
         cosine, sine = float(np.cos(angle)), float(np.sin(angle))
         u, v = cosine * u + sine * v, cosine * v - sine * u
     u, v = u * float(1 / a), v * float(1 / b)
-    r = np.sqrt(u * u + v * v) + 1e-6  # in the very center, where 0 / 0 stood, this gives -1
+    r = np.sqrt(u * u + v * v) + 1e-6  # avoids 0 / 0 at the center, gives -1 there
     return (r - 1) * r / (np.sqrt((u * float(1 / a)) ** 2 + (v * float(1 / b)) ** 2) + 1e-6)
 
 
@@ -251,7 +251,7 @@ def capsule(x, y, start, end, radius: float):
 
 
 def waves(theta, terms):
-    """sum of amplitude * cos(k * theta + phase): what makes ellipses into outlines."""
+    """sum of amplitude * cos(k * theta + phase), which turns ellipses into outlines."""
     return sum(amplitude * np.cos(k * theta + phase) for k, amplitude, phase in terms)
 
 
@@ -266,6 +266,6 @@ def smooth_min(p, q, width: float):
 
 
 def hat(z: float, top: float, bottom: float) -> float:
-    """0 outside of top..bottom, rising to 1 like a circle's chord within."""
+    """0 outside of top..bottom; inside, half an ellipse with 1 in the middle."""
     t = (z - top) / (bottom - top)
     return 2 * max(0.0, t * (1 - t)) ** 0.5

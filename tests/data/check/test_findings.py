@@ -1,4 +1,4 @@
-"""The check of a data set: each fault is found by itself and all of them together, and clean data has none."""
+"""The findings of the check: each fault is found by itself and all of them together, and clean data has none."""
 
 import json
 import shutil
@@ -6,28 +6,24 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+from checked_data import GROUPS, change, cut, path, read, report, stem, write_clean
+from low_memory import memory_information
 from PIL import Image
 from scipy import ndimage
 
 from unet_lowlevel.cli import check
 from unet_lowlevel.cli.check import main
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data import storage
-from unet_lowlevel.data.check import findings, likeness
-from unet_lowlevel.data.check.inspection import Traits, probability_of_greater, signature
+from unet_lowlevel.data.check import findings
 from unet_lowlevel.data.phantoms.phantom import write_phantoms
 from unet_lowlevel.data.splits import split
 
-GROUPS = ["--group-regex", r"patient-\d+"]
 RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """24 slices of 8 patients."""
-    folder = tmp_path_factory.mktemp("data") / "clean"
-    write_phantoms(folder, 24, (64, 64), slices_per_patient=3, seed=0)
-    return folder
+    return write_clean(tmp_path_factory.mktemp("data") / "clean")
 
 
 @pytest.fixture
@@ -36,52 +32,14 @@ def data(clean, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def without_costs(monkeypatch, request):
-    """The speed of this machine matters to one test only."""
-    if request.node.name != "test_costs":
-        monkeypatch.setattr(check, "peak_speed", lambda: 1e11)
-
-
-def report(capsys, data, *flags):
-    """Exit code and findings {kind: finding} of the check, which must agree."""
-    flags = flags if "--group-regex" in flags else (*GROUPS, *flags)
-    code = main(["--data", str(data), "--json", *flags])
-    output, error = capsys.readouterr()
-    assert error == ""
-    result = json.loads(output)
-    found = {finding["kind"]: finding for finding in result["findings"]}
-    assert len(found) == len(result["findings"])
-    serious = any(finding["severity"] != "note" for finding in found.values())
-    assert code == int(serious) and result["good"] == (not serious)
-    return code, found
-
-
-def path(data, kind, index):
-    return sorted((data / kind).iterdir())[index]
-
-
-def stem(data, index):
-    return path(data, "images", index).stem
-
-
-def read(file):
-    return np.asarray(Image.open(file))
-
-
-def change(file, function):
-    """The pixels of a file, changed; the file is written anew."""
-    Image.fromarray(function(read(file))).save(file)
+def without_costs(monkeypatch):
+    """The speed of this machine does not matter here."""
+    monkeypatch.setattr(check, "peak_speed", lambda: 1e11)
 
 
 def unlink(data, kind, index):
     path(data, kind, index).unlink()
     return f"patient-00{index // 3}_slice-0{index % 3}"
-
-
-def cut(data, kind, index):
-    file = path(data, kind, index)
-    file.write_bytes(file.read_bytes()[:100])
-    return file.stem
 
 
 def changed(function, kind="masks"):
@@ -178,16 +136,6 @@ def test_each_fault_is_found(name, data, capsys):
     assert found[kind]["severity"] == severity and code == int(severity != "note")
     assert file in found[kind]["what"] and fix in found[kind]["fix"]
     assert file in found[kind]["stems"] or kind == "files"
-
-
-def test_clean_data_has_no_findings(clean, capsys):
-    assert report(capsys, clean) == (0, {})
-    assert main(["--data", str(clean), *GROUPS]) == 0
-    output, error = capsys.readouterr()
-    assert error == "" and len(output.splitlines()) < 16
-    for words in ("24", "64x64", "uint8", "values 0, 255", "18 to train on, 6 held out", "--overfit-one-batch"):
-        assert words in output
-    assert f"--data {clean} --group-regex 'patient-\\d+' --overfit-one-batch" in output
 
 
 def test_all_faults_at_once(data, capsys, tmp_path):
@@ -289,8 +237,7 @@ def test_split_that_cannot_be_made(data, capsys):
 
 
 def test_too_little_memory(clean, capsys, monkeypatch, tmp_path):
-    (tmp_path / "meminfo").write_text("MemAvailable: 100 kB\n")
-    monkeypatch.setattr(storage, "MEMORY_INFORMATION", tmp_path / "meminfo")
+    memory_information(monkeypatch, tmp_path, 100)
     _, found = report(capsys, clean)
     assert found.keys() == {"memory"} and found["memory"]["fix"] == "add --stream"
     assert report(capsys, clean, "--stream") == (0, {})
@@ -319,108 +266,6 @@ def test_objects_and_stacks(tmp_path, clean, capsys):
     flags = ["--images", str(tmp_path / "images.tif"), "--masks", str(tmp_path / "masks.tif"), "--json"]
     assert main(flags) == 0
     assert json.loads(capsys.readouterr().out)["facts"]["pairs"] == 12
-
-
-def test_sheet_shows_the_suspicious_first(data, tmp_path, capsys):
-    change(path(data, "masks", 9), lambda mask: 255 - mask)
-    change(path(data, "masks", 15), lambda mask: mask[:-1])
-    cut(data, "images", 20)
-    sheet = tmp_path / "sheet.png"
-    before = {file: file.read_bytes() for file in data.rglob("*.png")}
-    assert main(["--data", str(data), *GROUPS, "--sheet", str(sheet)]) == 1
-    assert str(sheet) in capsys.readouterr().out
-    assert before == {file: file.read_bytes() for file in data.rglob("*.png")}
-    picture = read(sheet)
-    width, height = 160 + 12, 160 + 12 + 14
-    assert picture.shape == (3 * height, 8 * width, 3)
-    corners = [tuple(picture[row * height, column * width].tolist()) for row in range(3) for column in range(8)]
-    errors, warnings = check.FRAMES["error"], check.FRAMES["warning"]
-    assert corners == [errors, errors, warnings] + [(255, 255, 255)] * 21
-    for row in range(3):
-        for column in range(8):
-            tile = picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
-            assert tile[4:164, 4:164].std() > 5 or (row, column) == (0, 1)  # the unreadable one is gray
-            assert (tile[168:] < 128).any()  # its name
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [("sheet.jpg", "PNG"), ("nowhere/sheet.png", "no folder"), ("there.png", "exists already")],
-)
-def test_sheet_that_cannot_be_written(name, words, clean, tmp_path, capsys):
-    (tmp_path / "there.png").write_text("mine")
-    assert main(["--data", str(clean), "--sheet", str(tmp_path / name)]) == 2
-    assert words in capsys.readouterr().err
-    assert [file.name for file in tmp_path.iterdir()] == ["there.png"]
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ([], "--data is not given"),
-        (["--data", "nowhere"], "is not a folder"),
-        (["--data", "nowhere", "--images", "there"], "--data already names"),
-        (["--batch", "4"], "is no flag"),
-    ],
-)
-def test_mistaken_command(flags, words, capsys):
-    assert main(flags) == 2
-    output, error = capsys.readouterr()
-    assert output == "" and words in error and error.count("\n") == 1
-
-
-def test_costs(clean, capsys):
-    assert main(["--data", str(clean), *GROUPS, "--json", "--base-channels", "4", "--depth", "2"]) == 0
-    facts = json.loads(capsys.readouterr().out)["facts"]
-    assert facts["memory"]["decoded_bytes"] == 24 * 2 * 64 * 64
-    assert facts["time"]["crop_size"] == 64 and facts["time"]["steps_per_epoch"] == 5
-    assert 1e8 < facts["time"]["peak_flops"] < 1e14
-    assert facts["time"]["seconds_per_epoch"] * facts["time"]["peak_flops"] > 0
-
-
-def test_signature_is_what_an_area_average_gives():
-    image = RANDOM.integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    cells = image.mean(-1).reshape(32, 2, 32, 3).mean((1, 3)).ravel()
-    other = RANDOM.normal(size=32 * 32)
-    expected = np.corrcoef(cells, other)[0, 1]
-    other = (other - other.mean()) / np.linalg.norm(other - other.mean())
-    assert signature(image) @ other == pytest.approx(expected, abs=1e-5)
-    assert not signature(np.full((7, 5, 1), 200.3, np.float32)).any()
-    assert signature(image[:7, :5]).shape == (32 * 32,)
-
-
-def test_probability_of_greater_is_that_of_all_pairs():
-    values = RANDOM.integers(0, 40, 200).astype(np.uint8)
-    chosen = RANDOM.random(200) < 0.3
-    pairs = np.sign(values[chosen][:, None].astype(int) - values[~chosen].astype(int))
-    assert probability_of_greater(values, chosen) == pytest.approx((pairs.mean() + 1) / 2)
-
-
-def test_near_duplicates_of_many(monkeypatch):
-    """Blocks do not matter, sets are closed, and a group is one's own affair."""
-    monkeypatch.setattr(likeness, "BLOCK", 7)
-    signatures = RANDOM.normal(size=(60, 1024)).astype(np.float32)
-    for a, b in ((3, 50), (50, 20), (8, 9)):
-        signatures[b] = signatures[a] + 0.01 * RANDOM.normal(size=1024)
-    signatures -= signatures.mean(1, keepdims=True)
-    signatures /= np.linalg.norm(signatures, axis=1, keepdims=True)
-    groups = np.arange(60).astype(str)
-    assert sorted(likeness.near_duplicates(signatures, groups)) == [[3, 20, 50], [8, 9]]
-    groups[9] = groups[8]
-    assert likeness.near_duplicates(signatures, groups) == [[3, 20, 50]]
-
-
-def test_misplaced_among_two_kinds():
-    """Bright objects on dark ground and dark ones on bright ground: neither is inverted, but their inverses are."""
-
-    def kind(brightness, number):
-        return [Traits(*np.array([0.15, brightness, 0.9, 0.05]) + RANDOM.normal(0, 0.02, 4)) for _ in range(number)]
-
-    both = kind(0.95, 40) + kind(0.05, 10)
-    assert likeness.misplaced(both) == ([], [])
-    wrong = [both[0].inverted(), both[45].inverted(), Traits(0.5, 0.5, 0.5, 0.5)]
-    assert likeness.misplaced(both + wrong) == ([50, 51], [52])
-    assert likeness.misplaced(both[:6]) == ([], [])
 
 
 # Real data

@@ -1,0 +1,94 @@
+"""The command that checks a data set: its report, its sheet of pictures, its mistakes."""
+
+import json
+import shutil
+
+import pytest
+from checked_data import GROUPS, change, cut, path, read, report, write_clean
+
+from unet_lowlevel.cli import check
+from unet_lowlevel.cli.check import main
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    return write_clean(tmp_path_factory.mktemp("data") / "clean")
+
+
+@pytest.fixture
+def data(clean, tmp_path):
+    return shutil.copytree(clean, tmp_path / "data")
+
+
+@pytest.fixture(autouse=True)
+def without_costs(monkeypatch, request):
+    """The speed of this machine matters to one test only."""
+    if request.node.name != "test_costs":
+        monkeypatch.setattr(check, "peak_speed", lambda: 1e11)
+
+
+def test_clean_data_has_no_findings(clean, capsys):
+    assert report(capsys, clean) == (0, {})
+    assert main(["--data", str(clean), *GROUPS]) == 0
+    output, error = capsys.readouterr()
+    assert error == "" and len(output.splitlines()) < 16
+    for words in ("24", "64x64", "uint8", "values 0, 255", "18 to train on, 6 held out", "--overfit-one-batch"):
+        assert words in output
+    assert f"--data {clean} --group-regex 'patient-\\d+' --overfit-one-batch" in output
+
+
+def test_sheet_shows_the_suspicious_first(data, tmp_path, capsys):
+    change(path(data, "masks", 9), lambda mask: 255 - mask)
+    change(path(data, "masks", 15), lambda mask: mask[:-1])
+    cut(data, "images", 20)
+    sheet = tmp_path / "sheet.png"
+    before = {file: file.read_bytes() for file in data.rglob("*.png")}
+    assert main(["--data", str(data), *GROUPS, "--sheet", str(sheet)]) == 1
+    assert str(sheet) in capsys.readouterr().out
+    assert before == {file: file.read_bytes() for file in data.rglob("*.png")}
+    picture = read(sheet)
+    width, height = 160 + 12, 160 + 12 + 14
+    assert picture.shape == (3 * height, 8 * width, 3)
+    corners = [tuple(picture[row * height, column * width].tolist()) for row in range(3) for column in range(8)]
+    errors, warnings = check.FRAMES["error"], check.FRAMES["warning"]
+    assert corners == [errors, errors, warnings] + [(255, 255, 255)] * 21
+    for row in range(3):
+        for column in range(8):
+            tile = picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
+            assert tile[4:164, 4:164].std() > 5 or (row, column) == (0, 1)  # the unreadable one is gray
+            assert (tile[168:] < 128).any()  # its name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("sheet.jpg", "PNG"), ("nowhere/sheet.png", "no folder"), ("there.png", "exists already")],
+)
+def test_sheet_that_cannot_be_written(name, words, clean, tmp_path, capsys):
+    (tmp_path / "there.png").write_text("mine")
+    assert main(["--data", str(clean), "--sheet", str(tmp_path / name)]) == 2
+    assert words in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["there.png"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "--data is not given"),
+        (["--data", "nowhere"], "is not a folder"),
+        (["--data", "nowhere", "--images", "there"], "--data already names"),
+        (["--batch", "4"], "is no flag"),
+    ],
+)
+def test_mistaken_command(flags, words, capsys):
+    assert main(flags) == 2
+    output, error = capsys.readouterr()
+    assert output == "" and words in error and error.count("\n") == 1
+
+
+def test_costs(clean, capsys):
+    assert main(["--data", str(clean), *GROUPS, "--json", "--base-channels", "4", "--depth", "2"]) == 0
+    facts = json.loads(capsys.readouterr().out)["facts"]
+    assert facts["memory"]["decoded_bytes"] == 24 * 2 * 64 * 64
+    assert facts["time"]["crop_size"] == 64 and facts["time"]["steps_per_epoch"] == 5
+    assert 1e8 < facts["time"]["peak_flops"] < 1e14
+    assert facts["time"]["seconds_per_epoch"] * facts["time"]["peak_flops"] > 0

@@ -1,0 +1,348 @@
+"""Scores of a run: files and tables, regions, intervals by bootstrap, from Python and from the command line."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import sentence
+from PIL import Image
+from untrained import untrained_run
+
+import unet_lowlevel
+from unet_lowlevel import settings
+from unet_lowlevel.cli.evaluate import main as evaluate
+from unet_lowlevel.cli.predict import main as predict
+from unet_lowlevel.data.files import Pair, find_pairs, read_image
+from unet_lowlevel.data.instances import read_instances
+from unet_lowlevel.data.masks import read_mask
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.evaluation import choose, counts_of, evaluate_pairs, intervals
+from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.inference.separation import Separation, read_separation
+from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.scoring.curves import pixel_counts
+from unet_lowlevel.scoring.scorers import scores_of
+from unet_lowlevel.scoring.surfaces import surface_distances
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_run):
+    return load(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def held_out(predictor):
+    """The pairs that the run has not seen."""
+    return choose(find_pairs(predictor.config.data), predictor.split, "validation")
+
+
+def example(seed, pixels=60):
+    """Labels [N] and probabilities [N, 1] that go together, but not always; some probabilities are equal."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, pixels)
+    logits = np.round(random.normal(size=(pixels, 1)), 1) + 1.0 * (labels[:, None] == 0)
+    return labels, (1 / (1 + np.exp(-logits - 2 * labels[:, None]))).astype(np.float32)
+
+
+def counts_of_images(images=7):
+    """Of random images, one of them without foreground."""
+    found = []
+    for seed in range(images):
+        labels, probabilities = example(seed)
+        found.append(pixel_counts(labels * (seed != 3), probabilities, 0.5))
+        found[-1]["surfaces"] = np.array([seed, seed / 2, 1.0])
+    return {name: np.stack([each[name] for each in found]) for name in found[0]}
+
+
+def test_intervals_are_those_of_images_drawn_one_by_one():
+    counts = counts_of_images()
+    found = intervals(counts, 400)
+    random = np.random.default_rng(1)
+    drawn = {"all_images": [], "mean_over_images": []}
+    each = scores_of(counts)
+    for _ in range(4000):
+        chosen = random.integers(0, 7, 7)
+        drawn["all_images"].append(scores_of({name: values[chosen].sum(0) for name, values in counts.items()}))
+        drawn["mean_over_images"].append({name: np.nanmean(values[chosen]) for name, values in each.items()})
+    for what, values in drawn.items():
+        assert list(found[what]) == list(each)
+        for name in each:
+            expected = np.percentile([value[name] for value in values], [2.5, 97.5])
+            spread = max(expected[1] - expected[0], 1e-9)
+            np.testing.assert_allclose(found[what][name], expected, atol=0.15 * spread, err_msg=f"{what} {name}")
+    assert intervals(counts, 400) == found  # the same seed
+
+
+def test_intervals_of_equal_images_are_points():
+    counts = {name: np.stack([values[0]] * 5) for name, values in counts_of_images().items()}
+    for what in intervals(counts, 50).values():
+        for name, (low, high) in what.items():
+            assert low == pytest.approx(high) == pytest.approx(float(scores_of(counts)[name][0]))
+
+
+def test_all_scores_of_a_run(tiny_run, tmp_path, capsys):
+    """Every score in metrics.json, per_image.csv and the table; those of before are as they were."""
+    run = ["--run", str(tiny_run)]
+    flags = ["--scores", "instances,surfaces,boundaries", "--bootstrap", "50"]
+    assert evaluate([*run, "--output", str(tmp_path / "plain")]) == 0
+    assert evaluate([*run, *flags, "--output", str(tmp_path / "all")]) == 0
+    plain, result = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("plain", "all"))
+    names = list(result["mean_over_images"])
+    assert {"soft_dice", "roc_auc", "pr_auc", "ap", "ap_50", "hd95", "surface_distance", "rand_error"} <= set(names)
+    assert {"v_rand", "v_info", "warping_error"} <= set(names)
+    with (tmp_path / "all" / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["stem", *names] and len(rows) == result["images"]
+    table = capsys.readouterr().out
+    for name in names:
+        assert name in table
+        assert np.isfinite(result[name])
+        low, high = result["intervals"]["mean_over_images"][name]
+        each = [float(row[name]) for row in rows]
+        assert min(each) - 1e-9 <= low <= high <= max(each) + 1e-9
+        assert result["mean_over_images"][name] == pytest.approx(np.mean(each))
+    for name, value in plain["mean_over_images"].items():
+        assert result["mean_over_images"][name] == value and result[name] == plain[name]
+    assert "intervals" not in plain and "separation" not in plain and "ap" not in plain
+
+
+@pytest.fixture
+def region(tiny_run, phantoms, tmp_path):
+    """A folder of regions: the left half, in which the network is to be judged."""
+    folder = tmp_path / "region"
+    folder.mkdir()
+    for path in (phantoms / "images").iterdir():
+        inside = np.zeros((32, 32), np.uint8)
+        inside[:, :16] = 200
+        Image.fromarray(inside).save(folder / path.name)
+    return folder
+
+
+def test_only_the_region_counts(tiny_run, predictor, phantoms, region, tmp_path):
+    flags = ["--run", str(tiny_run), "--scores", "surfaces,boundaries,instances", "--region", str(region)]
+    assert evaluate([*flags, "--output", str(tmp_path / "scores")]) == 0
+    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    wrong, both, sums, distances = 0, 0, 0, []
+    stems = json.loads((tiny_run / "split.json").read_text())["validation"]
+    for stem in stems:
+        with Image.open(phantoms / "images" / f"{stem}.png") as image:
+            found = predictor.labels(predictor.probabilities(np.asarray(image)[..., None]))[:, :16] > 0
+        with Image.open(phantoms / "masks" / f"{stem}.png") as mask:
+            truth = np.asarray(mask)[:, :16] > 0
+        wrong += np.sum(found != truth) / (32 * 16)
+        both, sums = both + 2 * np.sum(found & truth), sums + found.sum() + truth.sum()
+        pad = ((0, 0), (0, 16))
+        distances.append(surface_distances(np.pad(truth, pad), np.pad(found, pad))[0])
+    assert result["pixel_error"] == pytest.approx(wrong / len(stems))
+    assert result["dice"] == pytest.approx(both / sums)
+    assert result["hd95"] == pytest.approx(np.mean(distances))
+
+
+def test_what_is_found_outside_of_the_region_does_not_count(predictor, phantoms):
+    """Truth and prediction agree in the left half; on the right, all is wrong."""
+    label, inside = np.zeros((32, 32), np.uint8), np.zeros((32, 32), bool)
+    image, mask = (phantoms / kind / "patient-000_slice-00.png" for kind in ("images", "masks"))
+    pair = Pair(image.stem, image, (mask,), image.stem)
+    objects = read_instances(pair, (32, 32), predictor.config)
+    label[objects > 0] = 1
+    inside[:, :16] = True
+    probabilities = np.where(inside, label, 1 - label).astype(np.float32)[..., np.newaxis]
+    found = counts_of(predictor, pair, label, probabilities, inside, SCORES, Separation(0.5, 0.5, 1))
+    assert label[:, :16].any() and label[:, 16:].any()
+    result = scores_of(found)
+    for name in ("pixel_error", "hd95", "surface_distance", "rand_error", "warping_error"):
+        assert result[name] == 0, name
+    for name in ("dice", "roc_auc", "soft_dice", "ap_95", "v_rand", "v_info"):
+        assert result[name] == pytest.approx(1), name
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("missing", ["no image for"]), ("size", ["16x32", "32x32"]), ("empty", ["0 throughout"])]
+)
+def test_regions_that_cannot_be_used(fault, words, predictor, held_out, region, tmp_path):
+    """Nothing is written, though the images before were scored."""
+    stem = held_out[-1].stem
+    if fault == "missing":
+        (region / f"{stem}.png").unlink()
+    else:
+        Image.fromarray(np.zeros((32, 32) if fault == "empty" else (16, 32), np.uint8)).save(region / f"{stem}.png")
+    with pytest.raises(UserError) as caught:
+        evaluate_pairs(predictor, held_out, tmp_path / "scores", region=region)
+    sentence(caught, "--region", stem, *words)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_the_command_refuses_such_a_region(tiny_run, region, tmp_path, capsys):
+    stem = json.loads((tiny_run / "split.json").read_text())["validation"][0]
+    (region / f"{stem}.png").unlink()
+    flags = ["--run", str(tiny_run), "--region", str(region), "--output", str(tmp_path / "scores")]
+    assert evaluate(flags) == 2
+    error = capsys.readouterr().err
+    assert "--region" in error and stem in error and error.count("\n") == 1
+    assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--scores", "pixel"], "--scores has 'pixel'"),
+        (["--bootstrap", "-1"], "--bootstrap is -1"),
+        (["--pictures", "-1"], "--pictures is -1"),
+        (["--choose-thresholds"], "--choose-thresholds"),
+        (["--choose-thresholds", "--scores", "instances", "--split", "all"], "--choose-thresholds"),
+    ],
+)
+def test_wrong_flags(flags, word, tiny_run, tmp_path, capsys):
+    assert evaluate(["--run", str(tiny_run), "--output", str(tmp_path / "scores"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert word in error and error.count("\n") == 1
+    assert not (tmp_path / "scores").exists()
+
+
+def test_labels_of_another_size(predictor, phantoms, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for path in (phantoms / "images").iterdir():
+        Image.fromarray(np.zeros((8, 9), np.uint8)).save(labels / path.name)
+    changes = {"data": "", "images": str(phantoms / "images"), "masks": str(phantoms / "masks")}
+    data = settings.apply(predictor.config, changes | {"instances": str(labels)}).data
+    pairs = choose(find_pairs(data), predictor.split, "validation")
+    with pytest.raises(UserError) as caught:
+        evaluate_pairs(predictor, pairs, tmp_path / "scores", scores=["instances"], separation=Separation())
+    sentence(caught, "8x9", "32x32")
+    assert not (tmp_path / "scores").exists()
+
+
+# Whole evaluations.
+
+
+def test_evaluation_agrees_with_the_training_and_with_the_written_masks(tiny_run, phantoms, tmp_path):
+    """Three ways to the same Dice: history.csv of the best epoch, metrics.json, the PNG files by hand."""
+    assert evaluate(["--run", str(tiny_run), "--output", str(tmp_path / "scores"), "--pictures", "2"]) == 0
+    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert {"dice", "iou", "mean_iou", "precision", "recall", "pixel_error", "images", "mean_over_images"} <= set(
+        result
+    )
+    assert result["images"] == 3
+    with (tiny_run / "history.csv").open() as file:
+        best = max(csv.DictReader(file), key=lambda row: float(row["validation_mean_iou"]))
+    for name in ("dice", "iou", "mean_iou"):
+        assert result[name] == pytest.approx(float(best[f"validation_{name}"]), abs=1e-12)
+
+    stems = json.loads((tiny_run / "split.json").read_text())["validation"]
+    images = [str(phantoms / "images" / f"{stem}.png") for stem in stems]
+    assert predict(["--run", str(tiny_run), "--images", *images, "--output", str(tmp_path / "masks")]) == 0
+    overlap = areas = 0
+    per_image = []
+    for stem in stems:
+        truth = read_mask(phantoms / "masks" / f"{stem}.png", 1).astype(bool)
+        mask = read_mask(tmp_path / "masks" / f"{stem}.png", 1).astype(bool)
+        overlap += 2 * (truth & mask).sum()
+        areas += truth.sum() + mask.sum()
+        per_image.append(2 * (truth & mask).sum() / (truth.sum() + mask.sum()))
+    assert result["dice"] == pytest.approx(overlap / areas)
+    assert result["mean_over_images"]["dice"] == pytest.approx(np.mean(per_image))
+    with (tmp_path / "scores" / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["stem"] for row in rows] == stems
+    np.testing.assert_allclose([float(row["dice"]) for row in rows], per_image)
+    assert read_image(tmp_path / "scores" / "pictures.png").shape[1:] == (4 * 32 + 6, 3)
+
+
+def test_split_all_takes_every_image(tiny_run, phantoms, tmp_path):
+    flags = ["--data", str(phantoms), "--split", "all", "--pictures", "70", "--output", str(tmp_path / "out")]
+    assert evaluate(["--run", str(tiny_run), *flags]) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 12
+
+
+def test_evaluate_takes_several_runs(tiny_run, tmp_path):
+    """Of one run twice, the scores of the run."""
+    for name, again in (("one", []), ("two", [str(tiny_run)])):
+        assert evaluate(["--run", str(tiny_run), *again, "--output", str(tmp_path / name)]) == 0
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert one["images"] == two["images"] == 3
+    for name in ("dice", "iou", "mean_iou", "pixel_error"):
+        assert one[name] == pytest.approx(two[name], abs=1e-3)
+
+
+def test_evaluate_needs_images_that_all_runs_held_out(tmp_path, capsys):
+    run = untrained_run(tmp_path / "run", validation=("b", "c"))
+    other = untrained_run(tmp_path / "other", validation=("z",))
+    assert evaluate(["--run", str(run), str(other), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"held out by all of --run {run} {other}" in error and "--split all" in error
+
+
+def test_evaluate_averages_over_flips(tiny_run, tmp_path):
+    flags = ["--output", str(tmp_path / "out"), "--average-flips", "--pictures", "1"]
+    assert evaluate(["--run", str(tiny_run), *flags]) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 3
+
+
+# From Python.
+
+
+def everything(folder):
+    """The arguments, and the flags, that ask for all that there is."""
+    arguments = {"changes": {"data": str(folder)}, "split": "all", "scores": SCORES, "bootstrap": 20, "pictures": 3}
+    flags = ["--data", str(folder), "--split", "all", "--scores", ",".join(SCORES), "--bootstrap", "20"]
+    return arguments, [*flags, "--pictures", "3"]
+
+
+@pytest.mark.parametrize("kind", ["nothing", "averaged", "region", "everything"])
+def test_python_gives_what_the_command_gives(kind, tiny_run, phantoms, region, tmp_path):
+    arguments, flags = {
+        "nothing": ({}, []),
+        "averaged": ({"average": "flips", "plain": True}, ["--average-flips", "--plain"]),
+        "region": ({"region": region, "scores": ["surfaces"]}, ["--region", str(region), "--scores", "surfaces"]),
+        "everything": everything(phantoms),
+    }[kind]
+    assert evaluate(["--run", str(tiny_run), "--output", str(tmp_path / "command"), *flags]) == 0
+    output = tmp_path / "from" / "python"
+    result = unet_lowlevel.evaluate(tiny_run, output, **arguments)
+    assert json.loads((output / "metrics.json").read_text()) == result
+    names = sorted(path.name for path in output.iterdir())
+    assert names == ["metrics.json", "per_image.csv", *(["pictures.png"] if kind == "everything" else [])]
+    for name in names:
+        assert (output / name).read_bytes() == (tmp_path / "command" / name).read_bytes()
+    assert ("intervals" in result) == (kind == "everything")
+
+
+def test_python_takes_several_runs_and_chooses_thresholds(tiny_run, tmp_path):
+    run, output = shutil.copytree(tiny_run, tmp_path / "run"), tmp_path / "scores"
+    result = unet_lowlevel.evaluate([str(run), tiny_run], str(output), scores=["instances"], choose_thresholds=True)
+    assert read_separation(run) == Separation(**result["separation"]) and not (tiny_run / "instances.json").exists()
+    again = unet_lowlevel.evaluate([run, tiny_run], tmp_path / "again", scores=["instances"])
+    assert again == result
+
+
+def test_python_refuses_what_the_command_refuses(tiny_run, tmp_path):
+    """In a sentence, before anything is written, and nothing is overwritten."""
+    output = tmp_path / "scores"
+    for arguments, words in [
+        ({"scores": ["pixel"]}, ["--scores has 'pixel'", "instances, surfaces, boundaries"]),
+        ({"choose_thresholds": True}, ["--choose-thresholds"]),
+        ({"choose_thresholds": True, "scores": ["instances"], "split": "all"}, ["--choose-thresholds"]),
+        ({"changes": {"data": str(tmp_path / "nowhere")}}, ["nowhere"]),
+    ]:
+        with pytest.raises(UserError) as caught:
+            unet_lowlevel.evaluate(tiny_run, output, **arguments)
+        sentence(caught, *words)
+    for arguments, words in [
+        ({"split": "training"}, ["split is 'training'", "validation or all"]),
+        ({"average": "flip"}, ["average is 'flip'"]),
+        ({"bootstrap": -1}, ["bootstrap is -1", "at least 0"]),
+        ({"pictures": -1}, ["pictures is -1", "at least 0"]),
+    ]:
+        with pytest.raises(ValueError) as caught:
+            unet_lowlevel.evaluate(tiny_run, output, **arguments)
+        sentence(caught, *words)
+    assert not output.exists()
+    output.mkdir()
+    (output / "per_image.csv").write_text("mine")
+    with pytest.raises(UserError) as caught:
+        unet_lowlevel.evaluate(tiny_run, output)
+    sentence(caught, "per_image.csv")
+    assert [path.read_text() for path in output.iterdir()] == ["mine"]

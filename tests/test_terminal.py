@@ -1,0 +1,67 @@
+"""What a person sees of a long piece of work: bars on a terminal only, lines at once, paths that can be typed."""
+
+import io
+import shlex
+import sys
+from pathlib import Path
+
+from unet_lowlevel import terminal
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_show_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert terminal.show_path(tmp_path / "runs" / "a") == str(Path("runs", "a"))
+    assert terminal.show_path("runs/a") == "runs/a"
+    assert shlex.split(terminal.show_path("my runs/a")) == ["my runs/a"]
+    assert terminal.show_path(tmp_path.parent) == str(tmp_path.parent)
+
+
+def test_shown_paths_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("it's", "$HOME", "a;b", "ü 肺", "-dash", "a\nb", "*"):
+        path = tmp_path / "runs" / name
+        assert shlex.split(terminal.show_path(path)) == [str(Path("runs", name))]
+    assert terminal.show_path(tmp_path) == "."
+    beside = tmp_path.with_name(f"{tmp_path.name}-more")
+    assert shlex.split(terminal.show_path(beside)) == [str(beside)]
+
+
+def test_progress_is_silent_without_a_terminal(capfd):
+    assert not terminal.on_terminal()
+    assert list(terminal.progress("reading")([1, 2, 3])) == [1, 2, 3]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_has_a_bar_that_goes_away(monkeypatch):
+    watched = Terminal()
+    monkeypatch.setattr(sys, "stderr", watched)
+    assert terminal.on_terminal()
+    seen = []
+    for item in terminal.progress("reading")(["a", "b"]):
+        seen.append(item)
+        assert "reading" in watched.getvalue()
+    assert seen == ["a", "b"]
+    assert watched.getvalue().endswith("\r")  # nothing is left on the line
+
+
+def test_lines_are_there_at_once(monkeypatch):
+    class Buffered(io.StringIO):
+        flushed = ""
+
+        def flush(self):
+            self.flushed = self.getvalue()
+
+    monkeypatch.setattr(sys, "stdout", Buffered())
+    terminal.say("epoch 1")
+    assert sys.stdout.flushed == "epoch 1\n"
+
+
+def test_notes_are_no_results(capsys):
+    terminal.say("a result")
+    terminal.note("memory ran out")
+    assert capsys.readouterr() == ("a result\n", "note: memory ran out\n")

@@ -1,0 +1,33 @@
+"""A training that takes a second: its settings and samples, and an end before its time."""
+
+import numpy as np
+
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.settings import resolve
+from unet_lowlevel.training.checkpoints import Checkpoints
+
+
+def samples(count=4, size=16, value=1.0):
+    rng = np.random.default_rng(0)
+    images = [(value * rng.normal(size=(size, size, 1))).astype(np.float32) for _ in range(count)]
+    return [Sample(f"s{i}", image, (image[..., 0] > 0).astype(np.uint8)) for i, image in enumerate(images)]
+
+
+def tiny_config(**flags):
+    defaults = {"in_channels": 1, "base_channels": 2, "depth": 2, "crop_size": 16, "batch_size": 2, "epochs": 3}
+    return resolve(flags=defaults | flags)
+
+
+def interrupt_in_epoch_two(monkeypatch, moment):
+    """Lets a training meet Ctrl-C "before the checkpoint" of its second epoch, or after it."""
+    original, saved = Checkpoints.save, []
+
+    def save(self, step):
+        saved.append(step)
+        if len(saved) == 2 and moment == "before the checkpoint":
+            raise KeyboardInterrupt
+        original(self, step)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", save)

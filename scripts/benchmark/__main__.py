@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # so that this folder is a package, here and in what it starts
+sys.path.insert(0, str(Path(__file__).parents[1]))  # makes this folder a package, also in the processes it starts
 
 from benchmark.command import main
 

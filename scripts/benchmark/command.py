@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="A,B",
         help=f"some of {','.join(PRECISIONS)} (default: all; with --quick float32)",
     )
-    # Flags of whole numbers that are no settings of a training.
+    # Integer flags that are no settings of a training.
     numbers = {
         "--size": (256, "side of the training images in pixels"),
         "--inference-size": (512, "side of the image of the inference in pixels"),
@@ -99,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def chosen(flag: str, text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The names in "a,b", in the order of `known`; without a text the whole of `known`."""
+    """The names in "a,b", in the order of `known`; without a text all of `known`."""
     names = known if text is None else tuple(part.strip() for part in text.split(","))
     for name in names:
         if name not in known:

@@ -1,8 +1,8 @@
-"""Ours beside others: who computes the same, how fast, with how much memory; as JSON and as tables.
+"""Compares ours with others: whether they compute the same, how fast, and with how much memory.
 
-Every peer lives in a process of its own and they take turns, so that a machine that slows down for a while slows
-all of them down. The figure of a turn is the median of its steps; what is reported is the median of the turns, and
-the least and the greatest of them.
+Every peer runs in a process of its own, and they take turns, so that a machine that slows down for a while slows
+down all of them. The figure of a turn is the median of its steps. Reported are the median, the least and the
+greatest of the turns.
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ from unet_lowlevel.settings import apply
 from unet_lowlevel.summary import step_operations
 from unet_lowlevel.training.steps import train_step, whole_logits
 
-# Losses of the first steps, before anything is timed: the first shows the network and the loss, the others gradients
+# Number of losses to compare before anything is timed: the first tests the network and the loss, the others gradients
 # and optimizer.
 CHECKED_STEPS = 3
 LOGITS_TOLERANCE = 1e-3  # of float32, as a share of the largest logit
 LOSS_TOLERANCES = {"float32": (1e-4, 1e-2), "bfloat16": (5e-3, 2e-2)}  # relative: first loss, those after it
 PROBABILITY_TOLERANCE = 0.02  # of bfloat16, mean over the pixels
-# How often in a turn, where that is not the plan's number of steps.
+# Repetitions in a turn, for works that do not use the plan's number of steps.
 TIMES = {"matmul": 3, "whole": 2, "tiled": 1}
-TILED_ROUNDS = 3  # at most, for each takes long
+TILED_ROUNDS = 3  # at most, because each takes long
 MATRIX_GFLOP = 2 * MATRIX_SIZE**3 / 1e9
 
 
@@ -63,7 +63,7 @@ FORMS = (
     Form("all of these (`--plain`)", "plain"),
     Form("`FoldedUNet`", "plain_inference", "inference"),
 )
-# What takes training steps, and what predicts the picture: held to our own float32 network before anything is timed.
+# Works that train, and works that predict the picture: compared with our float32 network before anything is timed.
 STEPS = {"training", "recompute", *(form.without for form in FORMS if form.work == "training")}
 PICTURES = {"inference", *(form.without for form in FORMS if form.work == "inference")}
 
@@ -77,9 +77,9 @@ class Plan:
         peers: names in `PEERS`, "ours" among them.
         precisions: of `PRECISIONS`.
         picture_size: side of the image of the inference, in pixels.
-        large_size: side of the image that is predicted tile by tile; whole, one of a quarter of that.
+        large_size: side of the image that is predicted tile by tile; the one predicted whole has a quarter of it.
         threads: that one operation may use.
-        rounds: how often everyone has its turn.
+        rounds: turns of each peer.
         steps: training steps, or images, in a turn.
     """
 
@@ -126,12 +126,12 @@ class Expected:
             return f"its logits are {output.shape}, ours {self.logits.shape}"
         difference = self.difference(precision, output)
         limit = LOGITS_TOLERANCE if precision == "float32" else PROBABILITY_TOLERANCE
-        # Not the other way round, or nan would pass.
+        # Not `difference > limit`, which nan would pass.
         return "" if difference <= limit else f"its output differs from ours by {difference:.1e}, more than {limit}"
 
     def difference(self, precision: str, logits: np.ndarray) -> float:
-        """In float32 the largest of the logits, as a share of the largest logit; in bfloat16 the mean of the
-        probabilities: single logits may be far off there."""
+        """In float32 the largest difference of logits, as a share of the largest logit; in bfloat16, where single
+        logits may be far off, the mean difference of probabilities."""
         if precision == "float32":
             return float(np.max(np.abs(logits - self.logits)) / np.max(np.abs(self.logits)))
         return float(np.mean(np.abs(sigmoid(logits) - sigmoid(self.logits))))
@@ -143,7 +143,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def losses_refusal(losses: list[float], expected: list[float], precision: str) -> str:
     for i, (theirs, ours) in enumerate(zip(losses, expected, strict=True)):
-        # Not the other way round, or a loss of nan would pass.
+        # Not with `>`, which nan would pass.
         if not abs(theirs - ours) <= LOSS_TOLERANCES[precision][min(i, 1)] * abs(ours):
             return f"its loss at step {i + 1} is {theirs:.6f}, ours {ours:.6f}"
     return ""
@@ -170,7 +170,7 @@ def write_inputs(plan: Plan, folder: Path) -> Expected:
 
 
 class Measurement:
-    """One run of the benchmark: the workers, their turns, and what has come of them."""
+    """One run of the benchmark: starts the workers, gives them turns, and collects the results."""
 
     def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]):
         self.plan, self.folder, self.say = plan, folder, say
@@ -207,7 +207,7 @@ class Measurement:
         Returns:
             {(peer, work, precision): {difference, see `Expected`, of an inference; seconds_to_first_step, from the
             start of the process; peak_bytes, above the process after its imports; turns, median seconds of a step in
-            each; outputs, median seconds of a step when fed, by who feeds it, in each of the pipeline's turns}}.
+            each; outputs, in each turn of the pipeline the median seconds of a fed step, by source}}.
         """
         rounds = rounds or self.plan.rounds
         workers: dict[tuple[str, str, str], Worker] = {}
@@ -264,8 +264,8 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
     """Measures everything.
 
     Args:
-        plan: what.
-        say: is told how far the work is.
+        plan: what to measure.
+        say: called with messages about the progress.
 
     Returns:
         what benchmark.json holds; `report` shows it.
@@ -278,7 +278,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
         for name in plan.peers:
             if lacking := missing_packages(name):
                 measurement.leave_out(name, "all", "all", f"not installed: {', '.join(lacking)}")
-        # First, since a peer that is refused here need not train.
+        # First, because a peer that is refused here need not train.
         inference = measurement.measure(measurement.candidates("inference"))
         again = [("ours", "recompute", precision) for precision in plan.precisions]
         training = measurement.measure([*measurement.candidates("training"), *again, *measurement.candidates("matmul")])
@@ -328,7 +328,7 @@ def highest(peak: list[dict]) -> dict[str, float]:
 
 
 def speed_of_ours(notes: dict, key: tuple[str, str, str]) -> dict[str, float] | None:
-    """How many times as fast as this peer ours is, turn by turn in the same precision; None without ours."""
+    """Speed of ours relative to this peer, turn by turn in the same precision; None without ours."""
     ours = notes.get(("ours", *key[1:]))
     return spread(np.array(notes[key]["turns"]) / np.array(ours["turns"])) if ours else None
 
@@ -381,7 +381,7 @@ def form_rows(measurement: Measurement, precision: str) -> list[dict]:
 
 
 def tiling_row(plan: Plan, notes: dict, precision: str) -> dict:
-    """Megapixels a second whole and tile by tile, the share of the two, and both peaks of memory."""
+    """Megapixels a second whole and tile by tile, their ratio, and both peaks of memory."""
     whole, tiled = (notes["ours", work, precision] for work in ("whole", "tiled"))
     speeds = [
         (side / 1e3) ** 2 / np.array(note["turns"])
@@ -398,7 +398,7 @@ def tiling_row(plan: Plan, notes: dict, precision: str) -> dict:
 
 
 def pipeline_figures(plan: Plan, note: dict) -> dict[str, dict]:
-    """Images a second of a constant batch, and fed from memory and from files, with their shares of it."""
+    """Images a second with a constant batch, fed from memory, and fed from files; the last two also as shares of it."""
     constant = np.array(note["turns"])
     figures = {"constant": spread(plan.config.training.batch_size / constant)}
     for name in note["outputs"][0]:

@@ -44,7 +44,7 @@ class Training:
         self.model.compile(
             tf.keras.optimizers.Adam(task.config.optimizer.learning_rate),
             loss=lambda labels, logits: loss(tf.cast(labels[..., 0], tf.int32), tf.cast(logits, tf.float32)),
-            jit_compile=False,  # what Keras chooses by itself on CPU, too
+            jit_compile=False,  # as Keras chooses by itself on a CPU
         )
         images, labels = task.batch()
         self.batches = tf.data.Dataset.from_tensors((images, labels[..., np.newaxis])).cache().repeat().prefetch(2)

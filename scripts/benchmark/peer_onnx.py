@@ -1,6 +1,6 @@
 """ONNX Runtime and OpenVINO in the benchmark: the network as an ONNX graph, for inference only.
 
-The graph is written node by node, as an exporter would write it; both fold the normalization by themselves.
+The graph is written node by node, as an exporter would write it; both runtimes fold the normalization by themselves.
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ def onnx_unet(config: ModelConfig, weights: Mapping[str, np.ndarray], size: int)
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, config.in_channels, size, size])
     logits = helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, config.classes, size, size])
     whole = helper.make_graph(graph.nodes, "unet", [images], [logits], graph.initializers)
-    # Versions that runtimes of the last years all read.
+    # Versions that all runtimes of the last years can read.
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model

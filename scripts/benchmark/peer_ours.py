@@ -1,4 +1,4 @@
-"""This project in the benchmark, and what only it is asked for: the input pipeline, and TensorFlow's matrix product."""
+"""This project in the benchmark, also without its fast forms and in tiles; the input pipeline; tf.matmul."""
 
 import contextlib
 import dataclasses
@@ -27,8 +27,8 @@ from unet_lowlevel.training.steps import train_step, whole_logits
 
 SAMPLES = 16
 STREAMED_SAMPLES, STREAMED_SIDE = 8, 4096
-# Steps before those that are timed: what the pipeline has prepared while it waited is used up by then, or, when the
-# batch is a constant one, the pipeline has fallen asleep.
+# Untimed steps before the timed ones: they use up what the pipeline prepared while it waited; with a constant batch the
+# pipeline stops working meanwhile.
 SETTLING_STEPS = 4
 
 
@@ -77,17 +77,17 @@ class Inference:
 
 
 class Recomputing(Training):
-    """The same with --recompute."""
+    """`Training` with --recompute."""
 
     def __init__(self, task: Task):
         super().__init__(dataclasses.replace(task, config=apply(task.config, {"recompute": True})))
 
 
-# Without the fast forms: all of them, or one, whose name stands for its definition then; each process has one of these.
+# Without all fast forms, or without one: its name in `fast` is set to the definition. A process runs one of these.
 
 
 class Plain(Training):
-    """Training with the book itself: `--plain`."""
+    """`Training` with --plain: without any fast form."""
 
     def __init__(self, task: Task):
         super().__init__(dataclasses.replace(task, config=apply(task.config, {"plain": True})))
@@ -136,7 +136,7 @@ class CopyingAdam(Training):
 
 
 class Whole:
-    """A mask of an image of a quarter of the large size, as `Predictor` computes it: at once, at 2048 pixels a side."""
+    """A mask of an image of a quarter of the large side, computed by `Predictor` whole, up to 2048 pixels a side."""
 
     def __init__(self, task: Task):
         use_threads(task.threads)
@@ -144,7 +144,7 @@ class Whole:
         self.predictor = Predictor([fast.FoldedUNet(network(task))], [task.config])
 
     def predict(self) -> None:
-        # One line of pixels seen again and again: an image that takes no memory of its own.
+        # One row of pixels, repeated without a copy: an image that takes no memory.
         line = np.arange(self.side, dtype=np.uint8)[np.newaxis, :, np.newaxis]
         image = np.broadcast_to(line, [self.side, self.side, 1])
         mask = canvas([self.side, self.side], np.uint8, self.folder)
@@ -165,19 +165,19 @@ class Tiled(Whole):
 
 
 class Pipeline(Training):
-    """The step in turn on a constant batch and fed by `TrainingBatches` with every augmentation: from images in
-    memory, and from large ones that are streamed from files."""
+    """The step in turn on a constant batch and fed by `TrainingBatches` with the default augmentations: from images in
+    memory, and from large images streamed from files."""
 
     def __init__(self, task: Task):
         super().__init__(task)
         config = apply(task.config, {"steps_per_epoch": 100})
-        side = config.training.crop_size * 5 // 4  # of the images, so that they are cropped, too
+        side = config.training.crop_size * 5 // 4  # of the images, larger than the crop
         drawn = [draw_phantom(i // 4, i % 4, 4, (side, side), 0) for i in range(SAMPLES)]
         samples = [
             with_normalization(Sample(str(i), image[..., None], mask // 255), config.data)
             for i, (image, mask) in enumerate(drawn)
         ]
-        self.folder = contextlib.ExitStack()  # left open: the files go with the task's folder
+        self.folder = contextlib.ExitStack()  # never closed: the files are removed with the task's folder
         keep = self.folder.enter_context(on_disk(task.folder / "run"))
         tiles = -(-STREAMED_SIDE // side)
         stored = [
@@ -198,7 +198,7 @@ class Pipeline(Training):
         }
 
     def run(self, steps: int) -> tuple[list[float], dict[str, list[float]]]:
-        """Seconds of the steps on the constant batch, and of as many that are fed: {who feeds them: seconds}."""
+        """Seconds of the steps on the constant batch, and of as many fed steps: {source: seconds}."""
         constant = super().run(SETTLING_STEPS + steps)[0][SETTLING_STEPS:]
         fed = {}
         for name, feed in self.feeds.items():
@@ -214,7 +214,7 @@ class Pipeline(Training):
 
 
 def forget(files: Iterable[Path]) -> None:
-    """Has the system drop what it holds of the files in memory, where it can be told to."""
+    """Drops the files from the system's cache, where the system allows it."""
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -12,7 +12,7 @@ from benchmark.torch_unet import TorchUNet, dice
 
 
 def channels_first(images: np.ndarray) -> torch.Tensor:
-    """[N, H, W, C] -> [N, C, H, W], which lies in memory as it did: PyTorch's channels_last."""
+    """[N, H, W, C] -> [N, C, H, W] with the same order in memory: PyTorch's channels_last."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
@@ -54,7 +54,7 @@ class Training:
 
 
 class CompiledTraining(Training):
-    """The same with network and loss compiled as one."""
+    """`Training` with network and loss compiled together."""
 
     def __init__(self, task: Task):
         super().__init__(task)
@@ -82,7 +82,7 @@ class Inference:
 
 
 class CompiledInference(Inference):
-    """The same compiled, with the weights frozen into it: convolutions fold the normalization, and run faster."""
+    """`Inference` compiled with frozen weights: convolutions fold the normalization, and run faster."""
 
     def __init__(self, task: Task):
         super().__init__(task)

@@ -1,6 +1,6 @@
-"""The networks that the benchmark measures, and the process that each of them lives in.
+"""The libraries that the benchmark measures, and the process of each.
 
-This module imports no library of any of them: each process imports its own only.
+This module imports none of the libraries: each process imports only its own.
 """
 
 import dataclasses
@@ -83,14 +83,14 @@ def missing_packages(peer: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a process is given.
+    """The input of a process.
 
     Attributes:
         config: of network and training.
         precision: "float32" or "bfloat16"; weights, statistics and loss are float32 in either.
         threads: that one operation may use.
         folder: weights.npz, {name as in `UNet.named_variables`: value}, and batch.npz, {images [N, S, S, 1],
-            labels [N, S, S], picture [1, S', S', 1]}; for temporary files, too.
+            labels [N, S, S], picture [1, S', S', 1]}; also for temporary files.
         large_size: side of the image that is predicted tile by tile, in pixels.
     """
 
@@ -116,7 +116,7 @@ class Task:
 
 
 def assign(variables: Mapping, values: Mapping[str, np.ndarray]) -> None:
-    """Gives every variable, something with `assign`, the value of its name; a missing or extra name is an error."""
+    """Assigns to every variable the value of its name; raises a ValueError for missing or extra names."""
     if variables.keys() != values.keys():
         raise ValueError(f"names differ: {sorted(variables.keys() ^ values.keys())}")
     for name, variable in variables.items():
@@ -134,13 +134,13 @@ def timed(work: Callable, times: int) -> tuple[list[float], list]:
 
 
 def serve(name: str, work: str, task: Task, connection) -> None:
-    """What the process does: works as often as it is told to, until the other side closes the pipe.
+    """The loop of the process: does the work as often as told, until the other side closes the pipe.
 
     Receives how many times; sends {seconds, of each time; output, see `Worker.receive`; peak_bytes, above the
     process right after its imports}, or {error} before it ends.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):  # what libraries print; what matters they raise
+    for stream in (1, 2):  # hides what libraries print; what matters they raise
         os.dup2(nowhere, stream)
     try:
         module = importlib.import_module(f"benchmark.{PEERS[name].module}")
@@ -150,8 +150,8 @@ def serve(name: str, work: str, task: Task, connection) -> None:
             seconds, output = peer.run(connection.recv())
             connection.send({"seconds": seconds, "output": output, "peak_bytes": peak_bytes() - after_imports})
     except (EOFError, BrokenPipeError):
-        os._exit(0)  # taking libraries down in order can take a minute, as with TensorFlow's input pipeline
-    except Exception as error:  # whatever a library raises: the others are measured all the same
+        os._exit(0)  # an orderly end can take a minute, as with TensorFlow's input pipeline
+    except Exception as error:  # libraries raise anything; the other peers are measured anyway
         connection.send(
             {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"}
         )
@@ -162,7 +162,7 @@ class PeerError(Exception):
 
 
 class Worker:
-    """The process of a peer, seen from outside."""
+    """The process of a peer, seen from the parent process."""
 
     def __init__(self, name: str, work: str, task: Task):
         """Starts the process; see `serve`."""
@@ -181,7 +181,7 @@ class Worker:
             raise PeerError("its process has ended") from None
 
     def receive(self) -> dict:
-        """What `serve` has sent; the output is a list of losses, logits, or for the pipeline seconds when fed.
+        """The message of `serve`; its output is a list of losses, logits, or for the pipeline seconds of fed steps.
 
         Raises:
             PeerError: when the peer has failed.

@@ -11,7 +11,7 @@ def shown(figure: dict[str, float], digits: int) -> str:
 
 
 def verdict(row: dict) -> str:
-    """The speed of ours beside a peer's, in bold where ours is the slower one."""
+    """The speed of ours relative to a peer, in bold if ours is slower."""
     figure = row["speed_of_ours"]
     if row["peer"] == "ours" or figure is None:
         return ""
@@ -25,7 +25,7 @@ def table(title: str, header: list[str], rows: list[list[str]]) -> str:
 
 
 def report(results: dict) -> str:
-    """The results as Markdown: a table each, then where ours loses and who was left out."""
+    """The results as Markdown: the tables, then where ours loses and who was left out."""
     plan, versions = results["settings"], results["machine"]["versions"]
     titles = {name: peer.title for name, peer in PEERS.items()}
     tables = [
@@ -143,7 +143,7 @@ def forms_table(rows: list[dict]) -> str:
 
 
 def losses_of_ours(results: dict) -> list[str]:
-    """A line for each table in which somebody is better than ours in the same precision."""
+    """A line for each comparison, with the peers that are better than ours in the same precision, or none."""
     lines = []
     for work, what, figure, better in (
         ("training", "slower to train", lambda row: row["images_per_second"]["median"], max),

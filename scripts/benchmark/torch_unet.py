@@ -1,4 +1,4 @@
-"""The same network in PyTorch, with our weights; images stand as [N, C, H, W] there."""
+"""The same network in PyTorch, with our weights; images are [N, C, H, W]."""
 
 from collections.abc import Mapping
 
@@ -11,13 +11,13 @@ from unet_lowlevel.config import ModelConfig
 
 ACTIVATIONS = {"elu": nn.ELU, "relu": nn.ReLU}
 SPELLED = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-# PyTorch's momentum is the share of the new statistics. Its moving variance is the one divided by n - 1, which
-# training does not look at.
+# PyTorch's momentum is the share of the new statistics. Its moving variance is divided by n - 1, which does not matter
+# in training.
 MOMENTUM = 0.1
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalization, activation; a few times over. In the decoder `up`, too, used from outside."""
+    """Convolution, batch normalization, activation; a few times over. In the decoder also `up`, for `TorchUNet`."""
 
     def __init__(self, config: ModelConfig, in_channels: int, out_channels: int, *, with_up: bool = False):
         super().__init__()
@@ -81,7 +81,7 @@ class TorchUNet(nn.Module):
 
 
 def torch_weights(weights: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Our weights under PyTorch's names; filters turned from [h, w, in, out], or up's [h, w, out, in]."""
+    """Our weights under PyTorch's names; filters transposed from [h, w, in, out], or up's [h, w, out, in]."""
     found = {}
     for name, value in weights.items():
         scope, _, last = name.replace("/", ".").rpartition(".")

@@ -1,1 +1,1 @@
-"""The commands: flags in, one call into the package, sentences out."""
+"""The commands: each parses its flags, calls the package once, and prints the result."""

@@ -18,7 +18,7 @@ from unet_lowlevel.settings import checked, flag, is_list, is_utf8, resolve, sec
 from unet_lowlevel.terminal import show_path
 from unet_lowlevel.training.interruption import Stopped
 
-# TensorFlow's remarks on CUDA and CPU would bury ours, and what matters it raises; whoever sets the variable sees them.
+# Hides TensorFlow's remarks on CUDA and CPU, unless the user has set the variable; what matters it raises.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
@@ -34,16 +34,16 @@ SCRIPTS = {
     "phantoms": "make_phantoms.py",
 }
 CONSOLE_SCRIPT, MODULE = "unet-lowlevel", "__main__.py"
-# Choices that take more letters stand in the help of a flag, not behind its name, for lines of 80.
+# Longer lists of choices stand in a flag's help text, not behind its name, so that lines have at most 80 characters.
 WIDEST = 50
 
 
 def to_type(command: str, *, this: bool = False) -> str:
-    """How to call a command the way this one was called: by name, as a module, or as a script of a checkout.
+    """The text to type for a command, called as this one was: by name, as a module, or as a script of a checkout.
 
     Args:
         command: of `SCRIPTS`.
-        this: it is the command that runs; its script may be another one of the same kind.
+        this: it is the running command; its own script is named, which may be for example train_keras.py.
     """
     called = Path(sys.argv[0])
     if called.name == CONSOLE_SCRIPT:
@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"unet_lowlevel {__version__}")
 
     def hide(self, thing, attribute: str, instead: str | None) -> None:
-        """Leaves a flag's help or a group's description to --help-all, and adds that flag."""
+        """Shows a flag's help or a group's description in --help-all only; adds that flag the first time."""
         if not self.rare:
             self.add_argument("--help-all", action=HelpAll, nargs=0, help="show the other flags as well, and exit")
         self.rare.append((thing, attribute, getattr(thing, attribute)))
@@ -103,9 +103,9 @@ class HelpAll(argparse.Action):
 
 
 def add_settings(parser: Parser, *names: str, defaults: dict | None = None, without: Collection[str] = ()) -> None:
-    """Adds --preset, --config and a flag for every setting, or without presets only for the settings named.
+    """Adds --preset, --config and a flag for every setting; with `names` only the flags of these settings.
 
-    `defaults` are those of this command, over the general ones; it has no flag for the settings `without`.
+    `defaults` are this command's own, in place of the general ones; the settings `without` get no flag.
     """
     defaults = defaults or {}
     if not names:
@@ -126,7 +126,7 @@ def add_settings(parser: Parser, *names: str, defaults: dict | None = None, with
 
 
 def add_runs(parser: Parser) -> None:
-    """Adds --run, and how its networks predict: whether averaged over views of the image, whether --plain."""
+    """Adds --run, --average-flips, --average-rotations and --plain."""
     parser.add_argument(
         "--run",
         metavar="DIR",
@@ -185,7 +185,7 @@ def read_flag(item: dataclasses.Field, text: str):
 
 
 def to_number(text: str, kind: type):
-    """`text` as a number where it is one; else as it is, for `checked` to name it."""
+    """`text` as a number if it is one; else unchanged, so that `checked` reports it."""
     try:
         return kind(text)
     except ValueError:
@@ -222,19 +222,19 @@ def given_scores(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str] | None) -> int:
-    """Parses, works, and turns a `UserError` into one sentence and exit code 2, a signal into 128 and its number."""
+    """Parses and works; a `UserError` becomes one sentence and exit code 2, a signal exit code 128 + its number."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
         return work(parser.parse_args(argv)) or 0
     except (UserError, OSError) as error:
-        # What is read and written tells more of its failures; this is for whatever the system refuses beside it.
+        # Reading and writing have better messages; this one is for all else that the system refuses.
         if isinstance(error, OSError):
             if error.filename is None:
                 raise
             error = UserError(f"{error.filename} cannot be used ({reason(error)}): mend that, or name another place.")
         if debug:
             traceback.print_exc()
-        # A file's name may hold anything: the sentence stays one line, of characters that every terminal has.
+        # A file's name may hold anything; escapes keep the sentence on one line and printable.
         line = "".join(
             c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(error)
         )

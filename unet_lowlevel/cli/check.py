@@ -31,8 +31,8 @@ SETTINGS = [
 ]
 FRAMES = {ERROR: (220, 40, 40), WARNING: (245, 150, 30), NOTE: (90, 150, 220)}
 TILES, TILE_SIDE = 64, 160
-# Of the README's measurements: training reaches this share of the speed of a large product of matrices, and needs so
-# many times the memory of what its convolutions give.
+# Measured: training reaches this share of the speed of a large product of matrices, and needs so many times the memory
+# of its convolutions' outputs.
 SHARE_OF_PEAK = 0.65
 MEMORY_OF_ACTIVATIONS = 3
 
@@ -85,7 +85,7 @@ def check_sheet(path: Path) -> None:
 
 
 def facts_of(evidence: Evidence) -> dict:
-    """What there is, in numbers and words that JSON knows."""
+    """The facts about the data, as JSON can hold them."""
     images = [m.image for m in evidence.measurements if m.image]
     masks = [m.mask for m in evidence.measurements if m.mask]
     shares = [mask.foreground for mask in masks]
@@ -158,7 +158,7 @@ def peak_speed(side: int = 2048) -> float:
 
     matrix = tf.random.stateless_normal([side, side], [0, 0])
     seconds = []
-    for _ in range(4):  # the first sets up
+    for _ in range(4):  # the first includes the set-up
         start = time.perf_counter()
         tf.matmul(matrix, matrix)[0, 0].numpy()
         seconds.append(time.perf_counter() - start)
@@ -179,7 +179,7 @@ def tiles(evidence: Evidence, findings: list[Finding]) -> list[tuple[np.ndarray,
 
 
 def thumbnail(m: Measurement, config: Config) -> np.ndarray:
-    """The image with its mask over it, reduced; without what cannot be used."""
+    """The image with its mask over it, reduced; gray if the image, and without mask if the mask cannot be used."""
     if not m.image:
         return np.full((TILE_SIDE, TILE_SIDE, 3), 128, np.uint8)
     image = read_image(m.pair.image, config.data)
@@ -220,7 +220,7 @@ def quoted(value) -> str:
 
 
 def rows(facts: dict) -> list[tuple[str, str]]:
-    """What there is, as words in two columns."""
+    """The facts as text in two columns."""
     images, masks, split = facts["images"], facts["masks"], facts["split"]
     found = [("pairs", str(facts["pairs"]))]
     if images["readable"]:

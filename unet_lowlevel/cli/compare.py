@@ -21,9 +21,9 @@ from unet_lowlevel.settings import to_json
 from unet_lowlevel.terminal import show_path
 from unet_lowlevel.training.train import with_default_data
 
-# Short, so that a look at all three takes a few minutes.
+# Few, so that all three take a few minutes.
 DEFAULTS = {"epochs": 5}
-# Steps before the next one's turn: a machine that slows down for a while then slows down all three.
+# Steps in a turn: with short turns, a machine that slows down for a while slows down all three.
 TURN = 8
 
 
@@ -84,7 +84,7 @@ def train_in_turns(output: Path, settings: Path) -> dict[str, dict]:
         {implementation: notes of `one_training`, with seconds_to_first_step}.
 
     Raises:
-        UserError: what the training that failed has said.
+        UserError: with the message of a training that failed.
     """
     spawning = multiprocessing.get_context("spawn")
     processes, parents, notes = [], {}, {}
@@ -149,7 +149,7 @@ def one_training(implementation: str, flags: list[str], child: Connection) -> No
         start = time.perf_counter()
 
     printed = io.StringIO()
-    # The end of the file: another training has failed, and this one need not go on.
+    # EOFError: another training has failed, and this one need not go on.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed), contextlib.suppress(EOFError):
         code = train(flags, implementation, on_step)
         failed = {"error": printed.getvalue()}

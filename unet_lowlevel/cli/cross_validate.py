@@ -18,7 +18,7 @@ from unet_lowlevel.inference.cross_validation import SETTINGS, cross_validate, f
 from unet_lowlevel.terminal import show_path
 from unet_lowlevel.training.train import OnStep
 
-# What a cross-validation decides itself.
+# Settings that a cross-validation decides itself.
 DECIDED = ("fold", "validation_fraction", "validation_list", "overfit_one_batch")
 
 

@@ -82,7 +82,7 @@ def evaluate_as_asked(arguments: argparse.Namespace) -> None:
 
 
 def show(result: dict, split: str) -> None:
-    """Prints the scores as a table, with their intervals where there are some."""
+    """Prints the scores as a table, with their intervals if there are any."""
     from unet_lowlevel.inference.evaluation import score_text
 
     intervals = result.get("intervals")

@@ -1,4 +1,4 @@
-"""The command `unet-lowlevel`: one door to all others."""
+"""The command `unet-lowlevel`, which runs all others."""
 
 import difflib
 import importlib

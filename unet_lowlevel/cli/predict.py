@@ -11,12 +11,12 @@ from unet_lowlevel.inference import TILE_SIZE
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import progress, show_path
 
-# Of the run's settings those that another machine or another source of images may ask to change.
+# Settings of the run that may change for another machine or another source of images.
 CHANGES = ("max_megapixels",)
 
 
 def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
-    """The command; returns its exit code. `by_keras`: Keras predicts, whoever has trained."""
+    """The command; returns its exit code. `by_keras`: Keras predicts, whichever implementation was trained."""
     parser = Parser(
         "Segments images with a trained run: writes <stem>.png masks of the images' sizes, and for volumes (TIFF "
         "stacks, NIfTI files, DICOM series) volumes of the same geometry.",
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Predicts the images of the command and says so; returns exit code 3 when some of them could not be used."""
+    """Predicts the images and prints the result; returns exit code 3 if some of them could not be used."""
     if arguments.tile_size < 1:
         raise UserError(f"--tile-size is {arguments.tile_size}, but must be at least 1: use for example 1024.")
     start_tensorflow()

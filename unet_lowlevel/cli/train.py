@@ -16,7 +16,7 @@ from unet_lowlevel.terminal import show_path
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import CHANGES_ON_RESUME, OnStep, train
 
-# What `train_NAME.py` trains, and where it differs from the other defaults.
+# What `train_NAME.py` trains, and its own defaults.
 NETWORKS = {
     "lowlevel": "the low-level U-Net",
     "highlevel": "the same U-Net from tf.keras.layers, with the low-level training step",
@@ -67,7 +67,7 @@ def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: 
 
 
 def make_trainer(implementation: str, *parts):
-    """The trainer of an implementation; Keras takes a while to import: only those wait who use it."""
+    """`trainers.make_trainer`, imported when it is used, because TensorFlow and Keras take a while."""
     from unet_lowlevel.reference.trainers import make_trainer
 
     return make_trainer(implementation, *parts)
@@ -75,10 +75,10 @@ def make_trainer(implementation: str, *parts):
 
 @contextlib.contextmanager
 def resumable(folder: Path, name: str, command: str) -> Iterator[None]:
-    """Tells, when what is inside is stopped, how to go on with `folder`: if it has the file `name` by then.
+    """If the work inside is stopped, prints how to go on with `folder`; on Ctrl-C only if the file `name` is in it.
 
     Raises:
-        Stopped: for `run_command`, which makes an exit code of it.
+        Stopped, KeyboardInterrupt: again, for `run_command`, which makes an exit code of it.
     """
     resume = f"{to_type(command, this=True)} --run {show_path(folder)} --resume"
     try:
@@ -93,7 +93,7 @@ def resumable(folder: Path, name: str, command: str) -> Iterator[None]:
 
 
 def changes_on_resume(arguments: argparse.Namespace, *allowed: str) -> dict:
-    """{setting: value} of the flags beside --resume, all of them `allowed`, or a `UserError`."""
+    """{setting: value} of the flags given with --resume; a `UserError` unless all are `allowed`."""
     if not arguments.run:
         raise UserError("--resume needs --run DIR: name the run folder to go on with.")
     given = given_settings(arguments)
@@ -105,7 +105,7 @@ def changes_on_resume(arguments: argparse.Namespace, *allowed: str) -> dict:
 
 
 def report(run: Path, kept: dict) -> None:
-    """Says what a training has reached, and what to do next."""
+    """Prints the result of a training and what to do next."""
     from unet_lowlevel.training.journal import read_history
 
     config = run_folder.read(run)[0]
@@ -123,7 +123,7 @@ def report(run: Path, kept: dict) -> None:
 
 
 def overfitting_verdict(dice: float) -> str:
-    """What --overfit-one-batch has shown."""
+    """The result of --overfit-one-batch as a sentence."""
     if dice >= 0.95:
         return f"one batch was learned by heart (Dice {dice:.3f}): images, masks and settings fit together"
     return (

@@ -72,7 +72,7 @@ def arrays(sample: Sample) -> list[np.ndarray]:
 
 @contextlib.contextmanager
 def on_disk(run: Path) -> Iterator[Keep]:
-    """Keeps samples in files in RUN/decoded. At the end it removes that folder, and parents that it made if empty.
+    """Keeps samples in files in RUN/decoded. At the end that folder is removed, and parents made for it if empty.
 
     Args:
         run: an existing or future run folder. What a killed training left in RUN/decoded is removed.

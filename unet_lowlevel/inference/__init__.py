@@ -2,6 +2,6 @@
 
 # Side in pixels of the largest window that is computed at once: about 1 GiB of features for the default network.
 TILE_SIZE = 2048
-# Of the run's settings those that the evaluation of other images may change; the places go together.
+# Settings of the run that an evaluation may change, for other images; PLACES are replaced together.
 PLACES = ("data", "images", "masks")
 CHANGES = (*PLACES, "instances", "mask_values", "mask_colors", "max_megapixels")

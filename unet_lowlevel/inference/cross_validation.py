@@ -1,4 +1,4 @@
-"""Cross-validation: a network for each fold, which scores the images that it has not seen."""
+"""Cross-validation: a network for each fold, scored on the images that it has not seen."""
 
 import contextlib
 import gc
@@ -25,11 +25,11 @@ from unet_lowlevel.training.train import (
     with_default_data,
 )
 
-# What makes a folder a cross-validation: the settings of all folds, the fingerprint of the data, and what to score.
+# The file that makes a folder a cross-validation: settings of all folds, fingerprint of the data, and what to score.
 SETTINGS = "cross_validation.json"
-# What a cross-validation sets itself; a --config that a fold or a first try has left may say otherwise.
+# Settings that a cross-validation sets itself, whatever the configuration says.
 DECIDED = {"fold": 0, "overfit_one_batch": False}
-# What makes a fold of it finished: the counts of its held-out images.
+# The file that makes a fold finished: the counts of its held-out images.
 FINISHED = "held_out.json"
 
 
@@ -41,14 +41,14 @@ def cross_validate(
     scores: Sequence[str] | None = None,
     on_step: OnStep | None = None,
 ) -> list[dict]:
-    """Trains a network for each of `config.data.folds` folds, and scores all images by those that have not seen them.
+    """Trains a network for each of `config.data.folds` folds; scores each image with the network that has not seen it.
 
     Args:
         config: all settings.
-        folder: a run folder FOLDER/fold-0, ... for each fold, scores.csv, and predictions/ of all images come there.
-        resume: go on with `folder`: finished folds are kept, the others trained to the end. The settings must be those
-            that it was begun with, but for stream.
-        scores: of `SCORES`, beside those of single pixels; None: none, or with `resume` those of before.
+        folder: for the run folders FOLDER/fold-0, ..., scores.csv, and predictions/ of all images.
+        resume: go on with `folder`: finished folds are kept, the others trained to the end. Only stream may differ from
+            the settings that it was begun with.
+        scores: of `SCORES`, beside those of single pixels; None: none, or with `resume` the earlier ones.
         on_step: called after every step with its number and the mean loss of the epoch so far.
 
     Returns:
@@ -96,7 +96,7 @@ def run_folds(
     scores: Sequence[str],
     on_step: OnStep | None,
 ) -> list[dict]:
-    """Trains, predicts and scores what is not finished; returns how well all folds did together."""
+    """Trains, predicts and scores the folds that are not finished; returns the rows of scores.csv."""
     from unet_lowlevel.inference.folds import score_rows, scores_csv
 
     runs = fold_runs(folder, len(data))
@@ -110,7 +110,7 @@ def run_folds(
             train_fold(configs[number], run, data[number], on_step)
         if not ((run / FINISHED).is_file() and read_fold(run).has(scores)):
             predict_fold(run, pairs, data[number].samples, folder / "predictions", scores)
-            gc.collect()  # networks and their graphs refer to themselves in circles
+            gc.collect()  # networks and their graphs form reference cycles
         folds.append(read_fold(run).only(scores))
     rows = score_rows(folds)
     run_folder.write_text(folder / "scores.csv", scores_csv(rows))
@@ -123,16 +123,16 @@ def fold_runs(folder: Path, count: int) -> list[Path]:
 
 
 def train_fold(config: Config, run: Path, data: TrainingData, on_step: OnStep | None) -> None:
-    """Trains a fold, or what is left of it."""
+    """Trains a fold, or goes on with its training."""
     resume = run_folder.is_run(run)
     with run_folder.in_use(run) if resume else contextlib.nullcontext():
         trainer = run_training(config, run, data, resume=resume, on_step=on_step)
-    if trainer.received:  # in the last epoch, at whose end a training is not stopped but finished
+    if trainer.received:  # in the last epoch, after which a training is finished, not stopped
         raise Stopped(trainer.received, trainer.journal.step)
 
 
 def predict_fold(run: Path, pairs: list[Pair], samples: list[Sample], output: Path, scores: Sequence[str]) -> None:
-    """Predicts and scores what the run has held out; then the fold is finished."""
+    """Predicts and scores the images that the run has held out; then the fold is finished."""
     from unet_lowlevel.inference.folds import Fold, predict_held_out
     from unet_lowlevel.inference.predictor import load
     from unet_lowlevel.training.journal import kept_epoch, read_history
@@ -167,7 +167,7 @@ def read_fold(run: Path):
 
 
 def check_new(folder: Path) -> None:
-    """Raises a `UserError` unless `folder` is free to become that of a cross-validation."""
+    """Raises a `UserError` unless a cross-validation can begin in `folder`."""
     if (folder / SETTINGS).is_file():
         raise UserError(f"--run {folder} is not empty: add --resume to go on with it, or choose another name.")
     if run_folder.is_run(folder):
@@ -176,7 +176,7 @@ def check_new(folder: Path) -> None:
 
 
 def write_settings(folder: Path, config: Config, digest: str, scores: list[str]) -> None:
-    """Makes the folder of a cross-validation, or notes which scores it is asked for now."""
+    """Makes the folder of a cross-validation if needed, and writes its settings with the scores asked for now."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -202,7 +202,7 @@ def read_settings(folder: Path) -> tuple[Config, str, list[str]]:
 
 
 def check_fold(run: Path, config: Config) -> None:
-    """Raises a `UserError` when there is a run of other settings, whose scores would be those of something else."""
+    """Raises a `UserError` if `run` exists with other settings, because its scores would not be comparable."""
     if not run_folder.is_run(run):
         return
     for name, (stored, wanted) in settings.differences(run_folder.read(run)[0], config).items():

@@ -55,16 +55,16 @@ def evaluate(
     Args:
         runs, average, plain: see `predictor.load`.
         output: folder for the results; nothing in it is overwritten.
-        changes: {setting: value} of `inference.CHANGES`, over those of the first run: other images, say.
+        changes: {setting: value} of `inference.CHANGES` in place of the first run's, for example for other images.
         split: "validation": the images that all runs have held out; "all".
         scores, region, bootstrap, pictures: see `evaluate_pairs`.
-        choose_thresholds: choose on these images the thresholds that part objects, and store them in the first run.
+        choose_thresholds: choose on these images the thresholds that separate objects; store them in the first run.
 
     Returns:
         what metrics.json holds; see `evaluate_pairs`.
 
     Raises:
-        ValueError: for another word in `split` or `average`, negative numbers, and no runs.
+        ValueError: for any other `split` or `average`, negative numbers, and no runs.
         UserError: before anything is written, when runs, images or settings cannot be used.
     """
     if split not in ("validation", "all"):
@@ -86,7 +86,7 @@ def evaluate(
             "--split all."
         )
     changes = dict(changes or {})
-    if any(name in changes for name in PLACES):  # without them the data of the training, with them only what they name
+    if any(name in changes for name in PLACES):  # these replace all places of the training
         changes = dict.fromkeys((*PLACES, "instances"), "") | changes
     predictor.config = settings.check(settings.apply(predictor.config, changes))
     result = evaluate_pairs(
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def choose(pairs: list[Pair], split: dict, part: str) -> list[Pair]:
-    """The pairs of --split: all of them, or those that the run held out.
+    """The pairs of --split: all, or those that the run held out.
 
     Raises:
         UserError: when held-out images are missing.
@@ -138,25 +138,25 @@ def evaluate_pairs(
 ) -> dict:
     """Predicts every image whole and compares it with its mask.
 
-    Writes OUTPUT/metrics.json and OUTPUT/per_image.csv, and with `pictures` OUTPUT/pictures.png: so many
-    images evenly from the worst to the best Dice, each as image, truth, prediction and errors.
+    Writes OUTPUT/metrics.json and OUTPUT/per_image.csv, and with `pictures` OUTPUT/pictures.png: that many
+    images, evenly from the worst to the best Dice, each as image, truth, prediction and errors.
 
     Args:
         predictor: of a run.
         pairs: images and masks.
         output: folder, made when it does not exist.
         scores: of `scoring.SCORES`, beside those of single pixels.
-        separation: how instances are told from each other; None: as `choose_objects` finds best for these images.
-        region: folder of images, by stem, which are not 0 where pixels count.
-        bootstrap: from how many data sets drawn at random to compute intervals of confidence.
-        pictures: how many.
+        separation: how objects are separated; None: the best for these images, by `choose_objects`.
+        region: folder of images of the same stems, which are not 0 where pixels count.
+        bootstrap: number of data sets drawn at random for confidence intervals; 0: no intervals.
+        pictures: number of pictures.
         progress: wraps the images, to show how far the work is.
 
     Returns:
         what metrics.json holds: every score of all images together, see `scores_of`; images (their number),
         mean_over_images (the same scores, averaged over the images), per_class (Dice, IoU, precision, recall of every
-        class), with instances the separation, and with `bootstrap` intervals, see `intervals`. A score that cannot be
-        told is None.
+        class), with instances the separation, and with `bootstrap` intervals, see `intervals`. An undefined score is
+        None.
 
     Raises:
         UserError: before anything is written, when an image cannot be used or a file would be overwritten.
@@ -215,7 +215,7 @@ def counts_of(
     scores: Sequence[str],
     separation: Separation,
 ) -> dict[str, np.ndarray]:
-    """All that `scores_of` needs of an image: arrays that may be added over images; `inside` bool [H, W] counts."""
+    """The counts of an image for `scores_of`, which can be added over images; pixels `inside`, bool [H, W], count."""
     image = ScoredImage(
         label=np.where(inside, label, 0),
         prediction=np.where(inside, predictor.labels(probabilities), 0),
@@ -230,11 +230,11 @@ def counts_of(
 
 
 def intervals(counts: dict[str, np.ndarray], repeats: int) -> dict[str, dict[str, list]]:
-    """95 % intervals by bootstrap: what the scores would be for as many images, drawn with repetition from these.
+    """95 % intervals by bootstrap: the scores of as many images, drawn from these with repetition.
 
     Args:
         counts: `counts_of` the images, stacked.
-        repeats: how often to draw; with the same seed always.
+        repeats: how often to draw; the seed is fixed.
 
     Returns:
         {"all_images": {score: [2.5th, 97.5th percentile]}, "mean_over_images": the same of the mean}
@@ -251,22 +251,22 @@ def intervals(counts: dict[str, np.ndarray], repeats: int) -> dict[str, dict[str
 
 
 def bounds(values: np.ndarray) -> np.ndarray:
-    """The 2.5th and the 97.5th percentile of what is not NaN."""
+    """The 2.5th and the 97.5th percentile of the values that are not NaN."""
     known = values[~np.isnan(values)]
     return np.percentile(known, [2.5, 97.5]) if known.size else np.full(2, np.nan)
 
 
 def number(value: np.ndarray) -> float | None:
-    """A score as it is written: nothing where it cannot be told, since JSON knows no NaN."""
+    """A score for JSON and CSV: None in place of NaN, which JSON lacks."""
     return None if np.isnan(value) else float(value)
 
 
 def score_text(score: float | None, like: float | None = None) -> str:
-    """Four digits after the point, or of what is smaller than 0.01; a dash where a score cannot be told.
+    """A score with four digits after the point, or below 0.01 with four significant digits; a dash for None.
 
     Args:
         score: what to write.
-        like: whose size decides, as that of a mean does for a column; None: its own.
+        like: the number whose size decides, such as the mean of a column; None: the score itself.
     """
     if score is None:
         return "-"

@@ -1,4 +1,4 @@
-"""Prediction of whole folders: images in, masks out; reading, computing and writing at the same time."""
+"""Prediction of whole folders; reading, computing and writing run at the same time."""
 
 import collections
 import math
@@ -21,7 +21,7 @@ from unet_lowlevel.inference.separation import Separation
 from unet_lowlevel.memory import OUT_OF_MEMORY
 from unet_lowlevel.terminal import Progress
 
-# Pixels that are computed together: more would not be faster.
+# Pixels in a batch; more would not be faster.
 BATCH_PIXELS = 512 * 512
 
 
@@ -57,8 +57,8 @@ def predict_files(
 ) -> tuple[int, list[str]]:
     """Writes OUTPUT/<stem>.png, of the image's size, for every image, and for a volume a volume of masks.
 
-    Reading, computing and writing go on at the same time, a few images ahead and behind. Neighbours of one size are
-    computed together, which changes a probability by no more than rounding, and large images tile by tile.
+    Reading runs a few images ahead of computing, writing a few behind. Neighbours of one size are computed together,
+    which changes probabilities only by rounding; large images are computed tile by tile.
 
     Args:
         predictor: of one run or several.
@@ -66,12 +66,12 @@ def predict_files(
         output: folder, made when it does not exist.
         with_probabilities: also <stem>_probability.png, 16 bit, 65535 for probability 1; of a network
             with several classes <stem>_probability_<class>.png.
-        separation: also <stem>_instances.png, 16 bit, of objects told from each other in this way.
+        separation: also <stem>_instances.png, 16 bit, of objects separated in this way.
         with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most 2048 pixels a side.
         progress: wraps the images, to show how far the work is.
 
     Returns:
-        of how many images the masks are written, and a sentence for each image or volume that cannot be used.
+        the number of images whose masks were written, and a sentence for each image or volume that cannot be used.
 
     Raises:
         UserError: before anything is written, when a file would be overwritten; or when none can be written.
@@ -121,12 +121,12 @@ class Picture:
 
 
 def waiting(picture: Picture) -> int:
-    """How many images of this size may wait to be computed, and to be written: small ones many, large ones one."""
+    """How many images of this size may wait for computing, and for writing: many small ones, one large one."""
     return min(max(4 * BATCH_PIXELS // picture.pixels, 1), 16)
 
 
 def ahead(reader: Executor, read: Callable[..., Picture | None], images: Iterable) -> Iterator[Picture]:
-    """What `read` makes of the images, in their order, some of them read ahead; those that give None are left out."""
+    """`read(image)` of each image, in their order, some of them read ahead; None is left out."""
     reading: collections.deque[Future] = collections.deque()
     room = 1
     for image in images:
@@ -139,7 +139,7 @@ def ahead(reader: Executor, read: Callable[..., Picture | None], images: Iterabl
 
 
 def batches(pictures: Iterable[Picture], predictor: Predictor) -> Iterator[list[Picture]]:
-    """Neighbours of one size together, up to `BATCH_PIXELS` and no more than in a tile; what needs tiles is alone."""
+    """Groups neighbours of one size, up to `BATCH_PIXELS` and the pixels of a tile; an image in tiles stays alone."""
     batch: list[Picture] = []
     for picture in pictures:
         alike = batch and picture.image.shape == batch[0].image.shape and predictor.fits(picture.image)

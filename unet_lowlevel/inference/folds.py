@@ -1,4 +1,4 @@
-"""What the networks of a cross-validation find in the images that they have not seen, and how well."""
+"""Predicts and scores the held-out images of each fold of a cross-validation."""
 
 import csv
 import dataclasses
@@ -28,12 +28,12 @@ SHOWN += ("rand_error", "v_rand", "v_info", "warping_error", "splits_and_mergers
 
 @dataclass(frozen=True)
 class Fold:
-    """What is known of a fold once its network has seen the images that were held out.
+    """The result of a fold on its held-out images.
 
     Attributes:
-        images: how many.
+        images: number of held-out images.
         counts: `evaluation.counts_of`, summed over them.
-        epoch: whose weights were asked.
+        epoch: of the weights used.
         seconds: of training and validation.
     """
 
@@ -50,13 +50,13 @@ class Fold:
         return all(name in self.counts for name in scores)
 
     def only(self, scores: Sequence[str]) -> "Fold":
-        """Without those that were counted beside `scores` at another time, so that all folds have the same."""
+        """Without counts of scores other than `scores`, so that all folds have the same."""
         kept = {name: count for name, count in self.counts.items() if name in scores or name not in SCORES}
         return dataclasses.replace(self, counts=kept)
 
     @classmethod
     def from_json(cls, values, source: Path) -> "Fold":
-        """What `to_json` gave, or a `UserError` that names the file it came from."""
+        """Reads what `to_json` gave; a `UserError` names the file `source`."""
         try:
             counts = {name: np.array(count) for name, count in values["counts"].items()}
             scores_of(counts)
@@ -77,7 +77,7 @@ def predict_held_out(
 ) -> dict[str, np.ndarray]:
     """Writes OUTPUT/<stem>.png and OUTPUT/<stem>_probability.png of every sample, as prediction does.
 
-    What an interrupted prediction has left there is made anew.
+    Files that an interrupted prediction left there are replaced.
 
     Args:
         pairs: the files of each sample.
@@ -103,9 +103,9 @@ def predict_held_out(
 
 
 def score_rows(folds: list[Fold]) -> list[dict]:
-    """A row of columns for each fold, their mean and standard deviation (of a sample: n - 1), and all images pooled.
+    """A row for each fold, their mean and sample standard deviation (n - 1), and a row of all images pooled.
 
-    The pooled scores come from the sums of the counts of all folds: every image has been held out once.
+    The pooled scores come from the counts summed over all folds: every image is held out once.
     """
     rows = [
         {"fold": index, "images": fold.images}
@@ -134,7 +134,7 @@ def scores_csv(rows: list[dict]) -> str:
 
 
 def scores_table(rows: list[dict]) -> str:
-    """The rows of `score_rows` for the eye."""
+    """The rows of `score_rows` as a text table."""
     scores, mean = [name for name in SHOWN if name in rows[0]], rows[-3]
     lines = [[name.replace("_", " ") for name in ("fold", "images", *scores, "epoch", "seconds")]]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Trained networks, ready to predict: of one run or of several, shown an image as it is or from several sides."""
+"""Trained networks, ready to predict: of one run or several, with one view of the image or several."""
 
 import functools
 import itertools
@@ -37,7 +37,7 @@ Tile = tuple[slice, slice, np.ndarray]
 
 
 class CompiledNetwork:
-    """A network compiled for whole images and for windows, up to the probabilities."""
+    """A network compiled for whole images and for windows; returns probabilities."""
 
     def __init__(self, model: UNet, data: DataConfig):
         """Compiles; `data` says how images are normalized for it."""
@@ -63,7 +63,7 @@ class CompiledNetwork:
     def part(self, image: Any, normalize: Normalization, rows: slice, columns: slice) -> np.ndarray:
         """The probabilities of a part of an image [H, W, C], in one window: float32 [rows, columns, K].
 
-        `image` may be anything with a shape that gives the pixels of a rectangle; `rows` and `columns` have both ends.
+        `image` may be anything with a shape that can be sliced; `rows` and `columns` have a start and a stop.
         """
         sides = zip((rows, columns), image.shape[:2], strict=True)
         below, beside = (span_around(side.start, side.stop, length, self.model.config) for side, length in sides)
@@ -72,12 +72,12 @@ class CompiledNetwork:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network finds in an image.
+    """The result of a prediction.
 
     Attributes:
         mask: uint8 [H, W], the class of each pixel.
         probabilities: float32 [H, W, K]; K = 1: of the foreground, else of every class.
-        separation: how objects are told from each other.
+        separation: how objects are separated.
     """
 
     mask: np.ndarray
@@ -94,8 +94,8 @@ class Predictor:
 
     probability = mean over networks and views of the probability in the view
 
-    Each network has its own run's normalization. How images are read, the threshold, and how objects are told from each
-    other are those of the first run.
+    Each network uses the normalization of its own run. The first run decides how images are read, the threshold, and
+    how objects are separated.
 
     Attributes:
         config: of the first run.
@@ -116,7 +116,7 @@ class Predictor:
         Args:
             models: at least one, of the same channels and classes.
             configs: of each, the settings of its training.
-            views: what each network is shown of an image; see `views.py`.
+            views: the views of an image that each network sees; see `views.py`.
             tile_size: side in pixels of the largest window that a network sees at once.
             run: the first run folder, where the thresholds of objects are stored.
         """
@@ -126,7 +126,7 @@ class Predictor:
 
     @functools.cached_property
     def separation(self) -> Separation:
-        """How objects are told from each other: as the run has stored, or by default."""
+        """How objects are separated: as stored in the run, else by default."""
         return read_separation(self.run) if self.run else Separation()
 
     def predict(self, image) -> Prediction:
@@ -149,7 +149,7 @@ class Predictor:
         return Prediction(self.labels(found), found, self.separation)
 
     def check_channels(self, image: np.ndarray, path: Path | Slice) -> None:
-        """Raises a `UserError` when the image [H, W, C] has not the channels that the network was trained on."""
+        """Raises a `UserError` if the image [H, W, C] has another number of channels than the training images."""
         if image.shape[-1] != self.config.model.in_channels:
             raise UserError(self.wrong_channels(image, path))
 
@@ -160,7 +160,7 @@ class Predictor:
         )
 
     def normalizations(self, image: np.ndarray) -> list[Normalization]:
-        """How each network wants the image [H, W, C] normalized; computed once for those that want the same."""
+        """The normalization of the image [H, W, C] for each network; computed once for those with the same settings."""
         kinds = [(network.data.normalization, network.data.normalization_range) for network in self.networks]
         wanted = {kind: network.data for kind, network in zip(kinds, self.networks, strict=True)}
         found = {kind: normalization(image, data) for kind, data in wanted.items()}
@@ -179,7 +179,7 @@ class Predictor:
         return predicted_labels(tf.constant(probabilities[np.newaxis]), threshold)[0].numpy().astype(np.uint8)
 
     def fits(self, image: np.ndarray) -> bool:
-        """Whether the image [H, W, C] is computed whole, and so can be computed together with others."""
+        """Whether the image [H, W, C] is computed in one piece, so that it can be batched with others."""
         return self.alone and all(len(self.spans(side)) == 1 for side in image.shape[:2])
 
     @property
@@ -188,13 +188,13 @@ class Predictor:
         return len(self.networks) == 1 and self.views is ASIS
 
     def of_batch(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C] that fit, normalized."""
+        """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized; see `fits`."""
         return self.networks[0].of_batch(images)
 
     def tiles(self, image: np.ndarray, normalize: Sequence[Normalization]) -> Iterator[Tile]:
         """The probabilities of an image [H, W, C] part by part: rows, columns, float32 [rows, columns, K].
 
-        When memory runs out the image begins anew, in smaller tiles: what then comes replaces what came before.
+        When memory runs out the image starts again in smaller tiles, which replace those that came before.
 
         Raises:
             UserError: when memory runs out with the smallest tiles.
@@ -214,7 +214,7 @@ class Predictor:
                     ) from error
 
     def parts(self, image: np.ndarray, normalize: Sequence[Normalization]) -> Iterator[Tile]:
-        """As `tiles`, with the tile size as it is."""
+        """`tiles` with the current tile size."""
         size, first = image.shape[:2], self.networks[0]
         if self.fits(image):
             yield slice(None), slice(None), first.of_batch(normalize[0](image)[np.newaxis])[0]
@@ -231,7 +231,7 @@ class Predictor:
                 yield rows, columns, total / np.float32(len(self.networks) * len(self.views))
 
     def layout(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
-        """The rows and columns of what is averaged at once of an image of this size."""
+        """The rows and columns of the parts of an image of this size that are averaged at once."""
         # A tile that is rotated lies in a rectangle of up to twice its area.
         widened = any(isinstance(view, Rotation) for view in self.views)
         largest = int(self.tile_size / math.sqrt(2)) if widened else self.tile_size
@@ -243,11 +243,11 @@ class Predictor:
         return spans(length, self.tile_size, self.config.model)
 
     def largest_tile(self, image: np.ndarray) -> int:
-        """Pixels of what is computed at once of the image [H, W, C], without its surroundings."""
+        """Pixels of the largest tile of the image [H, W, C], without its surroundings."""
         return math.prod(max(span.stop - span.start for span in self.spans(side)) for side in image.shape[:2])
 
     def lower_tile_size(self, side: int) -> bool:
-        """To the half of `side`, at which memory ran out, for this image and the next; False if that is of no use."""
+        """Halves the tile size from `side`, at which memory ran out, from now on; False if that is of no use."""
         smaller = max(side // 2, smallest_tile_size(self.config.model))
         if smaller >= side:
             return False
@@ -294,16 +294,16 @@ def load(
         load("runs/mine").predict("image.png").mask
 
     Args:
-        runs: run folders, whichever implementation was trained.
+        runs: run folders of any implementation.
         average: "none"; "flips", over the image mirrored and turned in all 8 ways; "rotations", by 7 angles.
         tile_size: side in pixels of the largest window that a network sees at once.
-        plain: predict with the book's own network, without its fast forms.
-        network: makes the network that predicts of a configuration; None: ours.
+        plain: predict with the network of `core/unet.py`, without its fast forms.
+        network: makes the network from (model configuration, seed=...); None: ours.
 
     Raises:
-        ValueError: for another word in `average`, and for no runs.
-        UserError: for a folder that is no run or holds no weights that fit, and for networks of other channels or
-            classes than the first's.
+        ValueError: for any other `average`, and for no runs.
+        UserError: for a folder that is no run or holds no weights that fit, and for runs that differ in channels or
+            classes.
     """
     if average not in AVERAGES:
         raise ValueError(f"average is {average!r}, but must be one of {', '.join(AVERAGES)}.")

@@ -1,4 +1,4 @@
-"""Files of predictions: their names, what is in them, and how they are written."""
+"""Files of predictions: their names, their content, and how they are written."""
 
 import math
 import os
@@ -23,14 +23,14 @@ OVERLAY_SIDE = 2048
 def output_names(
     stem: str, classes: int, suffix: str, *, with_probabilities: bool, with_instances: bool = False
 ) -> dict[str, str]:
-    """{what: file name} of what is written for an image or a volume.
+    """{kind: file name} of the files for an image or a volume.
 
-    What is mask, instances, colours, or a channel's number.
+    The kinds are mask, instances, colours, and the numbers of channels.
     """
     names = {"mask": f"{stem}{suffix}"}
     if with_instances:
         names["instances"] = f"{stem}_instances{suffix}"
-    if classes > 2 and suffix == ".png":  # who shows volumes has colours of his own
+    if classes > 2 and suffix == ".png":  # viewers of volumes have their own colours
         names["colours"] = f"{stem}_colours.png"
     if with_probabilities and classes == 1:
         names["0"] = f"{stem}_probability{suffix}"
@@ -48,15 +48,15 @@ def collected(
     channels: Sequence[str] = (),
     separation: Separation | None = None,
 ) -> dict[str, np.ndarray]:
-    """What is written of an image, from its probabilities tile by tile.
+    """The arrays to write for an image, from its probabilities tile by tile.
 
     Args:
         predictor: decides the class of each pixel.
         tiles: see `Predictor.tiles`.
         size: of the image.
-        folder: where large arrays lie until they are written; see `canvas`.
+        folder: holds large arrays until they are written; see `canvas`.
         channels: the numbers of the channels whose probabilities are wanted.
-        separation: how objects are told from each other, if they are wanted.
+        separation: how objects are separated; None: no objects are wanted.
 
     Returns:
         {mask: uint8, 0 and 255 or class numbers; instances: uint16; number of a channel: its probability as uint16},
@@ -78,7 +78,7 @@ def collected(
 def write_found(
     folder: Path, names: dict[str, str], found: dict[str, np.ndarray], image: np.ndarray, classes: int
 ) -> None:
-    """Writes the images `names`, see `output_names`, of what `collected` has found in `image` [H, W, C]."""
+    """Writes the files `names` (see `output_names`) of the arrays `found` (see `collected`) in `image` [H, W, C]."""
     for what, name in names.items():
         if what == "overlay":
             write_image(folder / name, reduced_overlay(image, found["mask"], classes))
@@ -89,7 +89,7 @@ def write_found(
 
 
 class Outputs:
-    """The files of a prediction: which there will be, and how they are written."""
+    """The files of a prediction: chooses their names and writes them."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Outputs:
         instances: bool,
         overlays: bool,
     ):
-        """Settles all names.
+        """Chooses all names.
 
         Raises:
             UserError: when one of them exists already or two are the same.
@@ -129,7 +129,7 @@ class Outputs:
                 taken.add(name)
 
     def write(self, stem: str, source: Path | Slice, image: np.ndarray, found: dict[str, np.ndarray]) -> None:
-        """Writes all that is wanted of an image, see `collected`; of a volume when its last slice has come."""
+        """Writes the arrays of an image (see `collected`); those of a volume together with its last slice."""
         write_found(self.folder, self.names[stem], found, image, self.classes)
         if not isinstance(source, Slice):
             self.written += 1
@@ -137,7 +137,7 @@ class Outputs:
             self.written += self.volumes.pop(source.path).count
 
     def torn_volumes(self) -> list[str]:
-        """A sentence for each volume that lacks slices, because they could not be used."""
+        """A sentence for each volume that is not written because some slices could not be used."""
         return [
             f"{volume.path} has {volume.count - volume.have} slices that cannot be used: its masks are not written."
             for volume in self.volumes.values()
@@ -145,14 +145,14 @@ class Outputs:
 
 
 class VolumeOfMasks:
-    """What is found of the slices of a volume, until it is whole."""
+    """Collects the arrays of the slices of a volume until it is complete."""
 
     def __init__(self, path: Path, count: int, names: dict[str, str], folder: Path):
         self.path, self.count, self.names, self.folder, self.have = path, count, names, folder, 0
         self.slices: dict[str, np.ndarray] = {}
 
     def put(self, index: int, found: dict[str, np.ndarray]) -> bool:
-        """Takes what is found of a slice; with the last one writes all. Tells whether it has."""
+        """Takes the arrays of a slice; with the last slice writes all. Returns whether it did."""
         for what in self.names:
             if what not in self.slices:
                 self.slices[what] = canvas((self.count, *found[what].shape), found[what].dtype, self.folder)
@@ -167,12 +167,12 @@ class VolumeOfMasks:
 
 
 def canvas(size: tuple[int, ...], dtype, folder: Path) -> np.ndarray:
-    """An array to be filled; a large one is in a file of the folder, gone once the array is, instead of in memory."""
+    """An array to be filled. A large one is mapped from a file in `folder`, which disappears with the array."""
     if math.prod(size) * np.dtype(dtype).itemsize < MAPPED_BYTES:
         return np.empty(size, dtype)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            if hasattr(os, "posix_fallocate"):  # without room for it the process would be ended later, without a word
+            if hasattr(os, "posix_fallocate"):  # else a full disk would kill the process later
                 os.posix_fallocate(file.fileno(), 0, math.prod(size) * np.dtype(dtype).itemsize)
             return np.memmap(file, dtype, "w+", shape=size)
     except OSError as error:
@@ -180,11 +180,11 @@ def canvas(size: tuple[int, ...], dtype, folder: Path) -> np.ndarray:
 
 
 def step_of_gray(classes: int) -> np.uint8:
-    """Masks are written as 0 and 255 for a foreground, as class numbers for several."""
+    """The factor from labels to the values of a mask: 0 and 255 for one foreground class, class numbers for several."""
     return np.uint8(255 if classes <= 2 else 1)
 
 
 def reduced_overlay(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    """`overlay` of every so many pixels, at most `OVERLAY_SIDE` a side: a picture to look at."""
+    """`overlay` of the image and mask, subsampled to at most `OVERLAY_SIDE` pixels a side."""
     step = -(-max(mask.shape) // OVERLAY_SIDE)
     return overlay(image[::step, ::step], mask[::step, ::step] // step_of_gray(classes))

@@ -25,14 +25,14 @@ FILE = "instances.json"
 
 @dataclass(frozen=True)
 class Separation:
-    """How objects are told from each other.
+    """How objects are separated.
 
     Attributes:
         threshold: probability from which a pixel belongs to an object.
-        seed_threshold: probability that a pixel in the middle of each object has; where it is lower, objects part.
+        seed_threshold: probability reached in the middle of each object; where it is lower, objects are split.
         smallest_object: in pixels; smaller ones are left out.
-        neck: in pixels; where what is above `seed_threshold` narrows by so much, it is two objects, and objects have no
-            holes: see `find_seeds`. 0: only probabilities tell objects from each other.
+        neck: in pixels; a region above `seed_threshold` that narrows by this much is two objects, and holes are filled:
+            see `find_seeds`. 0: only probabilities separate objects.
     """
 
     threshold: float = 0.5
@@ -70,15 +70,15 @@ def separate(probability: np.ndarray, how: Separation) -> np.ndarray:
 def find_seeds(probability: np.ndarray, seed_threshold: float, neck: float) -> np.ndarray:
     """The middle of each object, int32 [H, W], numbered from 1.
 
-    Connected components (by edges) of `probability` >= `seed_threshold`; or, with a `neck` in pixels, the places in
-    them, their holes filled, that lie deepest: regional maxima of the distance to what is outside once all maxima are
-    lowered by `neck` (reconstruction by dilation), so that two of them stay apart only if the distance is smaller by
-    more between them.
+    Without a `neck`: connected components (by edges) of `probability` >= `seed_threshold`. With a `neck` in pixels: the
+    deepest places in them, holes filled. Depth is the distance to the outside; seeds are its regional maxima after all
+    maxima are lowered by `neck` (reconstruction by dilation). So two maxima stay apart only if the depth drops by more
+    than `neck` between them.
     """
     core = above(probability, seed_threshold, neck)
     if not neck:
         return label(core, connectivity=1)
-    depth = np.where(core, distance_transform_edt(core), -neck)  # so low that a single pixel rises from it
+    depth = np.where(core, distance_transform_edt(core), -neck)  # so low that a single pixel is a maximum
     by_edges = generate_binary_structure(2, 1)
     lowered = reconstruction(depth - neck, depth, footprint=by_edges)
     return label(core & local_maxima(lowered, footprint=by_edges), connectivity=1)
@@ -103,7 +103,7 @@ def without_small(objects: np.ndarray, smallest: int) -> np.ndarray:
 
 
 def as_uint16(objects: np.ndarray) -> np.ndarray:
-    """The numbers as they are written; a `UserError` when there are too many."""
+    """The numbers as uint16, to be written; a `UserError` if there are too many."""
     if objects.max() > 65535:
         raise UserError(
             f"--instances finds {objects.max()} objects in an image, but 16 bits number no more than 65535: predict "
@@ -139,7 +139,7 @@ def choose_separation(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> Separa
 
 
 def write_separation(run: Path, how: Separation) -> None:
-    """Stores it in the run folder, or raises a `UserError`."""
+    """Stores the separation in the run folder, or raises a `UserError`."""
     try:
         write_text(run / FILE, json.dumps(dataclasses.asdict(how), indent=1) + "\n")
     except OSError as error:
@@ -147,7 +147,7 @@ def write_separation(run: Path, how: Separation) -> None:
 
 
 def read_separation(run: Path) -> Separation:
-    """What is stored in the run folder, else the defaults.
+    """The separation stored in the run folder, else the defaults.
 
     Raises:
         UserError: when the file cannot be used.

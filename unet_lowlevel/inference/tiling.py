@@ -16,7 +16,7 @@ from unet_lowlevel.geometry import Span, reach, spans
 def read_window(image: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
     """The window of an image [H, W, C], mirrored where it lies outside: [window_size, window_size', C].
 
-    Of an image that is mapped from a file only the rows of the window are read.
+    If the image is mapped from a file, only the rows of the window are read.
     """
     rows = mirror_indices(rows.window, rows.window_size, image.shape[0]).numpy()
     columns = mirror_indices(columns.window, columns.window_size, image.shape[1]).numpy()
@@ -34,7 +34,7 @@ def in_tiles(
         image: in memory, or mapped from a file.
         size: side in pixels of the largest window.
         config: of the network.
-        compute: takes a window [h, w, C] and the core int32 [2, 2], gives what becomes of the core; see `tile_logits`.
+        compute: takes a window [h, w, C] and the core int32 [2, 2], returns the result of the core; see `tile_logits`.
 
     Yields:
         rows, columns, and what `compute` gives for the pixels there.

@@ -1,9 +1,9 @@
-"""Views of an image whose predictions are averaged: mirrored, exchanged, rotated.
+"""Views of an image (mirrored, transposed, rotated) whose predictions are averaged.
 
-No direction means anything to most images, yet a network has learned each direction anew, and not equally well. Shown
-an image from several sides it errs in several ways, and the mean of the probabilities errs less.
+Most images have no preferred direction, but a network learns each direction separately, and not equally well. It makes
+different errors in different views, and the mean of the probabilities has fewer.
 
-Every view works on any part of an image at a time, so that large images need no more memory than without.
+Every view can show any part of an image, so that large images need no more memory than without views.
 """
 
 import itertools
@@ -19,12 +19,12 @@ Part = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Flip:
-    """One of the eight symmetries of the square, with nothing computed.
+    """One of the eight symmetries of the square, without interpolation.
 
     Attributes:
-        exchanged: rows become columns, first of all.
-        upside_down: then the rows are in reverse order.
-        left_right: so are the columns.
+        exchanged: first rows and columns are exchanged.
+        upside_down: then the rows are reversed.
+        left_right: then the columns are reversed.
     """
 
     exchanged: bool
@@ -32,11 +32,11 @@ class Flip:
     left_right: bool
 
     def of(self, image: np.ndarray) -> np.ndarray:
-        """The view of an image [H, W, C]; it has the same memory."""
+        """The view of an image [H, W, C]; it shares the image's memory."""
         return self._reversed(image.swapaxes(0, 1) if self.exchanged else image)
 
     def part(self, rows: slice, columns: slice, size: Size) -> Part:
-        """Where the view has rows and columns of an image of this size."""
+        """The part of the view that shows rows and columns of an image of this size."""
         parts = [(rows, size[0]), (columns, size[1])]
         below, beside = reversed(parts) if self.exchanged else parts
         return _mirrored(*below, self.upside_down), _mirrored(*beside, self.left_right)
@@ -63,7 +63,7 @@ class Rotation:
 
         q - middle of the view = [[cos, -sin], [sin, cos]] (p - middle of the image)
 
-    Between pixels is interpolated linearly. What the view shows beyond the image is mirrored in it.
+    Values between pixels are interpolated linearly. Beyond the image the view shows it mirrored.
 
     Attributes:
         angle: in radians.
@@ -78,7 +78,7 @@ class Rotation:
         return np.array([[cos, -sin], [sin, cos]])
 
     def size(self, size: Size) -> Size:
-        """Of the view of an image of this size."""
+        """The size of the view of an image of this size."""
         height, width = np.ceil(np.abs(self.matrix) @ (np.array(size) - 1) - 1e-9).astype(int) + 1
         return int(height), int(width)
 
@@ -91,7 +91,7 @@ class Rotation:
         corners = np.array(list(itertools.product((rows.start, rows.stop - 1), (columns.start, columns.stop - 1))))
         places = (corners - _middle(size)) @ self.matrix.T + _middle(self.size(size))
         first = np.floor(places.min(0)).astype(int)
-        last = np.floor(places.max(0)).astype(int) + 1  # interpolation looks one further
+        last = np.floor(places.max(0)).astype(int) + 1  # interpolation needs one pixel more
         limits = zip(first, last, self.size(size), strict=True)
         return tuple(slice(max(int(low), 0), min(int(high) + 1, length)) for low, high, length in limits)
 
@@ -104,7 +104,7 @@ class Rotation:
 
 
 class RotatedImage:
-    """An image [H, W, C] that is rotated where it is looked at: `view[rows, columns]` computes these pixels only."""
+    """An image [H, W, C] that is rotated on demand: `view[rows, columns]` computes only these pixels."""
 
     def __init__(self, image: np.ndarray, rotation: Rotation):
         self.image, self.rotation = image, rotation
@@ -125,7 +125,7 @@ def _middle(size: Size) -> np.ndarray:
 
 
 def interpolated(pixels: np.ndarray, matrix: np.ndarray, offset: np.ndarray, size: Size) -> np.ndarray:
-    """The pixels [H, W, C] between which matrix @ q + offset lies, for every q of a rectangle; mirrored at the border.
+    """The pixels [H, W, C] at matrix @ q + offset, for every q of a rectangle from 0; mirrored at the border.
 
     Returns:
         float32 [*size, C], linearly interpolated

@@ -1,4 +1,4 @@
-"""Three implementations side by side: what each training has shown, as JSON and as a table."""
+"""Compares the trainings of three implementations, as JSON and as a table."""
 
 import ast
 import io
@@ -11,8 +11,8 @@ from unet_lowlevel.training.journal import kept_epoch, read_history
 
 PACKAGE = Path(__file__).parents[1]
 
-# What one writes in each style. What all three share is not counted: losses, scores, data, the run folder, and the
-# frame of padding and cropping, which stands in unet.py and is counted there.
+# The files that each style needs. Files that all three share are not counted: losses, scores, data, the run folder. The
+# padding and cropping around the network, in core/unet.py, is counted as low-level only.
 PARTS = {
     "lowlevel": {
         "model": [
@@ -71,7 +71,7 @@ def compare(runs: dict[str, Path], notes: dict[str, dict], batch_size: int) -> d
         batch_size: images of a step.
 
     Returns:
-        {implementation: {name: figure}}; differences and speed are those of the same steps.
+        {implementation: {name: figure}}; differences and relative speed compare the same steps.
     """
     reference, results = notes["lowlevel"], {}
     for name, run in runs.items():
@@ -85,7 +85,7 @@ def compare(runs: dict[str, Path], notes: dict[str, dict], batch_size: int) -> d
             "largest_difference_of_first_steps": max(differences[:FIRST_STEPS]),
             "largest_difference": max(differences),
             "seconds_to_first_step": noted["seconds_to_first_step"],
-            # Medians pass over steps that had to wait for the compilation or for a validation.
+            # Medians ignore steps that had to wait for the compilation or for a validation.
             "images_per_second": batch_size / statistics.median(noted["step_seconds"]),
             "relative_speed": statistics.median(ratios),
             "peak_bytes": noted["peak_bytes"],

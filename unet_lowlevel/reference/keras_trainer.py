@@ -1,6 +1,6 @@
-"""Training by Keras' `compile` and `fit`: the loop of `training/trainer.py`, and the step of `step.py`, as callbacks.
+"""Training by Keras' `compile` and `fit`, in place of `training/trainer.py` and `core/step.py`.
 
-The run folder comes out the same. What `fit` does not do by itself stands here: a loss from integer labels,
+It writes the same run folder. This module adds what `fit` does not do by itself: a loss from integer labels,
 scores from counts, gradients for TensorBoard, an exact resumption.
 """
 
@@ -64,7 +64,7 @@ class Scores(tf.keras.metrics.Metric):
         )
 
     def update_state(self, labels, logits, sample_weight=None) -> None:
-        """Adds labels [N, H, W, 1], or with weights behind them, and logits [N, H', W', K]."""
+        """Counts labels [N, H, W, 1], or with weights [N, H, W, 2], and logits [N, H', W', K]."""
         labels = tf.cast(labels[..., 0], tf.int32)
         counted = counts.logit_counts(crop_like(labels, logits), logits, self.threshold)
         self.confusion.assign_add(tf.reduce_sum(counted["confusion"], 0))
@@ -83,7 +83,7 @@ class Scores(tf.keras.metrics.Metric):
 
 
 class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
-    """`learning_rate_at` as Keras asks for it."""
+    """`learning_rate_at` as a schedule of Keras."""
 
     def __init__(self, config: OptimizerConfig, total_steps: int):
         self.config, self.total_steps = config, total_steps
@@ -93,7 +93,7 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 
 class KeepsGradients:
-    """What a Keras optimizer lacks for TensorBoard: `gradients`, those of the last step."""
+    """Adds `gradients`, those of the last step, to a Keras optimizer, for TensorBoard."""
 
     def build(self, variables) -> None:
         super().build(variables)
@@ -114,7 +114,7 @@ class SGD(KeepsGradients, tf.keras.optimizers.SGD):
 
 
 def make_optimizer(config: OptimizerConfig, total_steps: int, model: tf.keras.Model) -> tf.keras.optimizers.Optimizer:
-    """The Keras optimizer that does what `optimizers.make_optimizer` and the step do, built for the model.
+    """The Keras optimizer that updates as `optimizers.make_optimizer` and `TrainStep` do, built for the model.
 
     Raises:
         UserError: when averaged weights are asked for.
@@ -135,7 +135,7 @@ def make_optimizer(config: OptimizerConfig, total_steps: int, model: tf.keras.Mo
 
 
 class KerasTrainer:
-    """Trains a `KerasUNet` on samples by `fit` and writes the run folder; what `Trainer` is to the other networks."""
+    """Trains a `KerasUNet` on samples by `fit` and writes the run folder, as `Trainer` does for the other networks."""
 
     def __init__(self, config: Config, run: Path, training: list[Sample], validation: list[Sample]):
         """Builds the network and compiles it; writes nothing yet. For the arguments see `Trainer`.
@@ -160,7 +160,7 @@ class KerasTrainer:
         )
 
     def fit(self, *, resume: bool = False, on_step: OnStep | None = None) -> dict:
-        """As `Trainer.fit`, but the state is saved at the end of epochs only, and there a signal ends the training."""
+        """As `Trainer.fit`, but only at the end of epochs the state is saved and a signal ends the training."""
         self.journal = Journal(self.config, self.run, self.unet, self.model.optimizer, resume=resume)
         channels = self.config.model.in_channels
         if not self.journal.history:
@@ -189,7 +189,7 @@ class KerasTrainer:
 
 
 def packed_loss(loss: Loss) -> Loss:
-    """`loss` of what Keras has one place for: labels [N, H, W, 1], or with a weight map behind them [N, H, W, 2]."""
+    """`loss` of one tensor, as Keras wants it: labels [N, H, W, 1], or labels and weight map [N, H, W, 2]."""
 
     def unpacked(packed: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         labels, *weights = tf.unstack(crop_like(packed, logits), axis=-1)
@@ -215,7 +215,7 @@ def whole_images(samples: list[Sample], channels: int) -> tf.data.Dataset:
 
 
 class WritesRunFolder(tf.keras.callbacks.Callback):
-    """Ties `fit` to the journal: the epoch's batches, best-only checkpoint, history, curves, early stopping."""
+    """Connects `fit` with the journal: the epoch's batches, best weights, history, curves, early stopping."""
 
     def __init__(self, trainer: KerasTrainer, on_step: OnStep | None, signals: StopSignals):
         super().__init__()
@@ -223,7 +223,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         self.validating: Sample | None = None
 
     def too_large(self) -> str:
-        """What to say when memory runs out here."""
+        """The message when memory runs out."""
         kept = self.journal.what_is_kept()
         if self.validating:
             return image_too_large(self.validating, kept)
@@ -276,7 +276,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
             write_keras(self.trainer.unet.network, self.trainer.run / "best.keras")
         row["seconds"] = time.perf_counter() - self.start
         self.journal.end_epoch(row, [names[id(weight)] for weight in weights], weights, gradients)
-        if not on_terminal():  # where Keras shows the same beside its bar
+        if not on_terminal():  # on a terminal Keras shows the same beside its bar
             say(epoch_line(row, config.training.epochs))
         if self.signals.received and epoch + 1 < config.training.epochs:
             raise Stopped(self.signals.received, step)

@@ -1,6 +1,6 @@
-"""The U-Net as a functional Keras model: shapes, names and gradients are Keras' affair.
+"""The U-Net as a functional Keras model: Keras handles shapes, names and gradients.
 
-The model in a .keras file is made of Keras' own layers only, so that it opens wherever Keras is installed.
+The model in a .keras file has only Keras' own layers, so that it opens wherever Keras is installed.
 """
 
 import tensorflow as tf
@@ -72,8 +72,8 @@ def functional_unet(config: ModelConfig, *, seed: int = 0) -> tf.keras.Model:
         for level in range(config.depth - 1, 0, -1):
             channels = config.base_channels * 2 ** (level - 1)
             features = layers.Conv2DTranspose(channels, 2, strides=2, name=f"decoder.level_{level}.up")(features)
-            # What the levels below have lost at each side, in pixels of this level: the deepest block, and
-            # for every level in between the blocks going down and going up.
+            # What the levels below have lost at each side, in pixels of this level: by the deepest block, and
+            # by two blocks, down and up, at every level in between.
             border = 2 * border + (lost if level == config.depth - 1 else 2 * lost)
             skip = layers.Cropping2D(border)(skips[level - 1]) if border else skips[level - 1]
             features = layers.Concatenate()([skip, features])

@@ -1,6 +1,6 @@
-"""The U-Net from `tf.keras.layers`: the layers are bought, the training step stays our own.
+"""The U-Net from `tf.keras.layers`, with our own training step.
 
-What a layer hides, against `unet.py`: creating its variables and their names, channel counts of the
+Compared with `core/unet.py`, a layer hides: creating its variables and their names, channel counts of the
 input, the state of dropout's random numbers.
 """
 
@@ -57,7 +57,7 @@ class LayersUNet(UNet):
         config = self.config
         self.encoder, self.ups, self.decoder = [], [], []
         self.pool = layers.MaxPooling2D(2)
-        # tf.Module does not look into Keras layers for variables, so that they are gathered here.
+        # tf.Module does not find variables in Keras layers, so they are collected here.
         found: dict[str, tf.Variable] = {}
         self.dropout_states: list[tf.Variable] = []
 

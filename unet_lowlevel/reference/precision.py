@@ -1,4 +1,4 @@
-"""What Keras layers compute in."""
+"""The precision of Keras layers."""
 
 import contextlib
 

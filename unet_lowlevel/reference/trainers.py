@@ -1,4 +1,4 @@
-"""Who trains: the low-level network, the one of Keras layers, or Keras itself."""
+"""Makes the trainer of an implementation: of the low-level network, of Keras layers, or by Keras' `fit`."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def make_trainer(implementation: str, config: Config, run: Path, training: list[
         raise UserError(
             "--recompute is given, but only train_lowlevel.py can do so: train with it, or leave the flag out."
         )
-    # Keras takes a while to import: only those wait who use it.
+    # Keras takes a while to import, so it is imported only if used.
     if implementation == "keras":
         from unet_lowlevel.reference.keras_trainer import KerasTrainer
 

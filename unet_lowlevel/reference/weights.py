@@ -1,4 +1,4 @@
-"""Weights from one implementation to another: by name, bit for bit, and complete or not at all."""
+"""Copies weights from one implementation to another: by name, bit for bit, all or none."""
 
 import os
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from unet_lowlevel.geometry import smallest_valid_size
 def layer_variables(layer: tf.keras.layers.Layer, scope: str) -> dict[str, tf.Variable]:
     """The variables of a Keras layer under the names that the low-level network gives them.
 
-    The layers' filters lie in memory as ours do, [height, width, in, out] and for the transposed
+    The layers' filters have the same axes as ours, [height, width, in, out] and for the transposed
     convolution [height, width, out, in]; only their name differs, "kernel" for "weight".
 
     Args:
         layer: a convolution, a transposed convolution or a batch normalization.
-        scope: of the name, such as "encoder/level_1/conv_1".
+        scope: first part of the names, such as "encoder/level_1/conv_1".
 
     Returns:
         {"encoder/level_1/conv_1/weight": variable, ...}
@@ -42,7 +42,7 @@ def transfer(source: Mapping[str, tf.Variable], target: Mapping[str, tf.Variable
 
     Args:
         source, target: {name: variable}, as `UNet.named_variables` gives them.
-        origin: what the source is, for the message; a file's name for example.
+        origin: the name of the source in messages, for example a file's name.
 
     Raises:
         UserError: for a missing, an extra or a misshapen variable; then nothing was copied.
@@ -62,7 +62,7 @@ def transfer(source: Mapping[str, tf.Variable], target: Mapping[str, tf.Variable
 
 
 def write_keras(network: tf.keras.Model, path: Path) -> None:
-    """Writes a model as a .keras file, whole or not at all, over what is there."""
+    """Writes a model as a .keras file, completely or not at all; replaces an existing file."""
     temporary = path.with_name(f".{path.stem}.tmp.keras")
     network.save(temporary)
     os.replace(temporary, path)
@@ -80,14 +80,14 @@ def read_keras(path: Path) -> tf.keras.Model:
         raise UserError(f"{path} does not exist: name a .keras file.")
     try:
         return tf.keras.models.load_model(path, compile=False)
-    except Exception as error:  # a damaged file raises whatever the reader stumbled on
+    except Exception as error:  # a damaged file raises anything
         raise UserError(
             f"{path} cannot be read as a Keras model ({reason(error)}): save it anew from Keras."
         ) from error
 
 
 def load_keras(path: Path, unet: UNet) -> None:
-    """Takes the weights of a .keras file into a network of ours, once it has shown that both compute the same.
+    """Loads the weights of a .keras file into our network, and checks that both compute the same.
 
     Raises:
         UserError: when the file cannot be read or holds another network; then nothing has changed.
@@ -105,13 +105,13 @@ def load_keras(path: Path, unet: UNet) -> None:
 
 
 def computes_the_same(model: tf.keras.Model, unet: UNet) -> bool:
-    """Whether both give the same logits: equal weights may still be joined in another way."""
+    """Whether both give the same logits: equal weights may still be connected in another way."""
     config = unet.config
     side = smallest_valid_size(config) if config.padding == "valid" else 2 ** (config.depth - 1)
     try:
         height, width = (known or side for known in model.input_shape[1:3])
         probe = tf.random.stateless_normal([1, height, width, config.in_channels], [0, 0])
         theirs, ours = model(probe, training=False), unet(probe, training=False)
-    except Exception:  # whatever Keras raises for a size that does not suit the model
+    except Exception:  # Keras raises anything for a size that does not fit the model
         return False
     return theirs.shape == ours.shape and np.allclose(theirs, ours, rtol=0, atol=1e-3 * np.max(np.abs(ours)))

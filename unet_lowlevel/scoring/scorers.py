@@ -58,6 +58,6 @@ SCORERS = {
 
 
 def scores_of(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every score {name: [...]} from the counts of images [...] or their sums: of pixels, and of `SCORERS` if counted."""
+    """Every score {name: [...]} from the counts of images [...] or their sums: of pixels, and of counted `SCORERS`."""
     found = [scorer.scores(counts[name]) for name, scorer in SCORERS.items() if name in counts]
     return functools.reduce(dict.__or__, found, pixel_scores(counts))

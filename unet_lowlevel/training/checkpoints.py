@@ -133,7 +133,7 @@ def newest_in(folder: Path) -> str | None:
 
 
 def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:
-    """Restores the newest checkpoint in `folder`; a `UserError` if its variables are not exactly the network's."""
+    """Restores the newest checkpoint in `folder`; a `UserError` unless it has exactly the variables of `checkpoint`."""
     path = newest_in(folder)
     if path is None:
         raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")

@@ -106,7 +106,7 @@ class TrainingData:
 
 
 def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str | None, Split]:
-    """The run's settings with epochs and stream of `config`, the fingerprint of its data, its split; or a `UserError`."""
+    """The run's settings with epochs and stream of `config`, its data's fingerprint, its split; or a `UserError`."""
     stored_config, stored, parts = run_folder.read(run)
     run_folder.refuse_links(run)
     if stored.get("implementation") != implementation:
@@ -122,7 +122,7 @@ def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str
 
 
 def check_same_settings(run: Path, stored: Config, config: Config, may_change: Collection[str]) -> None:
-    """Raises a `UserError` when `config` asks for other settings than `stored`, with which `run` was begun."""
+    """Raises a `UserError` if `config` differs from the settings `stored` in `run`, except in `may_change`."""
     for name, (theirs, ours) in settings.differences(stored, config).items():
         settled = name in SETTLED_BY_DATA and not ours
         if name not in may_change and not settled:

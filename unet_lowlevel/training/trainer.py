@@ -63,7 +63,7 @@ class Trainer:
         crop = (config.training.crop_size,) * 2
         self.train_step = train_step(self.model, config, crop, total_steps)
         self.evaluation_step = EvaluationStep(self.model, config)
-        self.received: signal.Signals | None = None  # asks the training to end, even in its last epoch
+        self.received: signal.Signals | None = None  # it asked the training to end, perhaps in the last epoch
 
     def fit(self, *, resume: bool = False, on_step: OnStep | None = None) -> dict:
         """Trains to the last epoch, or until validation stops improving.
@@ -86,7 +86,6 @@ class Trainer:
             self.journal.summaries.graph(self.train_step.compiled)
         first = len(self.journal.history)
         steps = self.batches.steps_per_epoch
-        # The bar is for a terminal; a log gets the line of each epoch only.
         with (
             tqdm(
                 total=training.epochs * steps, initial=self.journal.step, unit="step", disable=not on_terminal()

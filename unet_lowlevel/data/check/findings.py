@@ -248,7 +248,7 @@ def group_name(m: Measurement, config: Config) -> str:
     """The group of an image in the split."""
     try:
         return splits.group_of(m.stem, config.data.group_regex) if config.data.group_regex else m.pair.group
-    except UserError:  # which the split reports
+    except UserError:  # already reported for the split
         return m.pair.group
 
 

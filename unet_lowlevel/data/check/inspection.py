@@ -255,7 +255,7 @@ def signature(image: np.ndarray) -> np.ndarray:
 
 
 def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
-    """The `Traits` of an image [H,W,C] and class indices [H,W]; None if either is constant."""
+    """`Traits` of an image [H,W,C] and class indices [H,W]; None if it is constant, or all or no pixels are marked."""
     pixels, marked = gray(reduced(image, LARGEST_SIDE)), reduced(label, LARGEST_SIDE) > 0
     if marked.all() or not marked.any() or pixels.min() == pixels.max():
         return None

@@ -234,7 +234,7 @@ def _decode_tiff(file, number: int | None, indices: bool, max_megapixels: float)
             array = np.moveaxis(array, 0, -1)
         if first.photometric == 3:
             array = _from_palette(array, (first.colormap.T >> 8).astype(np.uint8), indices)
-        # White is 0 in such a file, except in those of these two writers, whose values mean what they say.
+        # In such a file 0 is white, except from these two writers, whose values are meant as stored.
         elif first.photometric == 0 and not (first.is_imagej or first.software.startswith("tifffile")):
             array = ~array if array.dtype.kind in "bu" else array
         elif len(first.extrasamples) == 1 and (first.photometric == 2 or first.extrasamples[0] in (1, 2)):

@@ -195,7 +195,7 @@ class _Header:
 
     @classmethod
     def of(cls, path: Path) -> "_Header":
-        """Reads it, or raises a `UserError`."""
+        """Reads the header of a file, or raises a `UserError`."""
         pydicom = library("pydicom", path)
         with refusing(path, "DICOM"):
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER)

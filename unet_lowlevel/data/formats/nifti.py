@@ -73,7 +73,7 @@ class NiftiVolume:
 
     @cached_property
     def _stack(self) -> np.ndarray:
-        """[slice, row, column] or [slice, row, column, channel] as stored: the mapped file or its decompressed values."""
+        """[slice, row, column] or [slice, row, column, channel] as stored: mapped from the file, or decompressed."""
         orientations = library("nibabel", self.path).orientations
         with refusing(self.path, "NIfTI"):
             stored = self._decompressed() if self.path.suffix.lower() == ".gz" else self._image.dataobj.get_unscaled()

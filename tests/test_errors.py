@@ -1,6 +1,6 @@
 """What a message shows of names, values and reasons."""
 
-from unet_lowlevel.errors import UserError, listed, parts, reason, shown
+from unet_lowlevel.errors import UserError, listed, reason, shown, what_and_remedy
 
 
 def test_listed():
@@ -24,4 +24,4 @@ def test_a_reason_is_one_line_without_a_full_stop():
 
 
 def test_parts_are_what_is_wrong_and_the_remedy():
-    assert parts(UserError("a: b.png is no image: replace it.")) == ("a: b.png is no image", "replace it")
+    assert what_and_remedy(UserError("a: b.png is no image: replace it.")) == ("a: b.png is no image", "replace it")

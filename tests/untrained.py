@@ -19,7 +19,8 @@ def untrained_run(folder: Path, seed: int = 0, validation: tuple[str, ...] = ("b
     rng = np.random.default_rng(seed)
     for variable in model.named_variables().values():
         variable.assign_add(0.1 * np.abs(rng.normal(size=variable.shape)).astype(np.float32))
-    logits = whole_logits(model, tf.constant(rng.normal(size=(1, 64, 64, config.model.in_channels)), tf.float32)).numpy()
+    images = tf.constant(rng.normal(size=(1, 64, 64, config.model.in_channels)), tf.float32)
+    logits = whole_logits(model, images).numpy()
     mean, deviation = logits.mean((0, 1, 2)), logits.std((0, 1, 2))
     model.output.weight.assign(model.output.weight / deviation)
     model.output.bias.assign((model.output.bias - mean) / deviation)

@@ -39,7 +39,7 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def parts(error: UserError) -> tuple[str, str]:
+def what_and_remedy(error: UserError) -> tuple[str, str]:
     """What is wrong, and the remedy: it stands behind the last colon."""
     what, _, remedy = str(error).rpartition(": ")
     return what, remedy.removesuffix(".")

@@ -48,6 +48,7 @@ def checked(name: str, value, source: str):
         if not isinstance(value, bool):
             raise UserError(f"{source} is {shown(value)}, but needs true or false.")
     elif item.type is str:
+        value = str(value) if isinstance(value, Path) else value
         if not isinstance(value, str):
             raise UserError(f"{source} is {shown(value)}, but needs a text in quotes.")
         if not is_utf8(value):

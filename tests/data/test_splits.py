@@ -29,7 +29,7 @@ def owners(stems):
     [("", "p07_s3"), (r"p\d+", "p07"), (r"p(\d+)_s(\d)", "07"), (r"(x)?_s", "_s"), (r"(?:p)(?P<n>\d+)", "07")],
 )
 def test_group_is_stem_bracket_or_match(regex, group):
-    assert splits.group_of("p07_s3", regex) == group
+    assert splits.matched_group("p07_s3", regex) == group
 
 
 @pytest.mark.parametrize("regex", ["", REGEX])

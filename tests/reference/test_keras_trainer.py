@@ -226,26 +226,23 @@ def test_averaged_weights_are_refused(tmp_path):
     sentence(caught, "--ema-decay is 0.9", "train_lowlevel.py")
 
 
-def test_steps_are_told_while_they_happen(tmp_path):
-    """Numbers and mean losses, to the same figures as history.csv."""
-    told = []
-    KerasTrainer(tiny_config(epochs=2), tmp_path, samples(5), samples()).fit(on_step=lambda *step: told.append(step))
+def test_one_trace_whole_images_of_any_size_and_steps_that_are_told(tmp_path):
+    """A smaller last batch, crops that need padding, and validation images of two sizes.
+
+    What is told while it happens, numbers and mean losses, has the same figures as history.csv.
+    """
+    config = tiny_config(epochs=2, depth=3, crop_size=14)
+    trainer = KerasTrainer(config, tmp_path, samples(5), samples(2, size=16) + samples(1, size=23))
+    forward, calls, told = trainer.unet.forward, [], []
+    trainer.unet.forward = lambda images, **how: (calls.append(how["training"]), forward(images, **how))[1]
+    trainer.fit(on_step=lambda *step: told.append(step))
+    assert calls.count(True) == 1
+    assert int(tf.reduce_sum(trainer.scores.confusion)) == 2 * 16**2 + 23**2
+    assert isinstance(trainer.unet, KerasUNet)
     assert [step for step, _ in told] == [1, 2, 3, 4, 5, 6]
     with (tmp_path / "history.csv").open() as file:
         losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
     assert [told[2][1], told[5][1]] == losses
-
-
-def test_one_trace_and_whole_images_of_any_size(tmp_path):
-    """A smaller last batch, crops that need padding, and validation images of two sizes."""
-    config = tiny_config(epochs=2, depth=3, crop_size=14)
-    trainer = KerasTrainer(config, tmp_path, samples(5), samples(2, size=16) + samples(1, size=23))
-    forward, calls = trainer.unet.forward, []
-    trainer.unet.forward = lambda images, **how: (calls.append(how["training"]), forward(images, **how))[1]
-    trainer.fit()
-    assert calls.count(True) == 1
-    assert int(tf.reduce_sum(trainer.scores.confusion)) == 2 * 16**2 + 23**2
-    assert isinstance(trainer.unet, KerasUNet)
 
 
 def test_a_signal_ends_at_the_end_of_the_epoch(whole, phantoms, tmp_path, capsys):

@@ -108,6 +108,10 @@ def add_settings(parser: Parser, *names: str, defaults: dict | None = None, with
     `defaults` are this command's own, in place of the general ones; the settings `without` get no flag.
     """
     defaults = defaults or {}
+
+    def everyday(item: dataclasses.Field) -> bool:
+        return item.metadata["everyday"] or item.name in defaults
+
     if not names:
         parser.set_defaults(defaults=defaults)
         presets = ", ".join(PRESETS)
@@ -119,9 +123,9 @@ def add_settings(parser: Parser, *names: str, defaults: dict | None = None, with
         group = parser.add_argument_group(section, kind.__doc__.splitlines()[0]) if chosen else None
         for item in chosen:
             action = add_flag(group, item, defaults.get(item.name, item.default))
-            if not names and not item.metadata["everyday"]:
+            if not names and not everyday(item):
                 parser.hide(action, "help", argparse.SUPPRESS)
-        if chosen and not names and not any(item.metadata["everyday"] for item in chosen):
+        if chosen and not names and not any(map(everyday, chosen)):
             parser.hide(group, "description", None)
 
 

@@ -18,7 +18,7 @@ from unet_lowlevel.data.files import SUFFIXES, stem_of
 from unet_lowlevel.errors import UserError, listed, reason, shown
 
 
-def group_of(stem: str, regex: str) -> str:
+def matched_group(stem: str, regex: str) -> str:
     """The group of an image: the text that the first bracket of `regex`, or all of it, matches; no regex: the stem."""
     if not regex:
         return stem
@@ -62,7 +62,7 @@ def split(
     """
     groups: dict[str, list[str]] = {}
     for stem in sorted(stems):
-        group = known[stem] if known and not data.group_regex else group_of(stem, data.group_regex)
+        group = known[stem] if known and not data.group_regex else matched_group(stem, data.group_regex)
         groups.setdefault(group, []).append(stem)
     if data.validation_list:
         held_out = _listed_stems(data.validation_list, groups, data.group_regex)

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from checked_data import GROUPS, change, cut, path, read, report, write_clean
 
-from unet_lowlevel.cli import check
 from unet_lowlevel.cli.check import main
+from unet_lowlevel.data.check import report as facts
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def data(clean, tmp_path):
 def without_costs(monkeypatch, request):
     """The speed of this machine matters to one test only."""
     if request.node.name != "test_costs":
-        monkeypatch.setattr(check, "peak_speed", lambda: 1e11)
+        monkeypatch.setattr(facts, "peak_speed", lambda: 1e11)
 
 
 def test_clean_data_has_no_findings(clean, capsys):
@@ -50,7 +50,7 @@ def test_sheet_shows_the_suspicious_first(data, tmp_path, capsys):
     width, height = 160 + 12, 160 + 12 + 14
     assert picture.shape == (3 * height, 8 * width, 3)
     corners = [tuple(picture[row * height, column * width].tolist()) for row in range(3) for column in range(8)]
-    errors, warnings = check.FRAMES["error"], check.FRAMES["warning"]
+    errors, warnings = facts.FRAMES["error"], facts.FRAMES["warning"]
     assert corners == [errors, errors, warnings] + [(255, 255, 255)] * 21
     for row in range(3):
         for column in range(8):

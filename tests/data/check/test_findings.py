@@ -11,7 +11,7 @@ from low_memory import memory_information
 from PIL import Image
 from scipy import ndimage
 
-from unet_lowlevel.cli import check
+from unet_lowlevel.data.check import report as facts
 from unet_lowlevel.cli.check import main
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data.check import findings
@@ -34,7 +34,7 @@ def data(clean, tmp_path):
 @pytest.fixture(autouse=True)
 def without_costs(monkeypatch):
     """The speed of this machine does not matter here."""
-    monkeypatch.setattr(check, "peak_speed", lambda: 1e11)
+    monkeypatch.setattr(facts, "peak_speed", lambda: 1e11)
 
 
 def unlink(data, kind, index):

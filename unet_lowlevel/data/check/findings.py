@@ -11,7 +11,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data import splits
 from unet_lowlevel.data.check import likeness
 from unet_lowlevel.data.check.inspection import Measurement, Mistake
-from unet_lowlevel.errors import UserError, listed, parts
+from unet_lowlevel.errors import UserError, listed, what_and_remedy
 
 # Training would fail; it would run, but probably learn something wrong; it would be fine.
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
@@ -65,7 +65,7 @@ def judge(
         try:
             sides = splits.split(list(groups), config.data, config.training.seed, groups)
         except UserError as error:
-            found.append(Finding(ERROR, "split", *parts(error)))
+            found.append(Finding(ERROR, "split", *what_and_remedy(error)))
     evidence = Evidence(config, measurements, mistakes, *map(frozenset, sides))
     for rule in (unusable, channels, blank, empty, full, misplaced, classes, duplicates, groups_of_names):
         found += rule(evidence)
@@ -77,11 +77,11 @@ def unusable(evidence: Evidence) -> Iterator[Finding]:
     """Files that training would refuse; those with the same remedy become one finding."""
     alike: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
     for mistake in evidence.mistakes:
-        remedy = parts(mistake.error)[1] if mistake.kind != "gray_edges" else ""
+        remedy = what_and_remedy(mistake.error)[1] if mistake.kind != "gray_edges" else ""
         alike[mistake.kind, remedy if mistake.stem else str(mistake.error)].append(mistake)
     for (kind, _), mistakes in alike.items():
         stems = tuple(mistake.stem for mistake in mistakes if mistake.stem)
-        what, fix = parts(mistakes[0].error)
+        what, fix = what_and_remedy(mistakes[0].error)
         if kind == "gray_edges":
             what = f"{count(stems, 'mask')} with gray edges, which leave open what is marked: {listed(stems)}"
             fix = "save them as PNG with nothing but 0 and 255, resized with nearest neighbour, never as JPEG"
@@ -183,7 +183,7 @@ def groups_of_names(evidence: Evidence) -> Iterator[Finding]:
         regex += "|.+"  # --group-regex must match every stem
     groups = defaultdict(list)
     for stem in stems:
-        groups[splits.group_of(stem, regex)].append(stem)
+        groups[splits.matched_group(stem, regex)].append(stem)
     together = [members for members in groups.values() if len(members) > 1]
     torn = [members for members in together if evidence.torn(members)]
     if len(groups) > 1 and sum(map(len, together)) > len(stems) / 2 and torn:
@@ -247,7 +247,7 @@ def twins(sets, severity: str, kind: str, what: str, fix: str) -> Iterator[Findi
 def group_name(m: Measurement, config: Config) -> str:
     """The group of an image in the split."""
     try:
-        return splits.group_of(m.stem, config.data.group_regex) if config.data.group_regex else m.pair.group
+        return splits.matched_group(m.stem, config.data.group_regex) if config.data.group_regex else m.pair.group
     except UserError:  # already reported for the split
         return m.pair.group
 

@@ -22,7 +22,7 @@ from unet_lowlevel.data.formats.medical import (
     rescaled,
     to_axial,
 )
-from unet_lowlevel.data.formats.writing import whole
+from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError, listed
 
 # Slices closer than SAME_PLACE are at one place. Distances of neighbours may differ by UNEVEN relative to their median:
@@ -110,7 +110,7 @@ class DicomSeries:
         inverse = inverse_of(self._transform, self.path)
         digest = hashlib.sha256(np.ascontiguousarray(slices)).hexdigest()
         series = pydicom.uid.generate_uid(entropy_srcs=[_Header.of(self.files[0]).series, str(slices.dtype), digest])
-        with whole(path) as temporary:
+        with written_whole(path) as temporary:
             temporary.mkdir()
             for file, pixels in zip(self.files, slices, strict=True):
                 (temporary / file.name).write_bytes(_mask_file(file, self._turned(pixels, inverse), series))

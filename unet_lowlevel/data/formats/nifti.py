@@ -10,7 +10,7 @@ import numpy as np
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, check_pixels
 from unet_lowlevel.data.formats.medical import check_slices, inverse_of, library, refusing, rescaled, to_axial
-from unet_lowlevel.data.formats.writing import whole
+from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -123,5 +123,5 @@ class NiftiVolume:
             header["cal_min"] = header["cal_max"] = 0  # the display window of the image
             shape = self._image.shape[:2] if len(self._image.shape) == 2 else array.shape
             mask = type(self._image)(array.reshape(shape, order="F"), self._image.affine, header)
-        with whole(path, self.suffix) as temporary:
+        with written_whole(path, self.suffix) as temporary:
             mask.to_filename(temporary)

@@ -12,7 +12,7 @@ import tifffile
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, decode, tiff_pages
 from unet_lowlevel.data.formats.dicom import DicomSeries, is_series
 from unet_lowlevel.data.formats.nifti import SUFFIXES, NiftiVolume
-from unet_lowlevel.data.formats.writing import whole
+from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError
 
 
@@ -68,7 +68,7 @@ class TiffStack:
         return decode(self.path, index, max_megapixels=max_megapixels)
 
     def write(self, path: Path, slices: np.ndarray) -> None:
-        with whole(path) as temporary:
+        with written_whole(path) as temporary:
             tifffile.imwrite(temporary, slices, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"})
 
 

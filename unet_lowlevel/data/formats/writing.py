@@ -36,7 +36,7 @@ def make_output(output: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """Yields a temporary path beside `path`, for a file or a folder, and renames it to `path` at the end.
 
     After an error it is removed.
@@ -58,7 +58,7 @@ def whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
 
 def write_image(path: str | Path, array: np.ndarray, palette: np.ndarray | None = None) -> None:
-    """Writes [H,W] or [H,W,1] uint8 or uint16, or [H,W,3] uint8, as PNG: see `whole`.
+    """Writes [H,W] or [H,W,1] uint8 or uint16, or [H,W,3] uint8, as PNG: see `written_whole`.
 
     `palette` uint8 [256,3]: the colours in which the values of uint8 [H,W] are shown.
     """
@@ -66,7 +66,7 @@ def write_image(path: str | Path, array: np.ndarray, palette: np.ndarray | None 
     array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if path.suffix.lower() != ".png" or (array.ndim, array.dtype) not in ((2, np.uint8), (2, np.uint16), (3, np.uint8)):
         raise ValueError(f"no PNG of {array.dtype} {array.shape} as {path.name}")
-    with whole(path) as temporary:
+    with written_whole(path) as temporary:
         image = Image.fromarray(array)
         if palette is not None:
             image.putpalette(palette.tobytes())

@@ -11,10 +11,10 @@ from low_memory import memory_information
 from PIL import Image
 from scipy import ndimage
 
-from unet_lowlevel.data.check import report as facts
 from unet_lowlevel.cli.check import main
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data.check import findings
+from unet_lowlevel.data.check import report as facts
 from unet_lowlevel.data.phantoms.phantom import write_phantoms
 from unet_lowlevel.data.splits import split
 

@@ -13,6 +13,8 @@ from unet_lowlevel.geometry import check_valid_size, smallest_valid_size, valid_
 from unet_lowlevel.settings import apply
 
 LARGEST_AUTOMATIC_CROP = 256
+# Functions of the pipeline have no Python branches on tensors; looking for some takes half a second a training.
+as_written = tf.autograph.experimental.do_not_convert
 
 
 def resolve_crop_size(config: Config, samples: list[Sample]) -> int:
@@ -85,6 +87,7 @@ class TrainingBatches:
         channels = samples[0].image.shape[-1]
         sizes = tf.constant([sample.size for sample in samples])
 
+        @as_written
         def order(_):
             seed = fold_in([training.seed, 1], self.epoch)
             passes = -(-self.images_per_epoch // len(samples))
@@ -101,6 +104,7 @@ class TrainingBatches:
         def load(index, rows, columns):
             return samples[index].window(rows, columns)
 
+        @as_written
         def prepare(position, index):
             seed = fold_in(fold_in([training.seed, 2], self.epoch), position)
             size = tf.gather(sizes, index)

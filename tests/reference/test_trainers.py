@@ -30,8 +30,9 @@ def test_each_implementation_has_its_own(implementation, kind, network, plain, t
 
 
 @pytest.mark.parametrize("implementation", ["highlevel", "keras"])
-def test_only_the_low_level_network_recomputes(implementation, tmp_path):
+@pytest.mark.parametrize("name", ["recompute", "plain"])
+def test_only_the_low_level_network_has_fast_forms(implementation, name, tmp_path):
     with pytest.raises(UserError) as caught:
-        make_trainer(implementation, tiny_config(recompute=True), tmp_path, samples(), samples())
-    sentence(caught, "--recompute is given", "train_lowlevel.py")
-    make_trainer("lowlevel", tiny_config(recompute=True), tmp_path, samples(), samples())
+        make_trainer(implementation, tiny_config(**{name: True}), tmp_path, samples(), samples())
+    sentence(caught, f"--{name} is given", "train_lowlevel.py")
+    make_trainer("lowlevel", tiny_config(**{name: True}), tmp_path, samples(), samples())

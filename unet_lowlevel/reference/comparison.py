@@ -13,17 +13,19 @@ PACKAGE = Path(__file__).parents[1]
 
 # The files that each style needs. Files that all three share are not counted: losses, scores, data, the run folder. The
 # padding and cropping around the network, in core/unet.py, is counted as low-level only.
+OWN_TRAINING = [f"core/{name}.py" for name in ("optimizers", "moving_average", "step")]
+OWN_TRAINING += [f"training/{name}.py" for name in ("steps", "totals", "trainer")]
 PARTS = {
     "lowlevel": {
         "model": [
             *sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("core/ops/[a-z]*.py")),
             "core/unet.py",
         ],
-        "training": ["core/optimizers.py", "core/step.py", "training/totals.py", "training/trainer.py"],
+        "training": OWN_TRAINING,
     },
     "highlevel": {
         "model": ["reference/layers_unet.py"],
-        "training": ["core/optimizers.py", "core/step.py", "training/totals.py", "training/trainer.py"],
+        "training": OWN_TRAINING,
     },
     "keras": {"model": ["reference/keras_unet.py"], "training": ["reference/keras_trainer.py"]},
 }

@@ -14,10 +14,11 @@ def make_trainer(implementation: str, config: Config, run: Path, training: list[
     Raises:
         UserError: for a setting that this implementation lacks.
     """
-    if config.model.recompute and implementation != "lowlevel":
-        raise UserError(
-            "--recompute is given, but only train_lowlevel.py can do so: train with it, or leave the flag out."
-        )
+    for name in ("recompute", "plain"):
+        if getattr(config.model, name) and implementation != "lowlevel":
+            raise UserError(
+                f"--{name} is given, but only train_lowlevel.py can do so: train with it, or leave the flag out."
+            )
     # Keras takes a while to import, so it is imported only if used.
     if implementation == "keras":
         from unet_lowlevel.reference.keras_trainer import KerasTrainer

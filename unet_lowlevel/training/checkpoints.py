@@ -138,7 +138,7 @@ def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:
     if path is None:
         raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")
     try:
-        status = checkpoint.restore(path)
+        status = checkpoint.restore(path).expect_partial()  # or TensorFlow lists what does not fit, much later
         status.assert_existing_objects_matched()
         status.assert_consumed()
     except Exception as error:  # a damaged file raises anything

@@ -7,11 +7,11 @@ import time
 import pytest
 from conftest import TINY
 from kill_and_resume import assert_same_training, kill_and_resume, start, state, told
+from tiny_training import interrupt_in_epoch_two
 
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli.train import main
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.training.checkpoints import Checkpoints
 from unet_lowlevel.training.interruption import StopSignals
 
 # With dropout, momentum, schedule, warm-up, average and clipping all at work.
@@ -78,21 +78,6 @@ def test_a_signal_saves_and_ends(number, whole, phantoms, tmp_path, capsys):
     assert main(["--run", str(run), *flags]) == 0
     assert_same_training(whole, run)
     assert told(run) == told(whole)
-
-
-def interrupt_in_epoch_two(monkeypatch, moment):
-    """Lets a training meet Ctrl-C "before the checkpoint" of its second epoch, or after it."""
-    original, saved = Checkpoints.save, []
-
-    def save(self, step):
-        saved.append(step)
-        if len(saved) == 2 and moment == "before the checkpoint":
-            raise KeyboardInterrupt
-        original(self, step)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoints, "save", save)
 
 
 @pytest.mark.parametrize("moment", ["before the checkpoint", "after the checkpoint"])

@@ -4,25 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kill_and_resume import history
+from tiny_training import samples, tiny_config
 
 from unet_lowlevel.core.unet import UNet
-from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.settings import resolve
 from unet_lowlevel.training.checkpoints import restore_best
 from unet_lowlevel.training.totals import Totals
 from unet_lowlevel.training.trainer import Trainer
-
-
-def samples(count=4, size=16, value=1.0):
-    rng = np.random.default_rng(0)
-    images = [(value * rng.normal(size=(size, size, 1))).astype(np.float32) for _ in range(count)]
-    return [Sample(f"s{i}", image, (image[..., 0] > 0).astype(np.uint8)) for i, image in enumerate(images)]
-
-
-def tiny_config(**flags):
-    defaults = {"in_channels": 1, "base_channels": 2, "depth": 2, "crop_size": 16, "batch_size": 2, "epochs": 3}
-    return resolve(flags=defaults | flags)
 
 
 def test_a_loss_that_is_not_finite_names_step_and_files(tmp_path):

@@ -20,7 +20,7 @@ def setting(
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network that `unet.UNet` builds."""
+    """The network; see `core/unet.py`."""
 
     in_channels: int = setting(0, "channels of the input images; 0: as many as the data has", minimum=0, maximum=1024)
     classes: int = setting(
@@ -71,7 +71,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What training minimizes: see `losses.py` for the equations."""
+    """What training minimizes: see `core/losses.py` for the equations."""
 
     loss: str = setting(
         "dice_cross_entropy",
@@ -110,7 +110,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How the weights move: see `optimizers.py` for the equations."""
+    """How the weights move: see `core/optimizers.py` for the equations."""
 
     optimizer: str = setting("adam", "update rule", choices=("adam", "sgd"))
     learning_rate: float = setting(1e-3, "learning rate at its highest", minimum=0.0, everyday=True)

@@ -101,7 +101,7 @@ def report(results: dict) -> str:
         ),
         *([forms_table(results["forms"])] if "forms" in results else []),
         table(
-            "Input pipeline with every augmentation, float32",
+            "Input pipeline with the default augmentation, float32",
             ["batches", "images per second", "share"],
             [
                 ["constant", shown(results["pipeline"]["constant"], 2), ""],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from benchmark import measure, peer_ours, peers
 from benchmark.command import FIXED, main
-from benchmark.tables import report
+from benchmark.tables import forms_table, report
 from conftest import sentence
 
 from unet_lowlevel.core import fast
@@ -281,5 +281,8 @@ def test_ours_must_not_fail(tmp_path):
 
 def test_tables_of_the_readme_are_produced_not_typed():
     measured = Path(__file__).parents[2] / "data" / "measured"
+    text = (measured / "README.md").read_text(encoding="utf-8")
     results = json.loads((measured / "benchmark.json").read_text(encoding="utf-8"))
-    assert report(results).strip() in (measured / "README.md").read_text(encoding="utf-8")
+    assert report(results).strip() in text
+    forms = json.loads((measured / "fast_forms.json").read_text(encoding="utf-8"))["forms"]
+    assert forms_table(forms).strip() in text

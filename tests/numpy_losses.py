@@ -47,10 +47,11 @@ def generalized_dice(labels, logits):
     p = probabilities(logits)
     terms = []
     for n in range(len(labels)):
+        each = [sums(labels, p, n, k) for k in range(p.shape[-1])]
+        smallest = min(true for _, _, true in each if true)
         above = below = 0.0
-        for k in range(p.shape[-1]):
-            overlap, predicted, true = sums(labels, p, n, k)
-            weight = 1 / max(true, 1.0) ** 2
+        for overlap, predicted, true in each:
+            weight = 1 / (true or smallest) ** 2
             above += weight * overlap
             below += weight * (predicted + true)
         terms.append(1 - 2 * above / below)

@@ -225,6 +225,21 @@ def test_masks_by_hand(loss, expected):
     assert float(loss(TRUTH, logits)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["generalized_dice", "tversky", "focal", "cross_entropy", "dice_cross_entropy"])
+def test_an_absent_class_does_not_keep_the_others_from_being_learned(name):
+    """Free logits, three classes, one of which the image lacks: all pixels become right."""
+    labels = np.zeros([1, 64, 64], np.int32)
+    labels[:, 8:40, 16:48] = 1
+    logits = tf.Variable(np.random.default_rng(0).normal(0, 1, [1, 64, 64, 3]).astype(np.float32))
+    loss = more_losses.make_loss(LossConfig(loss=name))
+    optimizer = tf.keras.optimizers.Adam(0.1)
+    for _ in range(200):
+        with tf.GradientTape() as tape:
+            value = loss(labels, logits)
+        optimizer.apply_gradients([(tape.gradient(value, logits), logits)])
+    assert np.mean(np.argmax(logits, -1) == labels) > 0.95
+
+
 def test_half_probability_by_hand():
     """Everywhere p = 1/2: overlap 2, areas 8 + 4; cross-entropy log 2; focal a quarter of that."""
     logits = tf.zeros([1, 4, 4, 1])

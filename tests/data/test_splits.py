@@ -55,13 +55,33 @@ def test_split_of_a_seed_never_changes():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_fraction_keeps_groups_whole(seed):
+def test_fraction_keeps_groups_whole_and_comes_closest(seed):
     data = DataConfig(validation_fraction=0.25, group_regex=REGEX)
     training, validation = splits.split(STEMS, data, seed)
     assert owners(training).isdisjoint(owners(validation))
-    assert len(validation) >= 0.25 * len(STEMS)
-    # Not one group more than needed: without some group of it, the fraction is not reached.
-    assert any(len(validation) - PATIENTS[name] < 0.25 * len(STEMS) for name in owners(validation))
+    sums = [sum(some) for n in range(1, len(PATIENTS)) for some in itertools.combinations(PATIENTS.values(), n)]
+    wanted = 0.25 * len(STEMS)
+    assert abs(len(validation) - wanted) == min(abs(number - wanted) for number in sums)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_large_patient_does_not_take_the_place_of_the_small_ones(seed):
+    stems = [f"p0_{i}" for i in range(80)] + [f"p{patient}_{i}" for patient in (1, 2, 3, 4) for i in range(5)]
+    training, validation = splits.split(stems, DataConfig(validation_fraction=0.2, group_regex=r"p\d"), seed)
+    assert (len(training), len(validation)) == (80, 20)
+
+
+def test_seeds_choose_among_equally_close_groups():
+    groups = {f"p{patient}_{i}": f"p{patient}" for patient in range(9) for i in range(2 + patient % 2)}
+    chosen = {
+        tuple(splits.split(list(groups), DataConfig(validation_fraction=0.25), seed, groups)[1]) for seed in range(9)
+    }
+    assert len(chosen) > 4 and {len(stems) for stems in chosen} == {6}
+
+
+def test_many_groups_are_split_at_once():
+    groups = {f"{patient}_{i}": str(patient) for patient in range(3000) for i in range(2 + 2 * (patient % 9))}
+    assert len(splits.split(list(groups), DataConfig(), 0, groups)[1]) == pytest.approx(0.2 * len(groups), abs=1)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +203,14 @@ def test_blocks_keep_groups_whole(by):
     folds = folds_of(STEMS, known, group_regex="" if known else REGEX, **BLOCKS)
     assert [sorted(owners(fold)) for fold in folds] == [["anna", "bert"], ["cleo", "dora"], ["emil", "fred"]]
     assert sorted(itertools.chain(*folds)) == sorted(STEMS)
+
+
+def test_blocks_of_unequal_groups_are_neighbours_that_come_closest():
+    groups = {
+        f"{patient}_{i}": patient for patient, size in zip("abcde", (9, 2, 2, 2, 6), strict=True) for i in range(size)
+    }
+    data = DataConfig(blocks=True, validation_fraction=0.4)  # of 21: 9 by one patient, but 8 or 10 by the last ones
+    assert {groups[stem] for stem in splits.split(list(groups), data, 0, groups)[1]} == {"d", "e"}
 
 
 def test_blocks_of_a_single_volume_are_what_its_folds_are_anyway():

@@ -23,10 +23,10 @@ Loss = Callable[..., tf.Tensor]
 def generalized_dice(labels, logits) -> tf.Tensor:
     """Generalized Dice loss: all classes in one ratio, rare ones weighted up.
 
-    loss = mean over n of 1 - 2 (sum_k w sum_i p g) / (sum_k w sum_i (p + g)),  w = 1 / max(sum_i g, 1)^2
+    loss = mean over n of 1 - 2 (sum_k w sum_i p g) / (sum_k w sum_i (p + g)),  w = 1 / (sum_i g)^2
 
-    The background counts as a class. A class that the image lacks has the weight of a single pixel,
-    where the paper's would be infinite.
+    The background counts as a class. A class that the image lacks, for which the paper's weight is infinite, has the
+    largest weight of the classes that it has: a greater one would hide all others.
 
     Args:
         labels, logits: see the module.
@@ -41,7 +41,8 @@ def generalized_dice(labels, logits) -> tf.Tensor:
         p = tf.concat([1.0 - p, p], axis=-1)
     g = tf.one_hot(labels, p.shape[-1])
     area = tf.reduce_sum(g, [1, 2])
-    weight = 1.0 / tf.square(tf.maximum(area, 1.0))
+    weight = tf.math.divide_no_nan(1.0, tf.square(area))
+    weight = tf.where(area > 0, weight, tf.reduce_max(weight, -1, keepdims=True))
     overlap = tf.reduce_sum(weight * tf.reduce_sum(p * g, [1, 2]), -1)
     areas = tf.reduce_sum(weight * (tf.reduce_sum(p, [1, 2]) + area), -1)
     return tf.reduce_mean(1.0 - 2.0 * overlap / areas)

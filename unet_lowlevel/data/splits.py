@@ -45,10 +45,10 @@ def split(
 ) -> tuple[list[str], list[str]]:
     """The stems to train on and the held-out stems, both sorted; the order of `stems` does not matter.
 
-    Held out are the stems of `data.validation_list` if given; else fold `data.fold` of `data.folds` if given; else
-    groups in random order until they hold at least `data.validation_fraction` of the images, leaving one group for
-    training. With `data.blocks`, and for the slices of a single volume, the order is that of the stems: held out are
-    the last groups, or the block of the fold, counted from the first.
+    Held out are the stems of `data.validation_list` if given; else fold `data.fold` of `data.folds` if given; else the
+    groups whose images together come closest to `data.validation_fraction`, early ones of a random order first, leaving
+    one group for training. With `data.blocks`, and for the slices of a single volume, the order is that of the stems:
+    held out are the last groups, or the block of the fold, counted from the first.
 
     Args:
         stems: of all images.
@@ -84,7 +84,7 @@ def split(
             raise UserError(f"--folds is {data.folds}, but there are only {len(groups)} {kind}: use at most that many.")
         if data.blocks or single_volume:
             order = list(groups)  # by their first stems
-            chosen = _block(order, data) if data.folds else _fraction(order[::-1], groups, data)
+            chosen = _block(order, data) if data.folds else _first(order[::-1], groups, data)
         else:
             names = sorted(groups)
             order = [names[i] for i in np.random.Generator(np.random.Philox(seed)).permutation(len(names))]
@@ -98,15 +98,37 @@ def _block(order: list[str], data: DataConfig) -> list[str]:
     return np.array_split(order, data.folds)[data.fold].tolist()
 
 
+def _wanted(groups: dict[str, list[str]], data: DataConfig) -> int:
+    """Number of images to hold out."""
+    images = sum(map(len, groups.values()))
+    return max(math.ceil(data.validation_fraction * images - 1e-9), 1)  # 0.55 * 100 is 55.00000000000001
+
+
+def _first(order: list[str], groups: dict[str, list[str]], data: DataConfig) -> list[str]:
+    """The first groups of `order`, as many as come closest to the fraction; at least one, not all."""
+    images = np.cumsum([len(groups[name]) for name in order[:-1]])
+    return order[: np.argmin(abs(images - _wanted(groups, data))) + 1]
+
+
 def _fraction(order: list[str], groups: dict[str, list[str]], data: DataConfig) -> list[str]:
-    """The first groups of `order` that together reach the fraction: at least one, never all."""
-    total = sum(map(len, groups.values()))
-    wanted = max(math.ceil(data.validation_fraction * total - 1e-9), 1)  # 0.55 * 100 is 55.00000000000001
-    count, images = 1, len(groups[order[0]])
-    while images < wanted and count < len(order) - 1:
-        images += len(groups[order[count]])
-        count += 1
-    return order[:count]
+    """Groups that together come closest to the fraction, early ones of `order` first; at least one, not all."""
+    sizes = [len(groups[name]) for name in order]
+    if len(set(sizes)) == 1:
+        return _first(order, groups, data)
+    wanted, total = _wanted(groups, data), sum(sizes)
+    last = {0: -1}  # {number of images: the group by which groups before it first came to so many}
+    for group, size in enumerate(sizes):
+        if wanted in last:
+            break
+        for images in list(last):
+            if images + size < total:
+                last.setdefault(images + size, group)
+    images = min(last.keys() - {0}, key=lambda images: (abs(images - wanted), images))
+    chosen = []
+    while images:
+        chosen.append(order[last[images]])
+        images -= sizes[last[images]]
+    return chosen
 
 
 def _fold(order: list[str], groups: dict[str, list[str]], data: DataConfig) -> list[str]:

@@ -167,3 +167,18 @@ def numerical_gradient(function, array, delta=1e-5):
         below[index] -= delta
         gradient[index] = (float(function(above)) - float(function(below))) / (2 * delta)
     return gradient
+
+
+def components(mask):
+    """4-connected components by flooding."""
+    numbers = np.zeros(mask.shape, int)
+    for start in np.argwhere(mask):
+        if numbers[tuple(start)]:
+            continue
+        number, stack = numbers.max() + 1, [tuple(start)]
+        while stack:
+            y, x = stack.pop()
+            if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x] and not numbers[y, x]:
+                numbers[y, x] = number
+                stack += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+    return numbers

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import TINY, sentence
 from image_files import write_pairs
+from numpy_reference import components
 
 from unet_lowlevel.cli.train import main
 from unet_lowlevel.data import files, storage
@@ -62,7 +63,7 @@ def border_by_loops(instances, label):
     result = np.zeros(instances.shape, bool)
     for y, x in np.argwhere(instances > 0):
         for row, column in np.argwhere(instances > 0):
-            near = max(abs(y - row), abs(x - column)) == 1
+            near = abs(y - row) + abs(x - column) == 1
             if near and instances[y, x] != instances[row, column] and label[y, x] == label[row, column]:
                 result[y, x] = True
     return result
@@ -75,6 +76,36 @@ def test_border_is_where_another_object_of_the_class_is_a_neighbour(shape):
         instances = random.integers(0, 4, shape) * random.integers(0, 2, shape)
         label = np.where(instances > 0, random.integers(1, 3, shape), 0).astype(np.uint8)
         np.testing.assert_array_equal(separation_border(instances, label), border_by_loops(instances, label))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_touches_at_corners_loses_nothing(turned, tmp_path):
+    """A diagonal of one-pixel objects and two squares that share a corner: all is learned, what lies between weighs."""
+    mask = np.diag(np.repeat(np.uint8(255), 12))
+    mask[1:3, 7:9] = mask[3:5, 9:11] = 255
+    mask = mask[:, ::-1] if turned else mask
+    write_pairs(tmp_path, (mask, mask), (mask, mask))
+    sample, _ = gathered(tmp_path, lambda s: s)[0]
+    assert sample.label.sum() == 20
+    np.testing.assert_array_equal(sample.target, sample.label)
+    objects = components(sample.label)
+    assert objects.max() == 14
+    assert_map(sample.weights, separation_by_loops(objects, 10.0, 5.0))
+    corner = sample.weights[2, 2 if turned else 9]  # it has an edge to either square
+    assert corner == pytest.approx(10 * math.exp(-4 / 50))
+
+
+def test_what_is_learned_falls_into_the_objects_again():
+    """On random objects: the components by edges of what the border leaves each lie in one object."""
+    random = np.random.default_rng(5)
+    for _ in range(5):
+        instances = np.repeat(np.repeat(random.integers(0, 4, (4, 5)), 4, 0), 4, 1)
+        instances = np.where(random.uniform(size=instances.shape) < 0.1, np.roll(instances, 1, 0), instances)
+        left = (instances > 0) & ~separation_border(instances, instances > 0)
+        numbers = components(left)
+        assert left.any() and len(np.unique(instances[left])) == 3
+        for number in range(1, numbers.max() + 1):
+            assert len(np.unique(instances[numbers == number])) == 1
 
 
 def test_border_parts_what_touches_and_nothing_else():

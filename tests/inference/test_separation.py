@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import sentence
+from numpy_reference import components
 from PIL import Image
 from scipy import ndimage
 from skimage.measure import label
@@ -196,21 +197,6 @@ def test_evaluation_and_written_instances_agree(tiny_run, phantoms, tmp_path, ca
         with Image.open(phantoms / "masks" / f"{stem}.png") as mask:
             counts += match_counts(components(np.asarray(mask) > 0), found.astype(int))
     assert result["ap_50"] == pytest.approx(counts[0, 0] / max(counts[0].sum(), 1))
-
-
-def components(mask):
-    """4-connected components by flooding."""
-    numbers = np.zeros(mask.shape, int)
-    for start in np.argwhere(mask):
-        if numbers[tuple(start)]:
-            continue
-        number, stack = numbers.max() + 1, [tuple(start)]
-        while stack:
-            y, x = stack.pop()
-            if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x] and not numbers[y, x]:
-                numbers[y, x] = number
-                stack += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
-    return numbers
 
 
 def test_instances_of_tiles_and_volumes(tiny_run, tmp_path):

@@ -22,10 +22,11 @@ REACH = 6.0
 
 
 def separation_border(instances: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Pixels of objects with a pixel of another object of the same class among their eight neighbours.
+    """Pixels of objects that share an edge with a pixel of another object of the same class.
 
     Removing them leaves two pixels of background where objects touch. (The paper says only that it computes borders
-    "using morphological operations".) Objects of different classes may touch: their classes separate them.
+    "using morphological operations".) Corners do not touch, as everywhere where objects are connected components.
+    Objects of different classes may touch: their classes separate them.
 
     Args:
         instances: whole numbers [H,W], one for each object, 0 the background.
@@ -36,9 +37,9 @@ def separation_border(instances: np.ndarray, label: np.ndarray) -> np.ndarray:
     """
     height, width = instances.shape
     border = np.zeros((height, width), bool)
-    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):  # `there` covers the opposite four
-        here = slice(0, height - down), slice(max(-right, 0), width - max(right, 0))
-        there = slice(down, height), slice(max(right, 0), width - max(-right, 0))
+    for down, right in ((0, 1), (1, 0)):  # `there` covers the opposite two
+        here = slice(0, height - down), slice(0, width - right)
+        there = slice(down, height), slice(right, width)
         touch = (instances[here] != instances[there]) & (instances[here] > 0) & (instances[there] > 0)
         touch &= label[here] == label[there]
         border[here] |= touch

@@ -211,7 +211,8 @@ class DataConfig:
     )
     group_regex: str = setting(
         "",
-        "regular expression on the stem: images whose match (or first bracket) is equal stay on one side of the split",
+        "regular expression on the stem: images whose match (or first bracket) is equal stay on one side of the split, "
+        "and --bootstrap draws them together",
         metavar="REGEX",
         everyday=True,
     )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from unet_lowlevel.data.files import Pair, find_pairs, read_image
 from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.masks import read_mask
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import evaluation
 from unet_lowlevel.inference.evaluation import choose, counts_of, evaluate_pairs, intervals
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import Separation, read_separation
@@ -56,28 +58,107 @@ def counts_of_images(images=7):
     return {name: np.stack([each[name] for each in found]) for name in found[0]}
 
 
-def test_intervals_are_those_of_images_drawn_one_by_one():
+def quantile(values, share):
+    """Between the two of the sorted values that are nearest to it, linearly."""
+    values = sorted(values)
+    below, part = divmod(share * (len(values) - 1), 1)
+    return values[int(below)] + part * (values[min(int(below) + 1, len(values) - 1)] - values[int(below)])
+
+
+def resampled(counts, repeats, groups):
+    """The intervals by loops: groups drawn as `intervals` draws them, the counts of their images added one by one."""
+    names, each = sorted(set(groups)), scores_of(counts)
+    drawn = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), repeats)
+    found = {"all_images": [], "mean_over_images": []}
+    for times in drawn:
+        chosen = [i for name, count in zip(names, times, strict=True) for i in np.flatnonzero(groups == name) if count]
+        chosen = [i for i in chosen for _ in range(times[names.index(groups[i])])]
+        summed = {name: np.sum([values[i] for i in chosen], axis=0) for name, values in counts.items()}
+        found["all_images"].append(scores_of(summed))
+        found["mean_over_images"].append({name: np.nanmean(values[chosen]) for name, values in each.items()})
+    return {
+        what: {name: [quantile([value[name] for value in values], q) for q in (0.025, 0.975)] for name in each}
+        for what, values in found.items()
+    }
+
+
+def assert_intervals(found, expected):
+    for what, of_scores in expected.items():
+        assert list(found[what]) == list(of_scores)
+        for name, values in of_scores.items():
+            np.testing.assert_allclose(found[what][name], values, rtol=1e-9, atol=1e-12, err_msg=f"{what} {name}")
+
+
+@pytest.mark.parametrize("groups", ["abcdefg", "baabcba", "xxxxxyx"])
+def test_intervals_are_those_of_groups_drawn_one_by_one(groups):
+    counts, groups = counts_of_images(), np.array(list(groups))
+    found = intervals(counts, 60, groups)
+    assert_intervals(found, resampled(counts, 60, groups))
+    assert intervals(counts, 60, groups) == found  # the same seed
+
+
+def test_intervals_of_images_that_are_groups_are_those_of_images():
+    """Bit for bit, whatever the groups are called, in the order of the stems."""
     counts = counts_of_images()
-    found = intervals(counts, 400)
-    random = np.random.default_rng(1)
-    drawn = {"all_images": [], "mean_over_images": []}
-    each = scores_of(counts)
-    for _ in range(4000):
-        chosen = random.integers(0, 7, 7)
-        drawn["all_images"].append(scores_of({name: values[chosen].sum(0) for name, values in counts.items()}))
-        drawn["mean_over_images"].append({name: np.nanmean(values[chosen]) for name, values in each.items()})
-    for what, values in drawn.items():
-        assert list(found[what]) == list(each)
-        for name in each:
-            expected = np.percentile([value[name] for value in values], [2.5, 97.5])
-            spread = max(expected[1] - expected[0], 1e-9)
-            np.testing.assert_allclose(found[what][name], expected, atol=0.15 * spread, err_msg=f"{what} {name}")
-    assert intervals(counts, 400) == found  # the same seed
+    drawn = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), 300)
+    pooled = scores_of({name: np.tensordot(drawn, values, 1) for name, values in counts.items()})
+    found = intervals(counts, 300, [f"image_{i}" for i in range(7)])
+    for name, values in pooled.items():
+        assert found["all_images"][name] == np.percentile(values, [2.5, 97.5]).tolist()
+
+
+def test_intervals_by_patient_are_wider_where_images_of_a_patient_are_alike():
+    """Four patients of five equal images: only the mixture of patients varies."""
+    four = {name: values[[0, 1, 2, 4]] for name, values in counts_of_images().items()}
+    counts = {name: np.repeat(values, 5, 0) for name, values in four.items()}
+    by_image = intervals(counts, 400, np.arange(20))["mean_over_images"]["dice"]
+    by_patient = intervals(counts, 400, np.repeat(np.arange(4), 5))["mean_over_images"]["dice"]
+    assert by_patient == intervals(four, 400, np.arange(4))["mean_over_images"]["dice"]
+    assert by_patient[1] - by_patient[0] > 1.8 * (by_image[1] - by_image[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        ([], r"patient-\d+"),  # of the run
+        (["--group-regex", ""], ".*"),
+        (["--group-regex", "slice-.."], "slice-.."),
+    ],
+)
+def test_intervals_of_a_run_are_by_group(flags, names, tiny_run, phantoms, tmp_path, monkeypatch):
+    """What is drawn are the patients of --group-regex: that of the run, or another."""
+    asked = []
+    original = evaluation.intervals
+    monkeypatch.setattr(
+        evaluation,
+        "intervals",
+        lambda counts, repeats, groups: asked.append(groups) or original(counts, repeats, groups),
+    )
+    flags = ["--split", "all", "--bootstrap", "20", "--output", str(tmp_path / "scores"), *flags]
+    assert evaluate(["--run", str(tiny_run), *flags]) == 0
+    stems = sorted(path.stem for path in (phantoms / "images").iterdir())
+    assert [list(groups) for groups in asked] == [[re.search(names, stem).group() for stem in stems]]
+
+
+def test_one_group_has_no_interval(tiny_run, tmp_path, capsys):
+    """The held-out images are of one patient: a sentence, and no interval."""
+    assert evaluate(["--run", str(tiny_run), "--bootstrap", "20", "--output", str(tmp_path / "scores")]) == 0
+    output, error = capsys.readouterr()
+    assert "intervals" not in output
+    assert error.count("\n") == 1 and "--bootstrap" in error and "'patient-00" in error
+    assert "intervals" not in json.loads((tmp_path / "scores" / "metrics.json").read_text())
+
+
+def test_groups_that_are_not_found_are_refused_first(tiny_run, tmp_path, capsys):
+    flags = ["--bootstrap", "20", "--group-regex", "x+", "--output", str(tmp_path / "scores")]
+    assert evaluate(["--run", str(tiny_run), *flags]) == 2
+    assert "--group-regex 'x+' does not match" in capsys.readouterr().err
+    assert not (tmp_path / "scores").exists()
 
 
 def test_intervals_of_equal_images_are_points():
     counts = {name: np.stack([values[0]] * 5) for name, values in counts_of_images().items()}
-    for what in intervals(counts, 50).values():
+    for what in intervals(counts, 50, np.arange(5)).values():
         for name, (low, high) in what.items():
             assert low == pytest.approx(high) == pytest.approx(float(scores_of(counts)[name][0]))
 
@@ -85,7 +166,7 @@ def test_intervals_of_equal_images_are_points():
 def test_all_scores_of_a_run(tiny_run, tmp_path, capsys):
     """Every score in metrics.json, per_image.csv and the table; those of before are as they were."""
     run = ["--run", str(tiny_run)]
-    flags = ["--scores", "instances,surfaces,boundaries", "--bootstrap", "50"]
+    flags = ["--scores", "instances,surfaces,boundaries", "--bootstrap", "50", "--group-regex", ""]
     assert evaluate([*run, "--output", str(tmp_path / "plain")]) == 0
     assert evaluate([*run, *flags, "--output", str(tmp_path / "all")]) == 0
     plain, result = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("plain", "all"))

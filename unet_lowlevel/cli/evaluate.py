@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         metavar="N",
         type=int,
         default=0,
-        help="95 %% intervals of confidence from N data sets drawn from the images, for example 1000 (default: 0)",
+        help="95 %% intervals of confidence from N data sets drawn from the groups of images (patients, volumes, "
+        "--group-regex), for example 1000 (default: 0)",
     )
     parser.add_argument(
         "--pictures", metavar="N", type=int, default=0, help="also write pictures.png of N images (default: 0)"

@@ -18,10 +18,13 @@ from unet_lowlevel.data.files import SUFFIXES, stem_of
 from unet_lowlevel.errors import UserError, listed, reason, shown
 
 
-def matched_group(stem: str, regex: str) -> str:
-    """The group of an image: the text that the first bracket of `regex`, or all of it, matches; no regex: the stem."""
+def matched_group(stem: str, regex: str, known: str | None = None) -> str:
+    """The group of an image: the text that the first bracket of `regex`, or all of it, matches in the stem.
+
+    No regex: the group that is `known`, see `files.Pair.group`; else the stem.
+    """
     if not regex:
-        return stem
+        return known or stem
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of syntax that a later Python may read differently
@@ -62,8 +65,7 @@ def split(
     """
     groups: dict[str, list[str]] = {}
     for stem in sorted(stems):
-        group = known[stem] if known and not data.group_regex else matched_group(stem, data.group_regex)
-        groups.setdefault(group, []).append(stem)
+        groups.setdefault(matched_group(stem, data.group_regex, (known or {}).get(stem)), []).append(stem)
     if data.validation_list:
         held_out = _listed_stems(data.validation_list, groups, data.group_regex)
     else:

@@ -16,6 +16,7 @@ from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded
+from unet_lowlevel.data.splits import matched_group
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import PLACES
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
@@ -32,7 +33,7 @@ from unet_lowlevel.scoring import check_scores
 from unet_lowlevel.scoring.counts import class_scores
 from unet_lowlevel.scoring.curves import known_mean, pixel_counts
 from unet_lowlevel.scoring.scorers import SCORERS, ScoredImage, scores_of
-from unet_lowlevel.terminal import Progress
+from unet_lowlevel.terminal import Progress, note
 from unet_lowlevel.terminal import progress as shown_progress
 
 
@@ -148,7 +149,8 @@ def evaluate_pairs(
         scores: of `scoring.SCORES`, beside those of single pixels.
         separation: how objects are separated; None: the best for these images, by `choose_objects`.
         region: folder of images of the same stems, which are not 0 where pixels count.
-        bootstrap: number of data sets drawn at random for confidence intervals; 0: no intervals.
+        bootstrap: number of data sets drawn at random for confidence intervals; 0: no intervals. There are none, and a
+            note, where all images are of one group; see `splits.matched_group`.
         pictures: number of pictures.
         progress: wraps the images, to show how far the work is.
 
@@ -167,6 +169,7 @@ def evaluate_pairs(
     for name in names:
         refuse_existing(output / name)
     regions = find_regions(region, pairs) if region else {}
+    groups = [matched_group(pair.stem, predictor.config.data.group_regex, pair.group) for pair in pairs if bootstrap]
     if separation is None:
         separation = choose_objects(predictor, pairs, progress) if "instances" in scores else Separation()
     counted = []
@@ -189,8 +192,13 @@ def evaluate_pairs(
     }
     if "instances" in scores:
         result["separation"] = dataclasses.asdict(separation)
-    if bootstrap:
-        result["intervals"] = intervals(counts, bootstrap)
+    if len(set(groups)) > 1:
+        result["intervals"] = intervals(counts, bootstrap, groups)
+    elif bootstrap:
+        note(
+            f"--bootstrap gives no intervals, because all images are of one group, {groups[0]!r}: score images of "
+            "several patients or volumes, or say by --group-regex what belongs together."
+        )
     output.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -229,19 +237,22 @@ def counts_of(
     return found | {name: SCORERS[name].count(image) for name in scores}
 
 
-def intervals(counts: dict[str, np.ndarray], repeats: int) -> dict[str, dict[str, list]]:
-    """95 % intervals by bootstrap: the scores of as many images, drawn from these with repetition.
+def intervals(counts: dict[str, np.ndarray], repeats: int, groups: Sequence[str]) -> dict[str, dict[str, list]]:
+    """95 % intervals by bootstrap: the scores of as many groups of images, drawn from these with repetition.
+
+    Images of one patient resemble each other. Drawn one by one they would make the intervals too narrow.
 
     Args:
         counts: `counts_of` the images, stacked.
         repeats: how often to draw; the seed is fixed.
+        groups: of each image.
 
     Returns:
         {"all_images": {score: [2.5th, 97.5th percentile]}, "mean_over_images": the same of the mean}
     """
     per_image = scores_of(counts)
-    images = len(per_image["dice"])
-    drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), repeats)
+    names, group = np.unique(groups, return_inverse=True)
+    drawn = np.random.default_rng(0).multinomial(names.size, np.full(names.size, 1 / names.size), repeats)[:, group]
     pooled = scores_of({name: np.tensordot(drawn, values, 1) for name, values in counts.items()})
     means = {name: known_mean(values, drawn) for name, values in per_image.items()}
     return {

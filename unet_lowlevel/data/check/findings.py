@@ -247,7 +247,7 @@ def twins(sets, severity: str, kind: str, what: str, fix: str) -> Iterator[Findi
 def group_name(m: Measurement, config: Config) -> str:
     """The group of an image in the split."""
     try:
-        return splits.matched_group(m.stem, config.data.group_regex) if config.data.group_regex else m.pair.group
+        return splits.matched_group(m.stem, config.data.group_regex, m.pair.group)
     except UserError:  # already reported for the split
         return m.pair.group
 

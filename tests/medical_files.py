@@ -115,6 +115,12 @@ def save_dicom(path, pixels, **tags):
 NAMES = ["e.dcm", "b.DCM", "f.dcm", "a", "1.2.840.113", "c.dcm"]
 
 
+def save_object(path, kind, **tags):
+    """An object without pixels, such as a report; `kind`: its SOPClassUID."""
+    tags = {"SOPInstanceUID": "1.2.7", "SeriesInstanceUID": "1.2.3.7", **tags}
+    return save_dicom(path, None, SOPClassUID=kind, ImagePositionPatient=None, ImageOrientationPatient=None, **tags)
+
+
 def save_series(folder, volume=CT, steps=STEPS, origin=ORIGIN, change=lambda i: {}):
     """A folder with a file for each slice, whose normal is that of its rows and columns."""
     folder.mkdir(parents=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -11,13 +11,19 @@ from typing import NoReturn
 import numpy as np
 
 from unet_lowlevel.config import DataConfig
+from unet_lowlevel.data.formats import dicom
 from unet_lowlevel.data.formats.decoding import decode
-from unet_lowlevel.data.formats.dicom import is_series, patient_of, read_dicom
 from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError, listed
 
 DEFAULTS = DataConfig()
-SUFFIXES = (".nii.gz", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".nii", ".dcm")
+SUFFIXES = (".nii.gz", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".nii", *dicom.SUFFIXES)
+COMMON = (".png", ".tif", ".nii.gz")
+# Images of other formats, which are named and not passed over.
+UNREADABLE = (
+    *(".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr", ".img", ".mnc", ".webp", ".jp2", ".j2k", ".jfif"),
+    *(".heic", ".avif", ".ppm", ".pgm", ".pbm", ".svs", ".ndpi", ".mrxs", ".czi", ".lif", ".nd2", ".lsm"),
+)
 
 
 # Handles a user's mistake: `refuse` raises it; others note it, and the files that it names are left out.
@@ -59,57 +65,130 @@ def stem_of(path: Path) -> str:
 
 
 def images_in(path: Path) -> dict[str, Path | Slice]:
-    """{stem: image} of what lies at `path`: one image, or the slices of a volume."""
-    # The folder of a series may be given as "." or "..", which cannot name masks.
-    stem, volume = stem_of(path.resolve() if path.is_dir() else path), open_volume(path)
-    if volume is None:
-        return {stem: path}
-    digits = max(3, len(str(volume.count - 1)))
-    return {f"{stem}_{index:0{digits}}": Slice(path, index) for index in range(volume.count)}
+    """{stem: image} of what lies at `path`: one image, the slices of a volume, or all that a folder holds."""
+    if path.is_dir():
+        return list_images(path)
+    stem, volume = stem_of(path), open_volume(path)
+    return {stem: path} if volume is None else _slices(stem, path, volume.count)
 
 
-def list_images(folder: str | Path) -> dict[str, Path | Slice]:
+def _slices(stem: str, path: Path, count: int, series: str = "") -> dict[str, Slice]:
+    digits = max(3, len(str(count - 1)))
+    return {f"{stem}_{index:0{digits}}": Slice(path, index, series) for index in range(count)}
+
+
+def volume_stem(stem: str) -> str:
+    """The name of the volume whose slice is called `stem`."""
+    return stem.rpartition("_")[0]
+
+
+def list_images(folder: str | Path, on_mistake: OnMistake = refuse) -> dict[str, Path | Slice]:
     """{stem: image} of all images in `folder` itself, sorted by stem.
 
-    Each slice of a volume is an image, also of a folder with a DICOM series. Hidden files, other files and other
+    Each slice of a volume is an image. Files of one DICOM series are a volume, with the name of the folder; where a
+    folder has several, with their SeriesNumber, or else the name of their first file. Folders with DICOM files are
+    looked into too: what they hold has their name, or begins with it. Hidden files, files of other kinds and other
     folders are skipped.
+
+    Raises:
+        UserError: when there is no such folder. Mistakes in it (a damaged volume, an image of another format, a DICOM
+            object that is no image, two of one stem) go to `on_mistake`, which by default raises them too; the rest is
+            listed.
     """
-    return {stem: masks[0] for stem, masks in _list(Path(folder), objects=False).items()}
+    return {stem: images[0] for stem, images in _list(Path(folder), objects=False, on_mistake=on_mistake).items()}
 
 
 def _list(folder: Path, *, objects: bool, on_mistake: OnMistake = refuse) -> dict[str, tuple[Path | Slice, ...]]:
-    """{stem: (image,)} as `list_images`; with `objects` also {name: images} of folders of images."""
+    """{stem: (image,)} as `list_images`; with `objects` also {name: images} of folders of images, and DICOM masks."""
     found: dict[str, tuple[Path | Slice, ...]] = {}
-    origin: dict[str, Path] = {}
-    for path in _entries(folder):
-        try:
-            images = _images_at(path, objects)
-        except UserError as mistake:
-            on_mistake(mistake)
-            continue
+    origin: dict[str, str] = {}
+    mistakes = 0
+
+    def note(mistake: UserError) -> None:
+        nonlocal mistakes
+        mistakes += 1
+        on_mistake(mistake)
+
+    for source, images in _contents(folder, objects, note):
         for stem, image in images.items():
             if stem in found:
-                on_mistake(
-                    UserError(
-                        f"{folder} holds {origin[stem].name} and {path.name}: keep one file for each stem, {stem}."
-                    )
-                )
+                note(UserError(f"{folder} holds {origin[stem]} and {source}: keep one file for each stem, {stem}."))
                 continue
-            found[stem], origin[stem] = image, path
-    if not found:
+            found[stem], origin[stem] = image, source
+    if not found and not mistakes:
         on_mistake(UserError(f"{folder} holds no image: put files of the kinds {', '.join(SUFFIXES)} there."))
     return dict(sorted(found.items()))
 
 
-def _images_at(path: Path, objects: bool) -> dict[str, tuple[Path | Slice, ...]]:
-    """The images that `path` adds to the list of its folder; none if it is hidden or no image."""
-    if path.name.startswith("."):
+Contents = Iterator[tuple[str, dict[str, tuple[Path | Slice, ...]]]]
+
+
+def _contents(folder: Path, objects: bool, on_mistake: OnMistake) -> Contents:
+    """Whatever adds images to the list of a folder, with these: (its name, {stem: images})."""
+    yield from _images_of(folder, False, objects, on_mistake)
+    for inner in _entries(folder):
+        if inner.name.startswith(".") or not inner.is_dir():
+            continue
+        try:
+            parts = [part for part in _entries(inner) if _is_image(part)]
+            if dicom.look_into(inner).number:
+                yield from _images_of(inner, True, objects, on_mistake)
+            elif objects and parts:
+                yield inner.name, {stem_of(inner): tuple(parts)}
+        except UserError as mistake:
+            on_mistake(mistake)
+
+
+def _images_of(folder: Path, inner: bool, objects: bool, on_mistake: OnMistake) -> Contents:
+    """`_contents` of a folder without the folders in it; `inner`: its name becomes part of the stems."""
+    entries, inside = _entries(folder), dicom.look_into(folder)
+    for mistake in inside.mistakes:
+        on_mistake(mistake)
+    known, masks = {*inside.images, *inside.stacks}, inside.masks if objects else []
+    alone = len(known) + len(inside.series) + len(masks) == 1
+
+    def stem(path: Path) -> str:
+        if not inner:
+            return stem_of(path)
+        return stem_of(folder) if alone and dicom.is_dicom(path) else f"{stem_of(folder)}_{stem_of(path)}"
+
+    def images(path: Path) -> dict[str, Path | Slice]:
+        if path.name.lower().endswith(UNREADABLE):
+            raise UserError(f"{path} is an image of a format that is not read: convert it to {' or '.join(COMMON)}.")
+        if path in inside.masks and not objects:
+            raise UserError(f"{path} marks what is in DICOM images: put it where the masks are.")
+        if path in inside.images or path in inside.masks:
+            return {stem(path): path}
+        if path in inside.stacks or (_is_image(path) and not dicom.is_dicom(path)):
+            volume = open_volume(path)
+            return {stem(path): path} if volume is None else _slices(stem(path), path, volume.count)
         return {}
-    if _is_image(path) or (path.is_dir() and is_series(path)):
-        return {stem: (image,) for stem, image in images_in(path).items()}
-    if objects and path.is_dir() and (parts := [part for part in _entries(path) if _is_image(part)]):
-        return {stem_of(path): tuple(parts)}
-    return {}
+
+    for path in entries:
+        if not path.name.startswith(".") and not path.is_dir():
+            try:
+                yield path.name, {name: (image,) for name, image in images(path).items()}
+            except UserError as mistake:
+                on_mistake(mistake)
+    for uid, name in _names(inside, stem_of(folder.resolve())).items():
+        try:
+            series = "" if inside.number == 1 else uid
+            found = _slices(name, folder, open_volume(folder, series).count, series)
+            yield name, {stem: (image,) for stem, image in found.items()}
+        except UserError as mistake:
+            on_mistake(mistake)
+
+
+def _names(inside: dicom.DicomFolder, folder: str) -> dict[str, str]:
+    """{SeriesInstanceUID: stem}: the folder's for its only series, else with SeriesNumber, or with the first file's."""
+    if len(inside.series) == 1:
+        return dict.fromkeys(inside.series, folder)
+    numbers = [headers[0].series_number for headers in inside.series.values()]
+    apart = None not in numbers and len(set(numbers)) == len(numbers)
+    return {
+        uid: f"{folder}_{headers[0].series_number if apart else stem_of(headers[0].path)}"
+        for uid, headers in inside.series.items()
+    }
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -180,8 +259,8 @@ def _pair_volumes(images: Path, masks: Path) -> list[Pair]:
 def group_of(stem: str, image: Path | Slice) -> str:
     """The group of an image in a split; see `Pair`."""
     if isinstance(image, Slice):
-        return open_volume(image.path).group
-    return (patient_of(image) if image.suffix.lower() == ".dcm" else None) or stem
+        return image.volume.group
+    return (dicom.patient_of(image) if dicom.is_dicom(image) else None) or stem
 
 
 def _name(image: Path | Slice) -> str:
@@ -276,9 +355,9 @@ def read_pixels(image: Path | Slice | str, data: DataConfig = DEFAULTS, *, indic
     """
     limit = data.max_megapixels
     if isinstance(image, Slice):
-        array = open_volume(image.path).read(image.index, limit)
-    elif (path := Path(image)).suffix.lower() == ".dcm":
-        array = read_dicom(path, limit)
+        array = image.volume.read(image.index, limit)
+    elif dicom.is_dicom(path := Path(image)):
+        array = dicom.read_dicom(path, limit)
     else:
         array = decode(path, indices=indices, max_megapixels=limit)
     if not array.size:

@@ -11,7 +11,7 @@ import numpy as np
 
 from unet_lowlevel.config import Config, DataConfig
 from unet_lowlevel.data.files import Pair, read_image
-from unet_lowlevel.data.formats.volumes import Slice, check_same_place, open_volume
+from unet_lowlevel.data.formats.volumes import Slice, check_same_place
 from unet_lowlevel.data.masks import read_label
 from unet_lowlevel.errors import UserError
 
@@ -107,7 +107,7 @@ def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
                 "replace the mask by one of the image's size, or resize it with nearest neighbour."
             )
         if isinstance(pair.image, Slice) and isinstance(pair.masks[0], Slice):
-            check_same_place(open_volume(pair.image.path), open_volume(pair.masks[0].path), label.shape)
+            check_same_place(pair.image.volume, pair.masks[0].volume, label.shape)
         kinds.setdefault(image.shape[2], []).append(pair.image)
         yield Sample(pair.stem, image, label)
         del image, label  # frees their memory before the next is decoded

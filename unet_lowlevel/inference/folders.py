@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.data.files import images_in, list_images, read_image
-from unet_lowlevel.data.formats.dicom import is_series
+from unet_lowlevel.data.files import images_in, read_image
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import make_output
 from unet_lowlevel.data.samples import Normalization
@@ -36,7 +35,7 @@ def find_images(names: list[str]) -> dict[str, Path | Slice]:
     for name in map(Path, names):
         if not name.exists():
             raise UserError(f"--images {name} does not exist: name image files or a folder of them.")
-        for stem, image in (list_images(name) if name.is_dir() and not is_series(name) else images_in(name)).items():
+        for stem, image in images_in(name).items():
             other = found.setdefault(stem, image)
             if other != image:
                 raise UserError(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.data.files import stem_of
+from unet_lowlevel.data.files import volume_stem
 from unet_lowlevel.data.formats.decoding import MAPPED_BYTES
-from unet_lowlevel.data.formats.volumes import Slice, open_volume
+from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.predictor import Predictor, Tile
@@ -108,16 +108,15 @@ class Outputs:
         self.folder, self.classes, self.written = folder, classes, 0
         self.channels = [str(k) for k in range(classes)] if probabilities else []
         self.names: dict[str, dict[str, str]] = {}
-        self.volumes: dict[Path, VolumeOfMasks] = {}
+        self.volumes: dict[str, VolumeOfMasks] = {}
         for stem, image in images.items():
             self.names[stem] = {}
             wanted = {"with_probabilities": probabilities, "with_instances": instances}
             if not isinstance(image, Slice):
                 self.names[stem] |= output_names(stem, classes, ".png", **wanted)
-            elif image.path not in self.volumes:
-                volume = open_volume(image.path)
-                names = output_names(stem_of(image.path.resolve()), classes, volume.suffix, **wanted)
-                self.volumes[image.path] = VolumeOfMasks(image.path, volume.count, names, folder)
+            elif (name := volume_stem(stem)) not in self.volumes:
+                names = output_names(name, classes, image.volume.suffix, **wanted)
+                self.volumes[name] = VolumeOfMasks(image, image.volume.count, names, folder)
             if overlays:
                 self.names[stem]["overlay"] = f"{stem}_overlay.png"
         taken = set()
@@ -133,13 +132,14 @@ class Outputs:
         write_found(self.folder, self.names[stem], found, image, self.classes)
         if not isinstance(source, Slice):
             self.written += 1
-        elif self.volumes[source.path].put(source.index, found):
-            self.written += self.volumes.pop(source.path).count
+        elif self.volumes[volume_stem(stem)].put(source.index, found):
+            self.written += self.volumes.pop(volume_stem(stem)).count
 
     def torn_volumes(self) -> list[str]:
         """A sentence for each volume that is not written because some slices could not be used."""
         return [
-            f"{volume.path} has {volume.count - volume.have} slices that cannot be used: its masks are not written."
+            f"{volume.image.path} has {volume.count - volume.have} slices that cannot be used: its masks are not "
+            "written."
             for volume in self.volumes.values()
         ]
 
@@ -147,8 +147,8 @@ class Outputs:
 class VolumeOfMasks:
     """Collects the arrays of the slices of a volume until it is complete."""
 
-    def __init__(self, path: Path, count: int, names: dict[str, str], folder: Path):
-        self.path, self.count, self.names, self.folder, self.have = path, count, names, folder, 0
+    def __init__(self, image: Slice, count: int, names: dict[str, str], folder: Path):
+        self.image, self.count, self.names, self.folder, self.have = image, count, names, folder, 0
         self.slices: dict[str, np.ndarray] = {}
 
     def put(self, index: int, found: dict[str, np.ndarray]) -> bool:
@@ -160,7 +160,7 @@ class VolumeOfMasks:
         self.have += 1
         if self.have < self.count:
             return False
-        volume = open_volume(self.path)
+        volume = self.image.volume
         for what, name in self.names.items():
             volume.write(self.folder / name, self.slices[what])
         return True

@@ -244,7 +244,7 @@ BAD_DICOM = [
     *[(f"cut{share}", cut(a_dicom(), share), ["not readable as DICOM", "intact"])
       for share in (100, 140, 300, 0.5, -2)],
     ("no_pixels", a_dicom(None), ["not readable as DICOM", "intact"]),
-    ("frames", a_dicom(DEEP), ["holds 6 frames", "one file a slice"]),
+    ("frames", a_dicom(DEEP), ["holds 6 frames", "one image"]),
     ("large", with_tag("Rows", 65535), ["not readable as DICOM", "intact"]),
     ("no_rows", with_tag("Rows", 0), ["not readable as DICOM", "intact"]),
     ("bits", with_tag("BitsAllocated", 13), ["not readable as DICOM", "intact"]),
@@ -288,7 +288,7 @@ BAD_SERIES = {
     "short": (lambda i: {"ImagePositionPatient": [0, i]}, ["not readable as DICOM", "intact"]),
     "zero": (lambda i: {"ImageOrientationPatient": [0] * 6}, ["no place", "intact"]),
     "flat": (lambda i: {"PixelSpacing": [0, 0.7]}, ["affine", "anew"]),
-    "frames": (lambda i: {"NumberOfFrames": 3}, ["holds 3 frames", "one file a slice"]),
+    "frames": (lambda i: {"NumberOfFrames": 3}, ["holds 1.2.840.113 beside a series", "a folder of its own"]),
 }  # fmt: skip
 
 

@@ -5,12 +5,16 @@ A sagittal or coronal series keeps its slices, sorted along their normal: its fi
 """
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import io
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, check_pixels
 from unet_lowlevel.data.formats.medical import (
@@ -30,9 +34,25 @@ from unet_lowlevel.errors import UserError, listed
 SAME_PLACE = 1e-3  # millimetres
 UNEVEN = 0.25
 
+SUFFIXES = (".dcm", ".dicom", ".ima")
+# Modalities whose images are projections: several in one series are no slices.
+PROJECTIONS = ("CR", "DX", "IO", "MG", "PX", "RG", "XC")
+# Objects that say what is in images; see `dicom_masks.py`.
+MASKS = (
+    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
+    "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
+    "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
+)
+RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+# More than any header takes.
+LONGEST_HEADER = 2**24
+
 HEADER = [
-    "SeriesInstanceUID", "PatientID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID", "Modality",
+    "PatientID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "SamplesPerPixel",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 # Entries of a header about the values of its pixels, which do not hold for a mask.
 OF_THE_VALUES = [
@@ -48,37 +68,38 @@ OF_THE_VALUES = [
 
 
 class DicomSeries:
-    """A folder with the files of one DICOM series, a slice each.
+    """The files of one DICOM series in a folder, a slice each; or a file of several frames, a slice each.
 
     The slices are in the order of ImagePositionPatient along their normal, or without positions in that of
-    InstanceNumber. Files are read one at a time.
+    InstanceNumber. Frames that are no even stack (phases, echoes, a film) stay in their order. One slice is read at a
+    time.
 
     Attributes:
-        path: of the folder.
-        files: its DICOM files in the order of the slices.
+        path: of the folder, or of the file of several frames.
+        files: the DICOM file of each slice.
+        frames: the frame of its file that is the slice, from 0; None in a file of one frame.
+        instances: the SOPInstanceUID of its file.
         count: of slices.
-        group: the PatientID, or the name of the folder if it is empty.
-        suffix: empty, because `write` makes a folder.
+        group: the PatientID, or what names the series if it is empty.
+        suffix: of what `write` makes: empty for a folder, .tif for a file of several frames.
         affine: [4,4] float64, from (slice, row, column, 1) to millimetres to the left, the back and the head; None
             without positions.
 
     Raises:
-        UserError: when a file is damaged or has several frames, and when the files are not the slices of one volume:
-            of several series, sizes or orientations, two at one place, or with a gap.
+        UserError: when a file is damaged, and when the files are not the slices of one volume: of several series, sizes
+            or orientations, two at one place, or with a gap.
     """
 
-    suffix = ""
-
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, series: str = ""):
+        """Opens PATH; in a folder that holds other things too, the series with this SeriesInstanceUID."""
         self.path = Path(path)
-        files = _dicom_files(self.path)
-        if not files:
-            raise UserError(f"{self.path} holds no DICOM file: name a folder with the files of one series.")
-        headers = [_Header.of(file) for file in files]
-        _refuse_mixture(self.path, headers)
-        headers = _in_order(self.path, headers)
+        if self.path.is_file():
+            headers, self.suffix = _frames_in_order(self.path), ".tif"
+        else:
+            headers, self.suffix = _files_in_order(self.path, series), ""
         self.count = len(headers)
-        self.group = headers[0].patient or self.path.resolve().name
+        self.group = headers[0].patient or series or self.path.resolve().name
+        self.frame_of_reference = headers[0].frame_of_reference
         self.affine, self._transform = None, UNCHANGED
         shape = (self.count, *headers[0].size)
         if headers[0].position is not None:
@@ -88,12 +109,16 @@ class DicomSeries:
                 self._transform = transform
             orientations = library("nibabel", self.path).orientations
             self.affine = self.affine @ orientations.inv_ornt_aff(self._transform, shape)
-        self.files = [header.path for header in headers][:: int(self._transform[0, 1])]
+        headers = headers[:: int(self._transform[0, 1])]
+        self.files = [header.path for header in headers]
+        self.frames = [header.frame for header in headers]
+        self.instances = [header.instance for header in headers]
         self._shape = tuple(shape[int(axis)] for axis in np.argsort(self._transform[:, 0]))
 
     def read(self, index: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
         """Slice `index` as [H,W] or [H,W,3]; see `read_dicom`."""
-        return np.ascontiguousarray(self._turned(read_dicom(self.files[index], max_megapixels), self._transform))
+        pixels = read_dicom(self.files[index], max_megapixels, self.frames[index])
+        return np.ascontiguousarray(self._turned(pixels, self._transform))
 
     def write(self, path: str | Path, slices: np.ndarray) -> None:
         """Writes [count,H,W] uint8 or uint16 as a new series, in files of the same names in a new folder.
@@ -108,8 +133,12 @@ class DicomSeries:
         path, pydicom = Path(path), library("pydicom", self.path)
         check_slices(slices, self._shape)
         inverse = inverse_of(self._transform, self.path)
+        if self.suffix:
+            with written_whole(path) as temporary:
+                tifffile.imwrite(temporary, slices, photometric="minisblack", compression="zlib")
+            return
         digest = hashlib.sha256(np.ascontiguousarray(slices)).hexdigest()
-        series = pydicom.uid.generate_uid(entropy_srcs=[_Header.of(self.files[0]).series, str(slices.dtype), digest])
+        series = pydicom.uid.generate_uid(entropy_srcs=[_headers(self.files[0])[0].series, str(slices.dtype), digest])
         with written_whole(path) as temporary:
             temporary.mkdir()
             for file, pixels in zip(self.files, slices, strict=True):
@@ -120,34 +149,111 @@ class DicomSeries:
         return library("nibabel", self.path).orientations.apply_orientation(pixels[None], transform)[0]
 
 
+@dataclass
+class DicomFolder:
+    """What the DICOM files of a folder are.
+
+    Attributes:
+        images: files that are an image each.
+        stacks: files of several frames.
+        series: {SeriesInstanceUID: the headers of its files, by name}, of two files or more.
+        masks: files that say what is in images, see `MASKS`.
+        mistakes: a sentence for each file that is none of these.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    stacks: list[Path] = field(default_factory=list)
+    series: "dict[str, list[_Header]]" = field(default_factory=dict)
+    masks: list[Path] = field(default_factory=list)
+    mistakes: list[UserError] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """Of images, volumes and others."""
+        return sum(map(len, (self.images, self.stacks, self.series, self.masks, self.mistakes)))
+
+
+def look_into(folder: str | Path) -> DicomFolder:
+    """Reads the headers of all DICOM files in `folder` itself; what cannot be used is among the mistakes."""
+    # The time makes sure that a changed folder is read anew.
+    return _look_into(Path(folder), Path(folder).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)
+def _look_into(folder: Path, _: int) -> DicomFolder:
+    found = DicomFolder()
+    series: dict[str, list[_Header]] = {}
+    for path in _dicom_files(folder):
+        try:
+            headers = _headers(path)
+        except UserError as mistake:
+            found.mistakes.append(mistake)
+            continue
+        if headers[0].kind in MASKS:
+            found.masks.append(path)
+        elif len(headers) > 1:
+            found.stacks.append(path)
+        elif headers[0].alone:
+            found.images.append(path)
+        else:
+            series.setdefault(headers[0].series, []).append(headers[0])
+    for uid, headers in series.items():
+        if len(headers) > 1:
+            found.series[uid] = headers
+        else:
+            found.images.append(headers[0].path)
+    return found
+
+
 def is_series(folder: str | Path) -> bool:
     """Whether `folder` is a folder with at least two DICOM files."""
     return Path(folder).is_dir() and len(_dicom_files(Path(folder))) >= 2
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its name, or starts as DICOM does where its name says nothing.
+
+    Such a name has no suffix or a numeric one, because files may be named by their UID. A DICOMDIR only lists others.
+    """
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or path.is_dir():
+        return False
+    return path.suffix.lower() in SUFFIXES or (not path.suffix.strip(".0123456789") and _has_magic(path))
+
+
+def is_stack(path: Path) -> bool:
+    """Whether a DICOM file holds an image of several frames."""
+    headers = _headers(path)
+    return len(headers) > 1 and headers[0].kind not in MASKS
+
+
 def patient_of(path: str | Path) -> str | None:
     """The PatientID of a DICOM file; None where it is empty."""
-    return _Header.of(Path(path)).patient
+    return _headers(Path(path))[0].patient
 
 
-def read_dicom(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
-    """The image of a DICOM file: gray [H,W] in the stored dtype, or float32 if rescaled; colour [H,W,3] in RGB.
+def read_dicom(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, frame: int | None = None) -> np.ndarray:
+    """The pixels of a DICOM file with one frame, or of a frame counted from 0: [H,W], or [H,W,3] for colours.
 
-    High values are bright: in MONOCHROME1 they are dark, so v becomes least + greatest - v in the range of BitsStored,
-    before rescaling. Windows are not applied.
+    Gray pixels get slope and intercept, or the table of values, which change raw into real values; without them they
+    keep their dtype. Where 0 is white (MONOCHROME1), a value v becomes least + greatest - v in the range of BitsStored,
+    before rescaling. Windows are not applied. Of several frames only one is decoded.
 
     Raises:
-        UserError: when the file is damaged, too large, holds several frames or colours of another kind, or is
-            compressed in a way that no installed package decodes.
+        UserError: when the file is damaged, too large, holds several frames where one is wanted or colours of another
+            kind, or is compressed in a way that no installed package decodes.
     """
     path = Path(path)
     pydicom = library("pydicom", path)
     with refusing(path, "DICOM"):
-        dataset = pydicom.dcmread(path)
-        _refuse_frames(path, dataset)
+        if frame is None:
+            dataset = source = load(path, max_megapixels)
+            _refuse_frames(path, dataset)
+            _refuse_others(path, dataset)
+        else:
+            dataset, source = _opened(path, path.stat().st_mtime_ns, max_megapixels)
         _refuse_undecodable(path, dataset.file_meta.TransferSyntaxUID)
         check_pixels(path, dataset.Rows, dataset.Columns, max_megapixels)
-        pixels, kind = dataset.pixel_array, dataset.PhotometricInterpretation
+        pixels, kind = pydicom.pixels.pixel_array(source, index=frame), dataset.PhotometricInterpretation
         if kind == "PALETTE COLOR":
             pixels = pydicom.pixels.apply_color_lut(pixels, dataset)
             pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
@@ -155,77 +261,197 @@ def read_dicom(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> np.n
         if pixels.shape != expected:
             raise ValueError(f"{kind} pixels of shape {pixels.shape} and not {expected}")
         if kind in ("MONOCHROME1", "MONOCHROME2"):
-            return _gray(pixels, dataset, mirrored=kind == "MONOCHROME1")
+            return _gray(pixels, dataset, frame or 0, mirrored=kind == "MONOCHROME1")
         if kind != "PALETTE COLOR" and not kind.startswith(("RGB", "YBR")):
             raise ValueError(f"its colours are {kind}")
         return rescaled(pixels, 1, 0)
 
 
-def _gray(pixels: np.ndarray, dataset, *, mirrored: bool) -> np.ndarray:
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path, _: int, max_megapixels: float):
+    """The header of a file of several frames, and from where pydicom takes one of them: mostly the file itself."""
+    pydicom = library("pydicom", path)
+    header = load(path, stop_before_pixels=True)
+    try:
+        plain = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", DEFLATED) != DEFLATED
+    except pydicom.errors.InvalidDicomError:
+        plain = False
+    return header, path if plain else load(path, max_megapixels)
+
+
+def load(path: Path, max_megapixels: float = MAX_MEGAPIXELS, **options):
+    """The dataset of a DICOM file, read by `pydicom.dcmread` with these options.
+
+    A file without the preamble is read if it is DICOM for certain. Of a deflated one no more is kept than header and
+    pixels may take.
+    """
+    pydicom = library("pydicom", path)
+    try:
+        meta = pydicom.filereader.read_file_meta_info(path)
+    except pydicom.errors.InvalidDicomError as error:
+        try:
+            dataset = pydicom.dcmread(path, force=True, **options)
+        except Exception:  # it is something else
+            raise error from None
+        if not dataset.get("SOPClassUID"):
+            raise
+    else:
+        if meta.get("TransferSyntaxUID") == DEFLATED:
+            dataset = pydicom.dcmread(_inflated(path, meta, max_megapixels, **options), force=True, **options)
+        else:
+            dataset = pydicom.dcmread(path, **options)
+    if dataset.file_meta.get("TransferSyntaxUID") in (None, DEFLATED):
+        implicit, little = dataset.original_encoding
+        known = {(True, True): "1.2.840.10008.1.2", (False, True): "1.2.840.10008.1.2.1"}
+        dataset.file_meta.TransferSyntaxUID = known.get((implicit, little), "1.2.840.10008.1.2.2")
+    return dataset
+
+
+def _inflated(path: Path, meta, max_megapixels: float, *, stop_before_pixels: bool = False, **_) -> io.BytesIO:
+    """What a deflated file holds behind its meta information, up to the end of its pixels at most."""
+    pydicom = library("pydicom", path)
+    with open(path, "rb") as file:
+        file.seek(144 + meta.FileMetaInformationGroupLength)
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        content = inflate.decompress(file.read(), LONGEST_HEADER)
+    if not stop_before_pixels:
+        header = pydicom.dcmread(io.BytesIO(content), force=True, stop_before_pixels=True)
+        frames, samples = int(header.get("NumberOfFrames") or 1), header.get("SamplesPerPixel") or 1
+        check_pixels(path, header.Rows, header.Columns, max_megapixels, channels=samples, slices=frames)
+        size = frames * header.Rows * header.Columns * samples * -(-header.BitsAllocated // 8)
+        content += inflate.decompress(inflate.unconsumed_tail, size + LONGEST_HEADER)
+    return io.BytesIO(content)
+
+
+def _gray(pixels: np.ndarray, dataset, frame: int, *, mirrored: bool) -> np.ndarray:
     """Stored values [H,W] -> real values, by a table or by slope and intercept; `mirrored` exchanges dark and light."""
     if dataset.get("ModalityLUTSequence"):
-        pixels = library("pydicom", dataset.filename).pixels.apply_modality_lut(pixels, dataset)
+        pixels = library("pydicom", "a table of values").pixels.apply_modality_lut(pixels, dataset)
         return ~pixels if mirrored else pixels  # a table holds unsigned values of 8 or 16 bits
     if mirrored:
         least = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
         pixels = (2 * least + 2**dataset.BitsStored - 1) - pixels
     # A slope of 0 means no slope, as in NIfTI.
-    return rescaled(pixels, float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0))
+    slope, intercept = (
+        float(entry(dataset, frame, "PixelValueTransformationSequence", keyword) or usual)
+        for keyword, usual in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+    )
+    return rescaled(pixels, slope, intercept)
+
+
+def entry(dataset, frame: int, macro: str, keyword: str):
+    """An entry of a frame: from its own functional groups, from those that all frames share, or of the whole file."""
+    for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        items = dataset.get(groups) or []
+        if len(items) > index and items[index].get(macro) and keyword in items[index][macro][0]:
+            return items[index][macro][0][keyword].value
+    return dataset.get(keyword)
 
 
 @dataclass(frozen=True, eq=False)
 class _Header:
-    """What the header of a DICOM file tells about its slice; None for missing entries.
+    """What the header of a DICOM file tells about a slice; None for missing entries.
 
     Attributes:
+        kind: SOPClassUID.
+        frame: of a file of several frames, from 0.
         size: rows and columns.
         position: [3] millimetres of the centre of the first pixel.
         axes: [2,3] unit vectors down the rows and along the columns.
         spacing: millimetres between slices (their thickness), between rows, and between columns; 1 if missing.
+        alone: an image that is no slice, because it is a projection or of no series.
     """
 
     path: Path
+    kind: str
+    instance: str
     series: str
+    series_number: int | None
+    frame_of_reference: str | None
     patient: str | None
     number: int | None
+    frame: int | None
     size: tuple[int, int]
     position: np.ndarray | None
     axes: np.ndarray | None
     spacing: tuple[float, float, float]
+    alone: bool
 
     @classmethod
-    def of(cls, path: Path) -> "_Header":
-        """Reads the header of a file, or raises a `UserError`."""
-        pydicom = library("pydicom", path)
-        with refusing(path, "DICOM"):
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER)
-            _refuse_frames(path, dataset)
-            if "Rows" not in dataset:
-                raise ValueError("it holds no image")
-            number, position, axes = dataset.get("InstanceNumber"), None, None
-            if dataset.get("ImagePositionPatient") and dataset.get("ImageOrientationPatient"):
-                position = np.array(dataset.ImagePositionPatient, np.float64).reshape(3)
-                axes = np.array(dataset.ImageOrientationPatient, np.float64).reshape(2, 3)[::-1]
-                if not np.isfinite(position).all() or not np.allclose(axes @ axes.T, np.eye(2), rtol=0, atol=0.01):
-                    raise ValueError(
-                        f"its ImagePositionPatient {dataset.ImagePositionPatient} and ImageOrientationPatient "
-                        f"{dataset.ImageOrientationPatient} are no place"
-                    )
-            return cls(
-                path,
-                str(dataset.get("SeriesInstanceUID")),
-                str(dataset.get("PatientID") or "").strip() or None,
-                None if number is None else int(number),
-                (int(dataset.Rows), int(dataset.Columns)),
-                position,
-                axes,
-                (float(dataset.get("SliceThickness") or 1), *map(float, dataset.get("PixelSpacing") or (1, 1))),
-            )
+    def of(cls, path: Path, dataset, frame: int | None) -> "_Header":
+        number, position, axes, i = dataset.get("InstanceNumber"), None, None, frame or 0
+        place = entry(dataset, i, "PlanePositionSequence", "ImagePositionPatient")
+        orientation = entry(dataset, i, "PlaneOrientationSequence", "ImageOrientationPatient")
+        if place and orientation:
+            position = np.array(place, np.float64).reshape(3)
+            axes = np.array(orientation, np.float64).reshape(2, 3)[::-1]
+            if not np.isfinite(position).all() or not np.allclose(axes @ axes.T, np.eye(2), rtol=0, atol=0.01):
+                raise ValueError(
+                    f"its ImagePositionPatient {place} and ImageOrientationPatient {orientation} are no place"
+                )
+        thickness, spacing = (
+            entry(dataset, i, "PixelMeasuresSequence", keyword) for keyword in ("SliceThickness", "PixelSpacing")
+        )
+        return cls(
+            path,
+            str(dataset.get("SOPClassUID") or ""),
+            str(dataset.get("SOPInstanceUID") or ""),
+            str(dataset.get("SeriesInstanceUID")),
+            dataset.get("SeriesNumber"),
+            dataset.get("FrameOfReferenceUID"),
+            str(dataset.get("PatientID") or "").strip() or None,
+            i + 1 if frame is not None else None if number is None else int(number),
+            frame,
+            (int(dataset.Rows), int(dataset.Columns)) if "Rows" in dataset else (0, 0),
+            position,
+            axes,
+            (float(thickness or 1), *map(float, spacing or (1, 1))),
+            position is None and ("SeriesInstanceUID" not in dataset or dataset.get("Modality") in PROJECTIONS),
+        )
 
     @property
     def normal(self) -> np.ndarray:
         """[3] unit vector: columns x rows, towards the head for an ordinary axial slice."""
         return np.cross(self.axes[1], self.axes[0])
+
+
+def _headers(path: Path) -> list[_Header]:
+    """The header of each frame in a file; one for an object of masks. A `UserError` for what has no pixels."""
+    pydicom = library("pydicom", path)
+    with refusing(path, "DICOM"):
+        tags = [pydicom.datadict.tag_for_keyword(keyword) for keyword in HEADER]
+        dataset = load(path, stop_before_pixels=True, specific_tags=tags)
+        if dataset.get("SOPClassUID") in MASKS:
+            return [_Header.of(path, dataset, None)]
+        _refuse_others(path, dataset)
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        return [_Header.of(path, dataset, frame) for frame in (range(frames) if frames > 1 else [None])]
+
+
+def _files_in_order(folder: Path, series: str) -> list[_Header]:
+    """The headers of the slices of a series, the only one in `folder` or that with this UID."""
+    if series:
+        headers = look_into(folder).series[series]
+    else:
+        files = _dicom_files(folder)
+        if not files:
+            raise UserError(f"{folder} holds no DICOM file: name a folder with the files of one series.")
+        headers = [header for file in files for header in _headers(file)]
+        for header in headers:
+            if header.frame is not None or header.kind in MASKS:
+                raise UserError(f"{folder} holds {header.path.name} beside a series: move it to a folder of its own.")
+    _refuse_mixture(folder, headers)
+    return _in_order(folder, headers)
+
+
+def _frames_in_order(path: Path) -> list[_Header]:
+    """The headers of the frames of a file: by place if they are an even stack, else as they are, without a place."""
+    headers = _headers(path)
+    try:
+        _refuse_mixture(path, headers)
+        return _in_order(path, headers)
+    except UserError:
+        return [dataclasses.replace(header, position=None) for header in headers]
 
 
 def _refuse_mixture(folder: Path, headers: list[_Header]) -> None:
@@ -292,20 +518,11 @@ def _affine(headers: list[_Header]) -> np.ndarray:
 
 
 def _dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files in `folder`, sorted by name, without hidden files and the DICOMDIR, which lists others.
-
-    They end in .dcm; or they have "DICM" at byte 128 and no suffix or a numeric one (files may be named by their UID).
-    """
+    """The DICOM files in `folder`, sorted by name."""
     if not folder.is_dir():
         found = "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {found}: name a folder with the files of one DICOM series.")
-    files = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "DICOMDIR" or not path.is_file():
-            continue
-        if path.suffix.lower() == ".dcm" or (not path.suffix.strip(".0123456789") and _has_magic(path)):
-            files.append(path)
-    return files
+    return [path for path in sorted(folder.iterdir()) if is_dicom(path)]
 
 
 def _has_magic(path: Path) -> bool:
@@ -346,9 +563,20 @@ def _refuse_frames(path: Path, dataset) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UserError(
-            f"{path} holds {frames} frames, but one image is read from a DICOM file: split it into one file a slice, "
-            "or convert it to NIfTI."
+            f"{path} holds {frames} frames where one image is wanted: split it into one file a slice, or convert it to "
+            "NIfTI."
         )
+
+
+def _refuse_others(path: Path, dataset) -> None:
+    """Raises a `UserError` for a DICOM object that is no image."""
+    kind = getattr(dataset.get("SOPClassUID"), "name", "").removesuffix(" Storage")
+    if dataset.get("SOPClassUID") in MASKS:
+        raise UserError(f"{path} is a DICOM {kind}, which marks what is in images: put it where the masks are.")
+    if dataset.get("SOPClassUID") == RT_DOSE or ("Rows" not in dataset and kind and "Image" not in kind):
+        raise UserError(f"{path} is a DICOM {kind}, which holds no image to segment: move it out of the folder.")
+    if "Rows" not in dataset:
+        raise ValueError("it holds no image")
 
 
 def _refuse_undecodable(path: Path, syntax) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, decode, tiff_pages
-from unet_lowlevel.data.formats.dicom import DicomSeries, is_series
+from unet_lowlevel.data.formats.dicom import DicomSeries, is_dicom, is_series, is_stack
 from unet_lowlevel.data.formats.nifti import SUFFIXES, NiftiVolume
 from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError
@@ -46,13 +46,25 @@ class Volume(Protocol):
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice of a volume, counted from 0; used in place of the path of an image."""
+    """A slice of a volume, counted from 0; used in place of the path of an image.
+
+    Attributes:
+        path: of the volume.
+        index: of the slice.
+        series: the SeriesInstanceUID of a DICOM series whose folder holds other things too.
+    """
 
     path: Path
     index: int
+    series: str = ""
+
+    @property
+    def volume(self) -> Volume:
+        """The volume, opened."""
+        return open_volume(self.path, self.series)
 
     def __str__(self) -> str:
-        return f"{self.path} (slice {self.index})"
+        return f"{self.path} ({f'series {self.series}, ' if self.series else ''}slice {self.index})"
 
 
 class TiffStack:
@@ -72,27 +84,33 @@ class TiffStack:
             tifffile.imwrite(temporary, slices, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"})
 
 
-def open_volume(path: Path) -> Volume | None:
-    """The volume at `path`: a TIFF of several pages, a NIfTI file or the folder of a DICOM series; else None.
+def open_volume(path: Path, series: str = "") -> Volume | None:
+    """The volume at `path`; None for anything else.
+
+    It is a TIFF of several pages, a NIfTI file, a DICOM file of several frames, or the folder of a DICOM series: of
+    `series` if it holds other things too.
 
     Raises:
         UserError: when it is damaged.
     """
-    name = path.name.lower()
     # A broken link is no file; reading it raises the error.
-    if (name.endswith((".tif", ".tiff", *SUFFIXES)) and path.is_file()) or path.is_dir():
+    if (
+        path.is_file() and (path.name.lower().endswith((".tif", ".tiff", *SUFFIXES)) or is_dicom(path))
+    ) or path.is_dir():
         # The time makes sure that a changed file is opened anew.
-        return _open(path, path.stat().st_mtime_ns)
+        return _open(path, path.stat().st_mtime_ns, series)
     return None
 
 
 # Two: an image's volume and its mask's. Slices are read in order, and a compressed volume is decoded all at once.
 @functools.lru_cache(maxsize=2)
-def _open(path: Path, _: int) -> Volume | None:
+def _open(path: Path, _: int, series: str) -> Volume | None:
     if path.is_dir():
-        return DicomSeries(path) if is_series(path) else None
+        return DicomSeries(path, series) if is_series(path) else None
     if path.name.lower().endswith(SUFFIXES):
         return NiftiVolume(path)
+    if is_dicom(path):
+        return DicomSeries(path) if is_stack(path) else None
     pages = tiff_pages(path)
     return TiffStack(path, pages) if pages > 1 else None
 

@@ -113,7 +113,9 @@ class OptimizerConfig:
     """How the weights move: see `core/optimizers.py` for the equations."""
 
     optimizer: str = setting("adam", "update rule", choices=("adam", "sgd"))
-    learning_rate: float = setting(1e-3, "learning rate at its highest", minimum=0.0, everyday=True)
+    learning_rate: float = setting(
+        1e-3, "learning rate at its highest; may be another with --resume", minimum=0.0, everyday=True
+    )
     momentum: float = setting(0.9, "momentum of SGD", minimum=0.0, below=1.0)
     nesterov: bool = setting(False, "Nesterov's form of the momentum of SGD")
     weight_decay: float = setting(
@@ -129,7 +131,9 @@ class OptimizerConfig:
         0.01, "learning rate at the last step as a share of the highest", minimum=0.0, maximum=1.0
     )
     polynomial_power: float = setting(0.9, "exponent of the polynomial schedule", minimum=0.0)
-    clip_norm: float = setting(0.0, "largest global norm of the gradient; 0: not clipped", minimum=0.0)
+    clip_norm: float = setting(
+        0.0, "largest global norm of the gradient; may be another with --resume; 0: not clipped", minimum=0.0
+    )
     ema_decay: float = setting(
         0.0,
         "decay of the moving average of the weights that validation and prediction use; 0: none",

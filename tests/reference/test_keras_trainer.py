@@ -13,7 +13,7 @@ from kill_and_resume import assert_same_training, history
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import interrupt_in_epoch_two, samples, tiny_config
 
-from unet_lowlevel import run_folder
+from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli import evaluate, export, predict, train
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import read_image
@@ -258,3 +258,27 @@ def test_a_signal_ends_at_the_end_of_the_epoch(whole, phantoms, tmp_path, capsys
     assert train.main(["--run", str(run), "--resume"], "keras") == 0
     assert len(history(run)) == 3
     assert_same_training(whole["keras"], run)
+
+
+@pytest.mark.parametrize("learning_rate", [1e10, 1e30])
+def test_a_training_that_diverges_in_its_last_step_saves_nothing(learning_rate, tmp_path):
+    config = tiny_config(epochs=1, steps_per_epoch=1, optimizer="sgd", batch_normalization=False)
+    config = settings.apply(config, {"learning_rate": learning_rate})
+    with pytest.raises(UserError) as caught:
+        KerasTrainer(config, tmp_path, samples(), samples()).fit()
+    sentence(caught, "diverged by step 1", "lower --learning-rate or set --clip-norm 1", "nothing was saved yet")
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file() and "events" not in path.name} == set()
+
+
+def test_only_what_is_finite_is_saved(tmp_path):
+    """The optimizer's memory, too."""
+    trainer = KerasTrainer(tiny_config(), tmp_path, samples(), samples())
+
+    def spoil(step, loss):
+        if step == 4:
+            trainer.model.optimizer.variables[-1].assign(np.full(trainer.model.optimizer.variables[-1].shape, np.nan))
+
+    with pytest.raises(UserError) as caught:
+        trainer.fit(on_step=spoil)
+    sentence(caught, "diverged by step 4", f"the checkpoints in {tmp_path} are as they were")
+    assert len(history(tmp_path)) == 1

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import TENSORS, Even
 from unet_lowlevel.training.summaries import Summaries, forget_after
 
 
-@pytest.mark.parametrize("values", [normal(1000), np.zeros(7), np.ones([3, 3, 1, 2])])
+@pytest.mark.parametrize("values", [normal(1000), np.zeros(7), np.ones([3, 3, 1, 2]), np.full(2, -1e30)])
 def test_histograms_are_those_of_tensorflow(values, tmp_path):
     summaries = Summaries(tmp_path)
     weight, gradient = tf.Variable(values, dtype=tf.float32), tf.constant(-values, tf.float32)

@@ -75,7 +75,7 @@ def test_python_goes_on_with_the_same_config(kind, tiny_run, phantoms, tmp_path)
     ("changes", "words"),
     [
         ({"depth": 3}, "--depth 2, not 3"),
-        ({"learning_rate": 0.01}, "--learning-rate 0.001, not 0.01"),
+        ({"momentum": 0.5}, "--momentum 0.9, not 0.5"),
         ({"loss": "dice"}, "--loss dice_cross_entropy, not dice"),
         ({"ema_decay": 0.0}, "--ema-decay 0.5, not 0.0"),
         ({"flips": False}, "--flips True, not False"),
@@ -88,7 +88,7 @@ def test_python_goes_on_with_the_same_config(kind, tiny_run, phantoms, tmp_path)
         ({"crop_size": 64}, "--crop-size 32, not 64"),
         ({"data": "elsewhere"}, "not elsewhere"),
         ({"data": ""}, None),
-        ({"epochs": 3, "stream": True}, None),
+        ({"epochs": 3, "stream": True, "learning_rate": 0.01, "clip_norm": 1.0}, None),
     ],
 )
 def test_another_config_than_the_runs_is_refused(changes, words, tiny_run, phantoms, monkeypatch):
@@ -169,6 +169,36 @@ def test_more_epochs_extend_a_finished_training(phantoms, tmp_path):
     assert main(["--run", str(tmp_path / "grown"), *flags, "--epochs", "1"]) == 0
     assert main(["--run", str(tmp_path / "grown"), "--resume", "--epochs", "2"]) == 0
     assert_same_training(tmp_path / "whole", tmp_path / "grown")
+
+
+@pytest.mark.parametrize("implementation", NETWORKS)
+def test_a_training_that_diverged_goes_on_more_carefully(implementation, phantoms, tmp_path, capsys):
+    """From the last checkpoint, with the remedies that the message names."""
+    run = tmp_path / "run"
+    flags = ["--data", str(phantoms), *TINY, "--optimizer", "sgd", "--schedule", "constant", "--no-batch-normalization"]
+    assert main(["--run", str(run), *flags, "--epochs", "1"], implementation) == 0
+    again = ["--run", str(run), "--resume", "--epochs", "2"]
+    before = on_disk(run / "checkpoints"), on_disk(run / "best"), history(run)
+    assert main([*again, "--learning-rate", "1e30"], implementation) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "are as they were" in error
+    assert "lower --learning-rate or set --clip-norm 1 (train takes both also with --resume)" in error
+    assert before == (on_disk(run / "checkpoints"), on_disk(run / "best"), history(run))
+    assert main([*again, "--learning-rate", "1e-4", "--clip-norm", "1"], implementation) == 0
+    assert [float(row["learning_rate"]) for row in history(run)] == pytest.approx([1e-3, 1e-4])
+
+
+def test_a_stopped_training_says_with_which_settings_it_goes_on(phantoms, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "1"]) == 0
+    again = ["--run", str(run), "--resume", "--epochs", "3", "--learning-rate", "0.0001", "--stream"]
+
+    def stop(step, loss):
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert main(again, on_step=stop) == 128 + signal.SIGTERM
+    assert "--resume --epochs 3 --learning-rate 0.0001 --stream\n" in capsys.readouterr().err
 
 
 def test_changed_data_is_noticed_on_resume(phantoms, tmp_path, capsys):

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from kill_and_resume import history
+from conftest import sentence
+from kill_and_resume import history, state
 from tiny_training import samples, tiny_config
 
+from unet_lowlevel.core import fast
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.reference.layers_unet import LayersUNet
+from unet_lowlevel.settings import apply
 from unet_lowlevel.training.checkpoints import restore_best
 from unet_lowlevel.training.totals import Totals
 from unet_lowlevel.training.trainer import Trainer
@@ -19,6 +23,48 @@ def test_a_loss_that_is_not_finite_names_step_and_files(tmp_path):
     trainer = Trainer(tiny_config(batch_normalization=False, augment=False), tmp_path, bad, samples())
     with pytest.raises(UserError, match=r"loss is nan at step \d .*s2.*--learning-rate"):
         trainer.fit()
+
+
+@pytest.mark.parametrize(("learning_rate", "network"), [(1e10, fast.network), (1e30, fast.network), (1e10, LayersUNet)])
+def test_a_training_that_diverges_in_its_last_step_saves_nothing(learning_rate, network, tmp_path):
+    config = tiny_config(epochs=1, steps_per_epoch=1, optimizer="sgd", batch_normalization=False)
+    config = apply(config, {"learning_rate": learning_rate})
+    with pytest.raises(UserError) as caught:
+        Trainer(config, tmp_path, samples(), samples(), network).fit()
+    sentence(caught, "lower --learning-rate or set --clip-norm 1", "nothing was saved yet")
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file() and "events" not in path.name} == set()
+
+
+# What can stop being finite behind a loss that still is.
+PARTS = {
+    "weight": lambda trainer: trainer.model.output.weight,
+    "moment": lambda trainer: next(v for name, v in trainer.model.named_variables().items() if "variance" in name),
+    "slot": lambda trainer: trainer.train_step.optimizer.second[0],
+    "average": lambda trainer: trainer.train_step.average.averages[-1],
+}
+
+
+@pytest.mark.parametrize(("part", "step"), [("weight", 4), ("moment", 3), ("slot", 4), ("average", 3)])
+def test_only_what_is_finite_is_saved(part, step, tmp_path):
+    """In the middle of the second epoch, where every step is saved, and at its end; the training goes on from there."""
+    config = tiny_config(ema_decay=0.5, checkpoint_steps=1)
+    trainer = Trainer(config, tmp_path, samples(), samples())
+
+    def spoil(number, loss):
+        if number == step:
+            PARTS[part](trainer).assign(np.full(PARTS[part](trainer).shape, np.nan))
+
+    with pytest.raises(UserError) as caught:
+        trainer.fit(on_step=spoil)
+    sentence(caught, f"diverged by step {step}", "--learning-rate", f"the checkpoints in {tmp_path} are as they were")
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith(f"ckpt-{step - 1}")
+    assert len(history(tmp_path)) == 1
+    for folder in ("checkpoints", "best"):
+        for name, value in state(tmp_path, folder).items():
+            assert isinstance(value, bytes) or np.isfinite(value).all(), name
+    more_careful = apply(config, {"learning_rate": 1e-4, "clip_norm": 1.0})
+    Trainer(more_careful, tmp_path, samples(), samples()).fit(resume=True)
+    assert [row["epoch"] for row in history(tmp_path)] == ["1", "2", "3"]
 
 
 def test_predictions_of_one_class_are_warned_of(tmp_path, capsys):

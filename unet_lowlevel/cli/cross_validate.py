@@ -54,8 +54,9 @@ def cross_validate_as_asked(arguments: argparse.Namespace, on_step: OnStep | Non
         changes, folder = changes_on_resume(arguments, "stream"), Path(arguments.run)
         config = settings.apply(read_settings(folder)[0], changes)
     else:
+        changes = {}
         config, folder = resolved_config(arguments), Path(arguments.run or run_folder.next_free("crossvalidation"))
-    with resumable(folder, SETTINGS, "cross-validate"):
+    with resumable(folder, SETTINGS, "cross-validate", changes):
         rows = cross_validate(config, folder, resume=arguments.resume, scores=scores, on_step=on_step)
     from unet_lowlevel.inference.folds import scores_table
 

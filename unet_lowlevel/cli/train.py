@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,8 +54,9 @@ def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: 
         changes, run = changes_on_resume(arguments, *CHANGES_ON_RESUME), Path(arguments.run)
         config = settings.apply(run_folder.read(run)[0], changes)
     else:
+        changes = {}  # config.json of the run will have them
         config, run = resolved_config(arguments), Path(arguments.run or run_folder.next_free(implementation))
-    with resumable(run, "config.json", "train"):
+    with resumable(run, "config.json", "train", changes):
         kept = train(
             config,
             run,
@@ -73,14 +75,28 @@ def make_trainer(implementation: str, *parts):
     return make_trainer(implementation, *parts)
 
 
+def typed(name: str, value) -> str:
+    """A setting of one value as it is typed: --epochs 40, --stream, --no-stream."""
+    if isinstance(value, bool):
+        return settings.flag(name if value else f"no_{name}")
+    return f"{settings.flag(name)} {value}"
+
+
 @contextlib.contextmanager
-def resumable(folder: Path, name: str, command: str) -> Iterator[None]:
+def resumable(folder: Path, name: str, command: str, changes: dict) -> Iterator[None]:
     """If the work inside is stopped, prints how to go on with `folder`; on Ctrl-C only if the file `name` is in it.
+
+    Args:
+        folder: of a run or a cross-validation.
+        name: of the file that makes it one.
+        command: see `to_type`.
+        changes: {setting: value} in place of the folder's, for the next --resume as well.
 
     Raises:
         Stopped, KeyboardInterrupt: again, for `run_command`, which makes an exit code of it.
     """
-    resume = f"{to_type(command, this=True)} --run {show_path(folder)} --resume"
+    flags = " ".join(["--resume", *itertools.starmap(typed, changes.items())])
+    resume = f"{to_type(command, this=True)} --run {show_path(folder)} {flags}"
     try:
         yield
     except Stopped as stopped:

@@ -238,10 +238,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations)
         if not math.isfinite(logs["loss"]):
-            raise UserError(
-                f"The loss is {logs['loss']} at step {step}: look at the images, or lower --learning-rate or set "
-                f"--clip-norm 1; {self.journal.what_is_kept()}."
-            )
+            raise self.journal.diverged(f"The loss is {logs['loss']} at step {step}: look at the images, or")
         if self.on_step:
             self.on_step(step, logs["loss"])
 
@@ -267,6 +264,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
             "gradient_norm": float(global_norm(gradients)),
             "weight_norm": float(global_norm(weights)),
         }
+        self.journal.check_finite(step, row)
         # The metric still holds the counts of the validation.
         warning = warning_of_one_class(self.trainer.scores.confusion.numpy(), epoch + 1)
         if warning:

@@ -47,6 +47,12 @@ class Checkpoints:
         state = tf.train.Checkpoint(model=places_of(model), memory=places_in(memory), progress=progress)
         self.newest = tf.train.CheckpointManager(state, str(run / "checkpoints"), max_to_keep=keep)
         self.best = tf.train.CheckpointManager(by_name(model), str(run / "best"), max_to_keep=1)
+        self.variables = [*model.named_variables().values(), *memory.variables]
+
+    def finite(self) -> bool:
+        """Whether all weights, statistics and averages, and the optimizer's memory, are finite numbers."""
+        values = map(tf.convert_to_tensor, self.variables)
+        return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values if v.dtype.is_floating]))
 
     def save(self, step: int) -> None:
         save(self.newest, step)

@@ -3,9 +3,11 @@
 import contextlib
 import csv
 import io
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
@@ -103,6 +105,26 @@ class Journal:
         saved = self.checkpoints.newest.latest_checkpoint
         return f"the checkpoints in {self.run} are as they were" if saved else "nothing was saved yet"
 
+    def diverged(self, what: str) -> UserError:
+        """The error that ends a training which has diverged; `what` ends with its colon, or with another remedy."""
+        return UserError(
+            f"{what} lower --learning-rate or set --clip-norm 1 (train takes both also with --resume); "
+            f"{self.what_is_kept()}."
+        )
+
+    def check_finite(self, step: int, row: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Raises a `UserError` if the training has diverged by `step`: nothing that is not finite is ever saved.
+
+        Args:
+            step: the number of steps so far.
+            row: numbers for history.csv.
+        """
+        found = [f"{name.replace('_', ' ')} is {value}" for name, value in row.items() if not math.isfinite(value)]
+        if not found and not self.checkpoints.finite():
+            found = ["weights or the optimizer's memory are not finite"]
+        if found:
+            raise self.diverged(f"The training has diverged by step {step} ({', '.join(found)}):")
+
     def keep_weights(self, epoch: int, mean_iou: float) -> bool:
         """Saves the current weights in best/ if --keep asks for those of this epoch; returns whether it did.
 
@@ -156,7 +178,8 @@ class Journal:
         )
 
     def save_within_epoch(self) -> None:
-        """Saves the state between two steps."""
+        """Saves the state between two steps; a `UserError` if it is not finite."""
+        self.check_finite(self.step)
         with self.writing():
             self.save()
 

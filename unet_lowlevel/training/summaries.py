@@ -75,7 +75,11 @@ def buckets(values: np.ndarray) -> np.ndarray:
     are not finite are left out; the loss of the next step shows them.
     """
     # In float64, because 30 edges do not fit between two neighbouring float32 numbers.
-    counts, edges = np.histogram(values[np.isfinite(values)].astype(np.float64), 30)
+    values = values[np.isfinite(values)].astype(np.float64)
+    least, most = (values.min(), values.max()) if values.size else (0.0, 1.0)
+    if least == most:  # edges around the only value, far enough from it to differ
+        least, most = least - max(0.5, abs(least) / 2), most + max(0.5, abs(most) / 2)
+    counts, edges = np.histogram(values, 30, (least, most))
     return np.stack([edges[:-1], edges[1:], counts], axis=1)
 
 

@@ -24,7 +24,7 @@ PHANTOMS = Path("data/phantoms")
 # Enough patients for a fair split, small enough that the first training takes two minutes.
 PHANTOM_SETTINGS: dict[str, Any] = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
 # Settings that may change with `resume`.
-CHANGES_ON_RESUME = ("epochs", "stream")
+CHANGES_ON_RESUME = ("epochs", "stream", "learning_rate", "clip_norm")
 # Settings that are chosen by the data if they are 0 or empty; the run folder holds the chosen values.
 SETTLED_BY_DATA = ("in_channels", "crop_size", "data", "group_regex")
 
@@ -43,7 +43,7 @@ def train(
     Args:
         config: all settings; without `data` the network learns generated slices, made in data/phantoms.
         run: the run folder, a new one unless `resume`.
-        resume: go on with `run` from its newest checkpoint; only epochs and stream may differ from the run's settings.
+        resume: go on with `run` from its newest checkpoint; only `CHANGES_ON_RESUME` may differ from its settings.
         on_step: called after every step with its number and the mean loss of the epoch so far.
         implementation: recorded in the run folder: lowlevel, highlevel or keras.
         make_trainer: makes the trainer of (config, run, training samples, validation samples); None: `Trainer`.
@@ -106,7 +106,7 @@ class TrainingData:
 
 
 def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str | None, Split]:
-    """The run's settings with epochs and stream of `config`, its data's fingerprint, its split; or a `UserError`."""
+    """The run's settings with `CHANGES_ON_RESUME`, its data's fingerprint, its split; or a `UserError`."""
     stored_config, stored, parts = run_folder.read(run)
     run_folder.refuse_links(run)
     if stored.get("implementation") != implementation:
@@ -117,7 +117,7 @@ def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str
 
         config = settings_of_one_batch(config)
     check_same_settings(run, stored_config, config, CHANGES_ON_RESUME)
-    changes = {"epochs": config.training.epochs, "stream": config.data.stream}
+    changes = {name: settings.value_of(config, name) for name in CHANGES_ON_RESUME}
     return settings.apply(stored_config, changes), stored.get("data_fingerprint"), parts
 
 

@@ -17,7 +17,7 @@ from unet_lowlevel.core.optimizers import global_norm
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
-from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.errors import listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.scoring import counts
@@ -118,13 +118,19 @@ class Trainer:
 
         Returns:
             the epoch's part of the history row, and the last gradients.
+
+        Raises:
+            UserError: when the loss, or anything that would be saved, is not finite.
         """
         totals, start = self.journal.totals, time.perf_counter()
         spent = totals.seconds
         for *batch, index in self.batches.of_epoch(epoch, totals.steps):
             result = self.train_step(*batch)
             if not math.isfinite(float(result["loss"])):
-                raise UserError(self.not_finite(result, index.numpy()))
+                step, names = int(self.train_step.step), listed([self.training[i].stem for i in index.numpy()], 8)
+                raise self.journal.diverged(
+                    f"The loss is {float(result['loss'])} at step {step} (images {names}): look at these images, or"
+                )
             totals.add(result, len(index))
             totals.seconds = spent + time.perf_counter() - start
             bar.set_postfix(loss=f"{totals.loss / totals.images:.4f}", iou=self.newest_iou(), refresh=False)
@@ -146,19 +152,13 @@ class Trainer:
             **{name: float(result[name]) for name in ("learning_rate", "gradient_norm")},
             "weight_norm": float(global_norm(self.train_step.weights)),
         }
+        self.journal.check_finite(row["step"], row)
         return row, result["gradients"]
 
     def newest_iou(self) -> str:
         """The last validation IoU, for the progress bar."""
         history = self.journal.history
         return f"{history[-1]['validation_iou']:.4f}" if history else "-"
-
-    def not_finite(self, result: dict, index: np.ndarray) -> str:
-        names = listed([self.training[i].stem for i in index], 8)
-        return (
-            f"The loss is {float(result['loss'])} at step {int(self.train_step.step)} (images {names}): look at these "
-            f"images, or lower --learning-rate or set --clip-norm 1; {self.journal.what_is_kept()}."
-        )
 
     def step_too_large(self) -> str:
         return step_too_large(
@@ -173,6 +173,10 @@ class Trainer:
             with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
                 image, labels = sample.normalized(), sample.label[np.newaxis].astype(np.int32)
                 result = self.evaluation_step(tf.constant(image[np.newaxis]), tf.constant(labels))
+                if not math.isfinite(float(result["loss"])):
+                    raise self.journal.diverged(
+                        f"The validation loss of {sample.stem} is {float(result['loss'])} in epoch {epoch}:"
+                    )
                 totals.add(result, 1)
                 if i in chosen:
                     predicted = counts.predicted_labels(result["probabilities"], self.config.training.threshold)

@@ -30,10 +30,10 @@ setup(
         "tqdm>=4.66.3",
     ],
     extras_require={
-        "medical": ["pydicom>=3.0", "nibabel>=5.0"],
+        "medical": ["pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25"],
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "pytest-cov>=6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15"),
-            *("pydicom>=3.0", "nibabel>=5.0"),
+            *("pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25"),
         ],
         "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],
     },

@@ -2,12 +2,13 @@
 
 import json
 
+import highdicom
 import nibabel
 import numpy as np
 import pydicom
 import pytest
 from conftest import TINY
-from medical_files import ORIGIN, STEPS, save_nifti, save_series, turned
+from medical_files import ORIGIN, STEPS, save_dicom, save_nifti, save_series, stack, turned
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
@@ -60,20 +61,50 @@ def test_volumes_are_trained_on_and_predicted_with_their_geometry(place, capsys)
     assert train(["--run", "run", "--data", "data", *FLAGS, "--validation-fraction", "0.5"]) == 0
     split = json.loads((place / "run" / "split.json").read_text())
     assert {s[0] for s in split["training"]}.isdisjoint(s[0] for s in split["validation"])
-    # NIfTI comes back as NIfTI, DICOM as DICOM, and both lie where the image does.
+    # NIfTI comes back as NIfTI, DICOM as segmentations with probabilities in NIfTI, and all lie where the image does.
     assert predict(["--run", "run", "--images", "data/images", "--output", "out", "--probabilities"]) == 0
     assert sorted(path.name for path in (place / "out").iterdir()) == sorted(
-        [*(f"{name}{what}" for name in "abc" for what in ("", "_probability")), "d.nii.gz", "d_probability.nii.gz"]
+        [*(f"{name}.dcm" for name in "abc"), "d.nii.gz", *(f"{name}_probability.nii.gz" for name in "abcd")]
     )
     source, mask = (nibabel.load(place / part / "d.nii.gz") for part in ("data/images", "out"))
     assert mask.shape == source.shape and mask.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(mask.affine, source.affine)
     for name in "abc":
-        source, mask = (open_volume(place / part / name) for part in ("data/images", "out"))
-        np.testing.assert_allclose(mask.affine, source.affine)
-        assert mask.count == 6 and set(np.unique([mask.read(i) for i in range(6)])) <= {0, 255}
-    assert pydicom.dcmread(next((place / "out" / "c").iterdir())).PatientID == "bert"
+        source, probability = (
+            open_volume(place / "data/images" / name),
+            open_volume(place / "out" / f"{name}_probability.nii.gz"),
+        )
+        np.testing.assert_allclose(probability.affine, source.affine, atol=1e-4)
+        found = highdicom.seg.segread(place / "out" / f"{name}.dcm")
+        uids = [pydicom.dcmread(file).SOPInstanceUID for file in source.files]
+        masks = found.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
+        np.testing.assert_array_equal(masks, stack(probability) >= 32768)
+    assert found.PatientID == "bert"
     assert "wrote masks of 24 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["nifti", "png"])
+def test_masks_of_dicom_are_nifti_or_png_on_wish(form, place, tiny_run):
+    (place / "data" / "images" / "d.nii.gz").unlink()
+    save_dicom(place / "data" / "images" / "x.dcm", volume_of(0)[0][0])
+    flags = ["--run", str(tiny_run), "--images", "data/images", "--output"]
+    assert predict([*flags, "out", "--format", form, "--instances"]) == 0
+    assert predict([*flags, "auto"]) == 0
+    stems = ["x", *("abc" if form == "nifti" else (f"{name}_00{i}" for name in "abc" for i in range(6)))]
+    suffixes = {stem: ".nii.gz" if form == "nifti" and stem != "x" else ".png" for stem in stems}
+    assert sorted(path.name for path in (place / "out").iterdir()) == sorted(
+        f"{stem}{what}{suffix}" for stem, suffix in suffixes.items() for what in ("", "_instances")
+    )
+    for stem, suffix in suffixes.items():
+        found = highdicom.seg.segread(place / "auto" / f"{stem[0]}.dcm").get_volume(combine_segments=True)
+        if suffix == ".png":
+            mask = files.read_image(place / "out" / f"{stem}.png")[..., 0]
+            np.testing.assert_array_equal(mask, 255 * found.array[int(stem[2:] or 0)])
+        else:
+            mask = nibabel.load(place / "out" / f"{stem}.nii.gz")
+            np.testing.assert_array_equal(np.asarray(mask.dataobj).T, 255 * found.array)
+            affine = open_volume(place / "data/images" / stem).affine
+            np.testing.assert_allclose(mask.affine @ [0, 0, 1, 1], np.diag([-1, -1, 1, 1]) @ affine @ [1, 0, 0, 1])
 
 
 def test_a_series_named_by_the_current_folder_stays_in_the_output(place, tiny_run, monkeypatch, capsys):
@@ -81,9 +112,9 @@ def test_a_series_named_by_the_current_folder_stays_in_the_output(place, tiny_ru
     monkeypatch.chdir(series)
     before = sorted(place.rglob("*"))
     assert predict(["--run", str(tiny_run), "--images", ".", "--output", str(place / "out")]) == 0
-    assert [path.name for path in (place / "out").iterdir()] == ["a"]
+    assert [path.name for path in (place / "out").iterdir()] == ["a.dcm"]
     assert predict(["--run", str(tiny_run), "--images", "../b/..", "--output", str(place / "all")]) == 0
-    assert sorted(path.name for path in (place / "all").iterdir()) == ["a", "b", "c", "d.nii.gz"]
+    assert sorted(path.name for path in (place / "all").iterdir()) == ["a.dcm", "b.dcm", "c.dcm", "d.nii.gz"]
     assert [path for path in sorted(place.rglob("*")) if not {"out", "all"} & set(path.parts)] == before
     assert "Traceback" not in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unet_lowlevel import settings
 from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, given_settings, run_command
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import TILE_SIZE
+from unet_lowlevel.inference import FORMATS, TILE_SIZE
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import progress, show_path
 
@@ -47,6 +47,14 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         help="also write 16-bit <stem>_instances.png, a number for each object; of a volume in each slice anew",
     )
     parser.add_argument("--overlays", action="store_true", help="also write <stem>_overlay.png")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="auto",
+        help="of the masks. auto: as the images are, and of DICOM images a DICOM segmentation (.dcm), whose "
+        "probabilities and instances are NIfTI or PNG; nifti: of all volumes .nii.gz; png: of each image and slice PNG "
+        "(default: auto)",
+    )
     add_settings(parser, *CHANGES)
     parser.set_defaults(by_keras=by_keras)
     return run_command(predict, parser, argv)
@@ -70,6 +78,7 @@ def predict(arguments: argparse.Namespace) -> int:
         with_probabilities=arguments.probabilities,
         separation=predictor.separation if arguments.with_instances else None,
         with_overlays=arguments.overlays,
+        file_format=arguments.format,
         progress=progress("predicting"),
     )
     if not written:

@@ -2,6 +2,8 @@
 
 # Side in pixels of the largest window that is computed at once: about 1 GiB of features for the default network.
 TILE_SIZE = 2048
+# Of masks: as the images are (DICOM: a segmentation), volumes as NIfTI, or a PNG for each image and slice.
+FORMATS = ("auto", "nifti", "png")
 # Settings of the run that an evaluation may change, for other images; PLACES are replaced together.
 PLACES = ("data", "images", "masks")
 CHANGES = (*PLACES, "instances", "mask_values", "mask_colors", "group_regex", "max_megapixels")

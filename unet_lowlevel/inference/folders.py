@@ -52,9 +52,12 @@ def predict_files(
     with_probabilities: bool = False,
     separation: Separation | None = None,
     with_overlays: bool = False,
+    file_format: str = "auto",
     progress: Progress = lambda items: items,
 ) -> tuple[int, list[str]]:
     """Writes OUTPUT/<stem>.png, of the image's size, for every image, and for a volume a volume of masks.
+
+    The mask of DICOM images is a segmentation, OUTPUT/<stem>.dcm; their other files are NIfTI (of a series) or PNG.
 
     Reading runs a few images ahead of computing, writing a few behind. Neighbours of one size are computed together,
     which changes probabilities only by rounding; large images are computed tile by tile.
@@ -67,6 +70,7 @@ def predict_files(
             with several classes <stem>_probability_<class>.png.
         separation: also <stem>_instances.png, 16 bit, of objects separated in this way.
         with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most 2048 pixels a side.
+        file_format: "auto": as above; "nifti": volumes of any kind as .nii.gz; "png": PNG for each image and slice.
         progress: wraps the images, to show how far the work is.
 
     Returns:
@@ -76,17 +80,25 @@ def predict_files(
         UserError: before anything is written, when a file would be overwritten; or when none can be written.
     """
     outputs = Outputs(
-        images, output, predictor.config.model.classes, with_probabilities, separation is not None, with_overlays
+        images,
+        output,
+        predictor.config.model.classes,
+        with_probabilities,
+        separation is not None,
+        with_overlays,
+        file_format,
     )
-    failures = []
 
     def read(item: tuple[str, Path | Slice]) -> Picture | None:
         stem, source = item
+        volume = outputs.volume_of(stem, source)
+        if volume and volume.torn:
+            return None
         try:
             image = read_image(source, predictor.config.data)
             predictor.check_channels(image, source)
         except UserError as error:
-            failures.append(str(error))
+            outputs.fail(stem, source, error)
             return None
         return Picture(stem, source, image, predictor.normalizations(image))
 
@@ -102,7 +114,7 @@ def predict_files(
                 writing.popleft().result()
         for future in writing:
             future.result()
-    return outputs.written, failures + outputs.torn_volumes()
+    return outputs.written, list(dict.fromkeys(outputs.failures))  # all slices of a damaged file say the same
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,10 @@ import numpy as np
 
 from unet_lowlevel.data.files import volume_stem
 from unet_lowlevel.data.formats.decoding import MAPPED_BYTES
+from unet_lowlevel.data.formats.dicom import DicomSeries, is_dicom
+from unet_lowlevel.data.formats.medical import library
+from unet_lowlevel.data.formats.nifti import write_nifti
+from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmentation
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
@@ -17,17 +21,24 @@ from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probability, separate
 from unet_lowlevel.pictures import LABEL_PALETTE, overlay
 
+DICOM = ".dcm"
 OVERLAY_SIDE = 2048
 
 
 def output_names(
-    stem: str, classes: int, suffix: str, *, with_probabilities: bool, with_instances: bool = False
+    stem: str,
+    classes: int,
+    suffix: str,
+    *,
+    with_probabilities: bool,
+    with_instances: bool = False,
+    mask_suffix: str | None = None,
 ) -> dict[str, str]:
     """{kind: file name} of the files for an image or a volume.
 
-    The kinds are mask, instances, colours, and the numbers of channels.
+    The kinds are mask, instances, colours, and the numbers of channels. The mask may have a suffix of its own.
     """
-    names = {"mask": f"{stem}{suffix}"}
+    names = {"mask": f"{stem}{mask_suffix or suffix}"}
     if with_instances:
         names["instances"] = f"{stem}_instances{suffix}"
     if classes > 2 and suffix == ".png":  # viewers of volumes have their own colours
@@ -76,20 +87,41 @@ def collected(
 
 
 def write_found(
-    folder: Path, names: dict[str, str], found: dict[str, np.ndarray], image: np.ndarray, classes: int
+    folder: Path,
+    names: dict[str, str],
+    found: dict[str, np.ndarray],
+    image: np.ndarray,
+    classes: int,
+    source: Path | None = None,
 ) -> None:
-    """Writes the files `names` (see `output_names`) of the arrays `found` (see `collected`) in `image` [H, W, C]."""
+    """Writes the files `names` (see `output_names`) of the arrays `found` (see `collected`) in `image` [H, W, C].
+
+    `source` is the file of the image, to which a DICOM mask refers.
+    """
     for what, name in names.items():
         if what == "overlay":
             write_image(folder / name, reduced_overlay(image, found["mask"], classes))
         elif what == "colours":
             write_image(folder / name, found["mask"], LABEL_PALETTE)
+        elif name.endswith(DICOM):
+            write_dicom(folder / name, [source], found["mask"][np.newaxis], classes)
         else:
             write_image(folder / name, found[what])
 
 
+def write_dicom(path: Path, sources: Sequence[Path], masks: np.ndarray, classes: int) -> None:
+    """`write_segmentation` of masks as `collected` gives them, [len(sources), H, W]."""
+    write_segmentation(path, sources, masks // step_of_gray(classes), max(classes - 1, 1))
+
+
 class Outputs:
-    """The files of a prediction: chooses their names and writes them."""
+    """The files of a prediction: chooses their names and writes them.
+
+    Attributes:
+        names: {stem: {kind: file name}} of what is to be written for an image, without what its volume has.
+        written: number of images whose masks are written.
+        failures: a sentence for each image or volume that cannot be used.
+    """
 
     def __init__(
         self,
@@ -99,6 +131,7 @@ class Outputs:
         probabilities: bool,
         instances: bool,
         overlays: bool,
+        file_format: str = "auto",
     ):
         """Chooses all names.
 
@@ -106,17 +139,23 @@ class Outputs:
             UserError: when one of them exists already or two are the same.
         """
         self.folder, self.classes, self.written = folder, classes, 0
+        self.failures: list[str] = []
         self.channels = [str(k) for k in range(classes)] if probabilities else []
         self.names: dict[str, dict[str, str]] = {}
         self.volumes: dict[str, VolumeOfMasks] = {}
+        wanted = {"with_probabilities": probabilities, "with_instances": instances}
         for stem, image in images.items():
             self.names[stem] = {}
-            wanted = {"with_probabilities": probabilities, "with_instances": instances}
-            if not isinstance(image, Slice):
-                self.names[stem] |= output_names(stem, classes, ".png", **wanted)
+            if not isinstance(image, Slice) or file_format == "png":
+                mask_suffix = DICOM if file_format == "auto" and is_dicom(image) else None
+                self.names[stem] |= output_names(stem, classes, ".png", **wanted, mask_suffix=mask_suffix)
             elif (name := volume_stem(stem)) not in self.volumes:
-                names = output_names(name, classes, image.volume.suffix, **wanted)
-                self.volumes[name] = VolumeOfMasks(image, image.volume.count, names, folder)
+                volume = image.volume
+                suffix = ".nii.gz" if file_format == "nifti" else volume.suffix
+                # The frames of a segmentation need places.
+                placed = file_format == "auto" and isinstance(volume, DicomSeries) and volume.affine is not None
+                names = output_names(name, classes, suffix, **wanted, mask_suffix=DICOM if placed else None)
+                self.volumes[name] = VolumeOfMasks(image, volume.count, names, folder, classes)
             if overlays:
                 self.names[stem]["overlay"] = f"{stem}_overlay.png"
         taken = set()
@@ -126,33 +165,47 @@ class Outputs:
                 if name in taken:
                     raise UserError(f"{name} would be written for two images of --images: predict them apart.")
                 taken.add(name)
+                if name.endswith(DICOM):
+                    library("highdicom", folder / name)
+
+    def volume_of(self, stem: str, source: Path | Slice) -> "VolumeOfMasks | None":
+        """The volume of masks that an image belongs to."""
+        return self.volumes.get(volume_stem(stem)) if isinstance(source, Slice) else None
+
+    def fail(self, stem: str, source: Path | Slice, error: UserError) -> None:
+        """Notes that an image cannot be used; then the masks of its volume are not written either."""
+        volume = self.volume_of(stem, source)
+        if volume is None:
+            self.failures.append(str(error))
+        elif not volume.torn:
+            volume.torn = True
+            self.failures.append(f"{volume.source.path} gets no masks, because of a slice: {error}")
 
     def write(self, stem: str, source: Path | Slice, image: np.ndarray, found: dict[str, np.ndarray]) -> None:
         """Writes the arrays of an image (see `collected`); those of a volume together with its last slice."""
-        write_found(self.folder, self.names[stem], found, image, self.classes)
-        if not isinstance(source, Slice):
-            self.written += 1
-        elif self.volumes[volume_stem(stem)].put(source.index, found):
-            self.written += self.volumes.pop(volume_stem(stem)).count
-
-    def torn_volumes(self) -> list[str]:
-        """A sentence for each volume that is not written because some slices could not be used."""
-        return [
-            f"{volume.image.path} has {volume.count - volume.have} slices that cannot be used: its masks are not "
-            "written."
-            for volume in self.volumes.values()
-        ]
+        volume = self.volume_of(stem, source)
+        try:
+            write_found(self.folder, self.names[stem], found, image, self.classes, source)
+            if volume is None:
+                self.written += 1
+            elif volume.put(source.index, found):
+                self.written += volume.count
+        except NoSegmentation as error:
+            self.failures.append(str(error))
 
 
 class VolumeOfMasks:
     """Collects the arrays of the slices of a volume until it is complete."""
 
-    def __init__(self, image: Slice, count: int, names: dict[str, str], folder: Path):
-        self.image, self.count, self.names, self.folder, self.have = image, count, names, folder, 0
+    def __init__(self, source: Slice, count: int, names: dict[str, str], folder: Path, classes: int):
+        self.source, self.count, self.names, self.folder, self.classes = source, count, names, folder, classes
+        self.have, self.torn = 0, False
         self.slices: dict[str, np.ndarray] = {}
 
     def put(self, index: int, found: dict[str, np.ndarray]) -> bool:
         """Takes the arrays of a slice; with the last slice writes all. Returns whether it did."""
+        if self.torn:
+            return False
         for what in self.names:
             if what not in self.slices:
                 self.slices[what] = canvas((self.count, *found[what].shape), found[what].dtype, self.folder)
@@ -160,9 +213,15 @@ class VolumeOfMasks:
         self.have += 1
         if self.have < self.count:
             return False
-        volume = self.image.volume
+        volume = self.source.volume
         for what, name in self.names.items():
-            volume.write(self.folder / name, self.slices[what])
+            path, array = self.folder / name, self.slices.pop(what)
+            if name.endswith(DICOM):
+                write_dicom(path, list(dict.fromkeys(volume.files)), volume.as_stored(array), self.classes)
+            elif name.endswith(volume.suffix):
+                volume.write(path, array)
+            else:
+                write_nifti(path, array, volume.affine)
         return True
 
 

@@ -4,6 +4,7 @@ import importlib
 import itertools
 
 import numpy as np
+import pydicom
 import pytest
 from conftest import sentence
 from medical_files import (
@@ -42,13 +43,13 @@ def test_axial_dicom_gives_the_slices_of_its_nifti_and_takes_masks_back(order, f
     same(stack(nifti), CT)
     np.testing.assert_allclose(series.affine, affine_of(steps), atol=1e-6)
     np.testing.assert_allclose(series.affine, nifti.affine, atol=1e-4)
-    assert (series.path, series.count, series.group, series.suffix) == (tmp_path / "ct", COUNT, "anna", "")
+    assert (series.path, series.count, series.group, series.suffix) == (tmp_path / "ct", COUNT, "anna", ".nii.gz")
 
-    series.write(tmp_path / "mask", MASK)
-    written = DicomSeries(tmp_path / "mask")
+    series.write(tmp_path / "mask.nii.gz", MASK)
+    written = NiftiVolume(tmp_path / "mask.nii.gz")
     same(stack(written), MASK)
-    np.testing.assert_array_equal(written.affine, series.affine)
-    assert [file.name for file in written.files] == [file.name for file in series.files]
+    np.testing.assert_allclose(written.affine, series.affine, atol=1e-4)
+    same(series.as_stored(CT), np.stack([pydicom.dcmread(file).pixel_array for file in series.files]))
 
 
 @pytest.mark.parametrize("make", [NiftiVolume, read_dicom, patient_of])
@@ -63,7 +64,7 @@ def volume(request, tmp_path):
     """A volume of either kind, and where its mask goes."""
     if request.param == "nifti":
         return NiftiVolume(save_nifti(tmp_path / "ct.nii.gz", *to_nifti(CT))), tmp_path / "out" / "mask.nii.gz"
-    return DicomSeries(save_series(tmp_path / "ct", CT)), tmp_path / "out" / "mask"
+    return DicomSeries(save_series(tmp_path / "ct", CT)), tmp_path / "out" / "mask.nii.gz"
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])

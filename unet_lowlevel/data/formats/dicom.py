@@ -7,14 +7,12 @@ A sagittal or coronal series keeps its slices, sorted along their normal: its fi
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import io
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, check_pixels
 from unet_lowlevel.data.formats.medical import (
@@ -26,7 +24,7 @@ from unet_lowlevel.data.formats.medical import (
     rescaled,
     to_axial,
 )
-from unet_lowlevel.data.formats.writing import written_whole
+from unet_lowlevel.data.formats.nifti import write_nifti
 from unet_lowlevel.errors import UserError, listed
 
 # Slices closer than SAME_PLACE are at one place. Distances of neighbours may differ by UNEVEN relative to their median:
@@ -54,17 +52,6 @@ HEADER = [
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-# Entries of a header about the values of its pixels, which do not hold for a mask.
-OF_THE_VALUES = [
-    "RescaleIntercept", "RescaleSlope", "RescaleType", "ModalityLUTSequence", "RealWorldValueMappingSequence",
-    "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTSequence", "VOILUTFunction",
-    "PresentationLUTSequence", "PresentationLUTShape", "PixelIntensityRelationship", "PixelIntensityRelationshipSign",
-    "PixelPaddingValue", "PixelPaddingRangeLimit", "SmallestImagePixelValue", "LargestImagePixelValue",
-    "SmallestPixelValueInSeries", "LargestPixelValueInSeries", "PaletteColorLookupTableUID", "ICCProfile",
-    *(f"{color}PaletteColorLookupTable{part}" for color in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")),
-    *(f"Segmented{color}PaletteColorLookupTableData" for color in ("Red", "Green", "Blue")),
-    "IconImageSequence", "MACParametersSequence", "DigitalSignaturesSequence",
-]  # fmt: skip
 
 
 class DicomSeries:
@@ -81,7 +68,7 @@ class DicomSeries:
         instances: the SOPInstanceUID of its file.
         count: of slices.
         group: the PatientID, or what names the series if it is empty.
-        suffix: of what `write` makes: empty for a folder, .tif for a file of several frames.
+        suffix: of the file that `write` makes.
         affine: [4,4] float64, from (slice, row, column, 1) to millimetres to the left, the back and the head; None
             without positions.
 
@@ -90,13 +77,12 @@ class DicomSeries:
             or orientations, two at one place, or with a gap.
     """
 
+    suffix = ".nii.gz"
+
     def __init__(self, path: str | Path, series: str = ""):
         """Opens PATH; in a folder that holds other things too, the series with this SeriesInstanceUID."""
         self.path = Path(path)
-        if self.path.is_file():
-            headers, self.suffix = _frames_in_order(self.path), ".tif"
-        else:
-            headers, self.suffix = _files_in_order(self.path, series), ""
+        headers = _frames_in_order(self.path) if self.path.is_file() else _files_in_order(self.path, series)
         self.count = len(headers)
         self.group = headers[0].patient or series or self.path.resolve().name
         self.frame_of_reference = headers[0].frame_of_reference
@@ -121,28 +107,15 @@ class DicomSeries:
         return np.ascontiguousarray(self._turned(pixels, self._transform))
 
     def write(self, path: str | Path, slices: np.ndarray) -> None:
-        """Writes [count,H,W] uint8 or uint16 as a new series, in files of the same names in a new folder.
-
-        The headers keep patient, study, geometry and all else that does not concern the values of the pixels. UIDs are
-        made from the series and the slices, so that the same slices give the same bytes. The folder is written
-        completely or not at all, never over another.
-
-        Raises:
-            UserError: when the path exists or cannot be written.
-        """
-        path, pydicom = Path(path), library("pydicom", self.path)
+        """Writes [count,H,W] uint8 or uint16 as NIfTI; see `write_nifti`. For masks see `write_segmentation`."""
         check_slices(slices, self._shape)
+        write_nifti(Path(path), slices, self.affine)
+
+    def as_stored(self, slices: np.ndarray) -> np.ndarray:
+        """Slices [count,H,W] as the pixels lie in `files`, or in the frames of its file, one after the other."""
         inverse = inverse_of(self._transform, self.path)
-        if self.suffix:
-            with written_whole(path) as temporary:
-                tifffile.imwrite(temporary, slices, photometric="minisblack", compression="zlib")
-            return
-        digest = hashlib.sha256(np.ascontiguousarray(slices)).hexdigest()
-        series = pydicom.uid.generate_uid(entropy_srcs=[_headers(self.files[0])[0].series, str(slices.dtype), digest])
-        with written_whole(path) as temporary:
-            temporary.mkdir()
-            for file, pixels in zip(self.files, slices, strict=True):
-                (temporary / file.name).write_bytes(_mask_file(file, self._turned(pixels, inverse), series))
+        found = np.stack([self._turned(pixels, inverse) for pixels in slices])
+        return found if self.frames[0] is None else found[np.argsort(self.frames)]
 
     def _turned(self, pixels: np.ndarray, transform: np.ndarray) -> np.ndarray:
         """A slice with its rows and columns flipped and exchanged as `transform` says."""
@@ -532,31 +505,6 @@ def _has_magic(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def _mask_file(source: Path, pixels: np.ndarray, series: str) -> bytes:
-    """A DICOM file of the pixels [H,W] with the header of `source`, without entries about the values of pixels."""
-    pydicom = library("pydicom", source)
-    # Mistakes in the header of the source are copied, not refused.
-    with refusing(source, "DICOM"), pydicom.config.disable_value_validation():
-        dataset = pydicom.dcmread(source, stop_before_pixels=True)
-        for keyword in OF_THE_VALUES:
-            dataset.pop(keyword, None)
-        for tag in list(dataset.keys()):
-            if tag.is_private or tag.group >> 8 == 0x60:  # of unknown meaning, or an overlay
-                del dataset[tag]
-        dataset.ImageType = ["DERIVED", "SECONDARY"]
-        dataset.SeriesDescription = "segmentation"
-        dataset.SeriesInstanceUID = series
-        dataset.SOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[series, str(dataset.SOPInstanceUID)])
-        dataset.file_meta = pydicom.dataset.FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        pydicom.pixels.set_pixel_data(
-            dataset, pixels, "MONOCHROME2", 8 * pixels.dtype.itemsize, generate_instance_uid=False
-        )
-        content = io.BytesIO()
-        pydicom.dcmwrite(content, dataset, enforce_file_format=True)  # save_as refuses sources in big endian
-        return content.getvalue()
 
 
 def _refuse_frames(path: Path, dataset) -> None:

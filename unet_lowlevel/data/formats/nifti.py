@@ -125,3 +125,22 @@ class NiftiVolume:
             mask = type(self._image)(array.reshape(shape, order="F"), self._image.affine, header)
         with written_whole(path, self.suffix) as temporary:
             mask.to_filename(temporary)
+
+
+def write_nifti(path: Path, slices: np.ndarray, affine: np.ndarray | None) -> None:
+    """Writes the slices [count,H,W] uint8 or uint16 of a volume of another format as .nii.gz.
+
+    Args:
+        path: of the new file; see `written_whole`.
+        slices: of the volume.
+        affine: of the volume, see `NiftiVolume`; None if unknown: then a voxel is a cube of 1 mm.
+    """
+    nibabel = library("nibabel", path)
+    # NIfTI's world points to the right, the front and the head; its first axis goes along the columns.
+    to_world = (
+        np.diag([-1, -1, 1, 1]) @ (np.eye(4)[[2, 1, 0, 3]] if affine is None else affine) @ np.eye(4)[[2, 1, 0, 3]]
+    )
+    image = nibabel.Nifti1Image(slices.transpose(2, 1, 0), to_world)
+    image.header.set_xyzt_units("mm")
+    with written_whole(path, ".nii.gz") as temporary:
+        image.to_filename(temporary)

@@ -119,6 +119,17 @@ def test_logits_of_1000_stay_finite(name, channels, sign, config):
     assert value < 1e-6 if sign > 0 else value > 0.5
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("config", [{}, {"dice_smooth": 0.0, "focal_gamma": 0.5}])
+def test_a_single_nan_is_never_hidden(name, channels, config):
+    """The training looks at the loss alone to find out that it has diverged."""
+    labels, logits = example(channels)
+    logits[1, 2, 3, -1] = np.nan
+    loss = more_losses.make_loss(dataclasses.replace(LossConfig(loss=name), **config))
+    assert math.isnan(loss(labels, tf.constant(logits)))
+
+
 @pytest.mark.parametrize("logit", [-1000.0, -20.0, 0.0, 20.0, 1000.0])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("name", ALL)

@@ -4,12 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tifffile
 from conftest import sentence
 from PIL import Image
 from untrained import untrained_run
 
 import unet_lowlevel
+from unet_lowlevel import run_folder
+from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.core.fast import FoldedUNet
 from unet_lowlevel.core.unet import UNet
@@ -20,6 +23,7 @@ from unet_lowlevel.inference import predictor as predictor_module
 from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.inference.separation import Separation, write_separation
 from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS
+from unet_lowlevel.training.checkpoints import by_name, save
 
 
 @pytest.fixture(scope="module")
@@ -318,3 +322,34 @@ def test_predict_takes_several_runs(runs, alone, phantoms, tmp_path):
         found = read_image(output / f"{stem}_probability.png")
         np.testing.assert_allclose(found / 65535, expected, rtol=0, atol=2e-5)
         np.testing.assert_array_equal(read_image(output / f"{stem}.png") > 0, found >= 0.3 * 65535)
+
+
+@pytest.fixture
+def spoiled(tmp_path):
+    """A run whose training diverged, and whose weights were saved all the same."""
+    run = untrained_run(tmp_path / "spoiled")
+    model = UNet(run_folder.read(run)[0].model)
+    model.output.bias.assign([np.nan])
+    save(tf.train.CheckpointManager(by_name(model), str(run / "best"), 1), 1)
+    return run
+
+
+@pytest.mark.parametrize("flags", [{}, {"plain": True}, {"tile_size": 16}, {"average": "flips"}])
+def test_probabilities_that_are_nan_are_an_error(flags, spoiled, runs):
+    image = np.random.default_rng(0).normal(size=(40, 50))
+    for predictor in (load(spoiled, **flags), load([runs[0], spoiled], **flags)):
+        with pytest.raises(UserError) as caught:
+            predictor.predict(image)
+        sentence(caught, f"{spoiled / 'best'} gives probabilities that are NaN", "train anew")
+
+
+def test_no_command_writes_what_is_nan(spoiled, phantoms, tmp_path, capsys):
+    output, run = tmp_path / "output", ["--run", str(spoiled)]
+    for main, flags in (
+        (predict, ["--images", str(phantoms / "images"), "--probabilities", "--instances"]),
+        (evaluate, ["--data", str(phantoms), "--split", "all", "--scores", "instances"]),
+    ):
+        assert main([*run, *flags, "--output", str(output)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"{spoiled / 'best'} gives probabilities that are NaN" in error
+        assert not output.exists() or not list(output.iterdir())

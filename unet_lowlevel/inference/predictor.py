@@ -39,9 +39,9 @@ Tile = tuple[slice, slice, np.ndarray]
 class CompiledNetwork:
     """A network compiled for whole images and for windows; returns probabilities."""
 
-    def __init__(self, model: UNet, data: DataConfig):
-        """Compiles; `data` says how images are normalized for it."""
-        self.model, self.data = model, data
+    def __init__(self, model: UNet, data: DataConfig, run: Path | None = None):
+        """Compiles; `data` says how images are normalized for it, `run` where its weights lie, for messages."""
+        self.model, self.data, self.run = model, data, run
         images = tf.TensorSpec([None, None, None, model.config.in_channels], tf.float32)
         self.whole = tf.function(
             lambda images: probabilities(whole_logits(model, images)), input_signature=[images], autograph=False
@@ -54,11 +54,21 @@ class CompiledNetwork:
 
     def of_batch(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized."""
-        return self.whole(tf.constant(images)).numpy()
+        return self.checked(self.whole(tf.constant(images)).numpy())
 
     def of_window(self, normalize: Normalization, window: np.ndarray, core: np.ndarray) -> np.ndarray:
         """Probabilities float32 [..., K] of the core of a window [h, w, C], see `tile_logits`."""
-        return self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy()
+        return self.checked(self.tile(tf.constant(normalize(window)[np.newaxis]), tf.constant(core))[0].numpy())
+
+    def checked(self, probabilities: np.ndarray) -> np.ndarray:
+        """The probabilities; a `UserError` if one is NaN, which would be neither foreground nor background."""
+        if math.isnan(probabilities.sum()):
+            weights = self.run / "best" if self.run else "The network"
+            raise UserError(
+                f"{weights} gives probabilities that are NaN, because its training diverged or its weights are damaged: "
+                "train anew with a lower --learning-rate, or restore the run folder."
+            )
+        return probabilities
 
     def part(self, image: Any, normalize: Normalization, rows: slice, columns: slice) -> np.ndarray:
         """The probabilities of a part of an image [H, W, C], in one window: float32 [rows, columns, K].
@@ -109,7 +119,7 @@ class Predictor:
         *,
         views: Sequence[Flip | Rotation] = ASIS,
         tile_size: int = TILE_SIZE,
-        run: Path | None = None,
+        runs: Sequence[Path] = (),
     ):
         """Compiles the networks.
 
@@ -118,10 +128,14 @@ class Predictor:
             configs: of each, the settings of its training.
             views: the views of an image that each network sees; see `views.py`.
             tile_size: side in pixels of the largest window that a network sees at once.
-            run: the first run folder, where the thresholds of objects are stored.
+            runs: the run folder of each; in the first the thresholds of objects are stored.
         """
-        self.config, self.views, self.tile_size, self.run = configs[0], views, tile_size, run
-        self.networks = [CompiledNetwork(model, config.data) for model, config in zip(models, configs, strict=True)]
+        self.config, self.views, self.tile_size = configs[0], views, tile_size
+        self.run = runs[0] if runs else None
+        self.networks = [
+            CompiledNetwork(model, config.data, run)
+            for model, config, run in zip(models, configs, runs or [None] * len(models), strict=True)
+        ]
         self.split: dict[str, list[str]] = {"training": [], "validation": []}
 
     @functools.cached_property
@@ -137,7 +151,7 @@ class Predictor:
 
         Raises:
             ValueError: for another shape or type.
-            UserError: when a file cannot be read.
+            UserError: when a file cannot be read, or the network gives NaN.
         """
         if isinstance(image, (str, Path)):
             pixels, name = read_image(Path(image), self.config.data), str(image)
@@ -323,7 +337,7 @@ def load(
                 f"--run {folders[0]} takes {first[0]} channels and tells {first[1]} classes, but --run {run} "
                 f"{other[0]} and {other[1]}: name runs of one kind of data."
             )
-    predictor = Predictor(models, configs, views=AVERAGES[average], tile_size=tile_size, run=folders[0])
+    predictor = Predictor(models, configs, views=AVERAGES[average], tile_size=tile_size, runs=folders)
     predictor.split = {
         "training": sorted(set().union(*(split["training"] for split in splits))),
         "validation": sorted(set.intersection(*(set(split["validation"]) for split in splits))),

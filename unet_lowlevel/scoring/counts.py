@@ -49,7 +49,7 @@ def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
 
     Args:
         labels: int32 [N, H, W].
-        probabilities: float32 [N, H, W, K].
+        probabilities: float32 [N, H, W, K], none of them NaN.
 
     Returns:
         int64 [N, max(K - 1, 1), 10, 2, 2]

@@ -26,6 +26,11 @@ def note(text: str) -> None:
     tqdm.write(f"note: {text}", file=sys.stderr)
 
 
+def warn(text: str) -> None:
+    """Prints to stderr what the result will probably suffer from."""
+    tqdm.write(f"warning: {text}", file=sys.stderr)
+
+
 def progress(what: str) -> Progress:
     """A bar over the items of a list, on a terminal only."""
     return lambda items: tqdm(items, desc=what, disable=not on_terminal(), leave=False)

@@ -13,7 +13,7 @@ from unet_lowlevel.cli.arguments import (
     run_command,
     to_type,
 )
-from unet_lowlevel.cli.train import changes_on_resume, resumable
+from unet_lowlevel.cli.train import add_no_check, changes_on_resume, resumable
 from unet_lowlevel.inference.cross_validation import SETTINGS, cross_validate, fold_runs, read_settings
 from unet_lowlevel.terminal import show_path
 from unet_lowlevel.training.train import OnStep
@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None, on_step: OnStep | None = None) -> int:
     parser.add_argument(
         "--resume", action="store_true", help="go on with --run: finished folds are kept, the others trained to the end"
     )
+    add_no_check(parser)
     add_scores(parser)
     add_settings(parser, defaults={"folds": 5}, without=DECIDED)
     return run_command(lambda arguments: cross_validate_as_asked(arguments, on_step), parser, argv)
@@ -57,7 +58,9 @@ def cross_validate_as_asked(arguments: argparse.Namespace, on_step: OnStep | Non
         changes = {}
         config, folder = resolved_config(arguments), Path(arguments.run or run_folder.next_free("crossvalidation"))
     with resumable(folder, SETTINGS, "cross-validate", changes):
-        rows = cross_validate(config, folder, resume=arguments.resume, scores=scores, on_step=on_step)
+        rows = cross_validate(
+            config, folder, resume=arguments.resume, check=not arguments.no_check, scores=scores, on_step=on_step
+        )
     from unet_lowlevel.inference.folds import scores_table
 
     config = read_settings(folder)[0]

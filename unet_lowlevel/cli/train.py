@@ -40,9 +40,19 @@ def main(argv: list[str] | None = None, implementation: str = "lowlevel", on_ste
         "--run", metavar="DIR", help=f"run folder to write; none: the next free runs/{implementation}-N"
     )
     parser.add_argument("--resume", action="store_true", help="go on with --run from its newest checkpoint")
+    add_no_check(parser)
     parser.add_argument("--summary", action="store_true", help="print the network layer by layer and stop")
     add_settings(parser, defaults=DEFAULTS.get(implementation))
     return run_command(lambda arguments: train_as_asked(arguments, implementation, on_step), parser, argv)
+
+
+def add_no_check(parser: Parser) -> None:
+    """Adds --no-check."""
+    parser.add_argument(
+        "--no-check",
+        action="store_true",
+        help="neither look for mistakes in the data nor refuse a step that needs more memory than there is",
+    )
 
 
 def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: OnStep | None) -> None:
@@ -61,6 +71,7 @@ def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: 
             config,
             run,
             resume=arguments.resume,
+            check=not arguments.no_check,
             on_step=on_step,
             implementation=implementation,
             make_trainer=lambda *parts: make_trainer(implementation, *parts),

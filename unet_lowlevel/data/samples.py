@@ -99,13 +99,8 @@ def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
     """
     kinds: dict[int, list[Path | Slice]] = {}
     for pair in pairs:
-        image, label = read_image(pair.image, config.data), read_label(pair.masks, config.model.classes, config.data)
-        if image.shape[:2] != label.shape:
-            sizes = ["x".join(map(str, array.shape[:2])) for array in (image, label)]
-            raise UserError(
-                f"{pair.image} is {sizes[0]} pixels (height x width), but its mask {pair.masks[0]} is {sizes[1]}: "
-                "replace the mask by one of the image's size, or resize it with nearest neighbour."
-            )
+        image, label = read_image(pair.image, config.data), label_of(pair, config)
+        check_sizes(pair, image, label)
         if isinstance(pair.image, Slice) and isinstance(pair.masks[0], Slice):
             check_same_place(pair.image.volume, pair.masks[0].volume, label.shape)
         kinds.setdefault(image.shape[2], []).append(pair.image)
@@ -115,6 +110,36 @@ def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
         found = [f"{len(paths)} with {count} (as {paths[0]})" for count, paths in sorted(kinds.items())]
         raise UserError(
             f"The images differ in their channels, {' and '.join(found)}: add --channels gray or --channels rgb."
+        )
+
+
+def label_of(pair: Pair, config: Config) -> np.ndarray:
+    """The class indices of a pair; see `read_label`. Where images and masks are exchanged, the error says so."""
+    try:
+        return read_label(pair.masks, config.model.classes, config.data)
+    except UserError:
+        if not fits_as_mask(pair.image, config):
+            raise
+        raise UserError(
+            f"{pair.image} looks like a mask, and {pair.masks[0]} like an image: exchange images and masks."
+        ) from None
+
+
+def fits_as_mask(image: Path | Slice, config: Config) -> bool:
+    """Whether an image could be read as a mask in which something is marked."""
+    try:
+        return bool(read_label((image,), config.model.classes, config.data).any())
+    except UserError:
+        return False
+
+
+def check_sizes(pair: Pair, image: np.ndarray, label: np.ndarray) -> None:
+    """Raises a `UserError` unless the label [H,W] has the size of the image [H,W,C]."""
+    if image.shape[:2] != label.shape:
+        sizes = ["x".join(map(str, array.shape[:2])) for array in (image, label)]
+        raise UserError(
+            f"{pair.image} is {sizes[0]} pixels (height x width), but its mask {pair.masks[0]} is {sizes[1]}: "
+            "replace the mask by one of the image's size, or resize it with nearest neighbour."
         )
 
 

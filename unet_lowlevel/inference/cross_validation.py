@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
+from unet_lowlevel.data.check.before_training import Check
 from unet_lowlevel.data.files import Pair, find_pairs
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
@@ -38,6 +39,7 @@ def cross_validate(
     folder: str | Path,
     *,
     resume: bool = False,
+    check: bool = True,
     scores: Sequence[str] | None = None,
     on_step: OnStep | None = None,
 ) -> list[dict]:
@@ -48,6 +50,7 @@ def cross_validate(
         folder: for the run folders FOLDER/fold-0, ..., scores.csv, and predictions/ of all images.
         resume: go on with `folder`: finished folds are kept, the others trained to the end. Only stream may differ from
             the settings that it was begun with.
+        check: see `training.train`.
         scores: of `SCORES`, beside those of single pixels; None: none, or with `resume` the earlier ones.
         on_step: called after every step with its number and the mean loss of the epoch so far.
 
@@ -77,9 +80,12 @@ def cross_validate(
         run_folder.in_use(folder, SETTINGS) if resume else contextlib.nullcontext(),
         on_disk(folder) if config.data.stream else in_memory(len(pairs)) as keep,
     ):
-        samples, digest = gather(pairs, config, keep, progress("reading"))
+        look = Check(pairs) if check and not resume else None
+        samples, digest = gather(pairs, config, look.watching(keep) if look else keep, progress("reading"))
         if resume and digest != fingerprint:
             raise UserError(f"The data of {folder} has changed since it began: restore it, or begin anew elsewhere.")
+        if look:
+            look.warn(config)
         fitted = fit_to_data(config, samples)
         check_names([sample.stem for sample in samples], config.model.classes)
         write_settings(folder, config, digest, list(scores))

@@ -8,6 +8,7 @@ from typing import Any
 
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
+from unet_lowlevel.data.check.before_training import Check
 from unet_lowlevel.data.files import Pair, find_pairs
 from unet_lowlevel.data.phantoms import phantom
 from unet_lowlevel.data.samples import Sample
@@ -34,6 +35,7 @@ def train(
     run: str | Path,
     *,
     resume: bool = False,
+    check: bool = True,
     on_step: OnStep | None = None,
     implementation: str = "lowlevel",
     make_trainer: Callable | None = None,
@@ -44,6 +46,8 @@ def train(
         config: all settings; without `data` the network learns generated slices, made in data/phantoms.
         run: the run folder, a new one unless `resume`.
         resume: go on with `run` from its newest checkpoint; only `CHANGES_ON_RESUME` may differ from its settings.
+        check: warn of what is probably wrong with the data, as the command check does, and refuse a step that needs
+            more memory than there is; never with `resume`.
         on_step: called after every step with its number and the mean loss of the epoch so far.
         implementation: recorded in the run folder: lowlevel, highlevel or keras.
         make_trainer: makes the trainer of (config, run, training samples, validation samples); None: `Trainer`.
@@ -69,7 +73,8 @@ def train(
         run_folder.in_use(run) if resume else contextlib.nullcontext(),
         on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep,
     ):
-        samples, digest = gather(pairs, config, keep, progress("reading"))
+        look = Check(pairs) if check and not resume else None
+        samples, digest = gather(pairs, config, look.watching(keep) if look else keep, progress("reading"))
         if resume and digest != fingerprint:
             raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
         unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
@@ -77,6 +82,8 @@ def train(
             raise UserError(
                 f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
             )
+        if look:
+            look.warn(config)
         data = TrainingData(samples, digest, parts)
         trainer = run_training(
             fit_to_data(config, samples),

@@ -240,7 +240,10 @@ def test_too_little_memory(clean, capsys, monkeypatch, tmp_path):
     memory_information(monkeypatch, tmp_path, 100)
     _, found = report(capsys, clean)
     assert found.keys() == {"memory"} and found["memory"]["fix"] == "add --stream"
-    assert report(capsys, clean, "--stream") == (0, {})
+    _, found = report(capsys, clean, "--stream")
+    assert found["memory"]["what"].startswith("a training step takes about 0.0")
+    memory_information(monkeypatch, tmp_path, 2**20)
+    assert report(capsys, clean) == (0, {})
 
 
 def test_objects_and_stacks(tmp_path, clean, capsys):

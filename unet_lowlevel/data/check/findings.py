@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unet_lowlevel import settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data import splits
 from unet_lowlevel.data.check import likeness
 from unet_lowlevel.data.check.inspection import Measurement, Mistake
 from unet_lowlevel.errors import UserError, listed, what_and_remedy
+from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.summary import training_bytes
 
 # Training would fail; it would run, but probably learn something wrong; it would be fine.
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 NEARLY_EVERYTHING = 0.95
 RARE = 0.01
+FAR_FROM_FRACTION = 0.15
 # The text before the last number of a stem: the patient, if the number is that of a slice.
 BEFORE_LAST_NUMBER = r"^(.*\D)\d+\D*$"
 
@@ -67,7 +71,7 @@ def judge(
         except UserError as error:
             found.append(Finding(ERROR, "split", *what_and_remedy(error)))
     evidence = Evidence(config, measurements, mistakes, *map(frozenset, sides))
-    for rule in (unusable, channels, blank, empty, full, misplaced, classes, duplicates, groups_of_names):
+    for rule in (unusable, channels, blank, empty, full, misplaced, classes, duplicates, groups_of_names, split_size):
         found += rule(evidence)
     found += memory(evidence, available)
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)), evidence
@@ -196,10 +200,42 @@ def groups_of_names(evidence: Evidence) -> Iterator[Finding]:
 
 
 def memory(evidence: Evidence, available: int | None) -> Iterator[Finding]:
-    needed = decoded_bytes(evidence.measurements)
-    if available is not None and needed > available and not evidence.config.data.stream:
-        what = f"the decoded data takes {needed / 2**30:.3g} GiB, of which {available / 2**30:.3g} GiB are available"
+    sizes = [m for m in evidence.measurements if m.image]
+    if available is None or not sizes:
+        return
+    data = 0 if evidence.config.data.stream else decoded_bytes(sizes)
+    if data > available:
+        what = f"the decoded data takes {data / 2**30:.3g} GiB, of which {available / 2**30:.3g} GiB are available"
         yield Finding(ERROR, "memory", what, "add --stream")
+        return
+    start_tensorflow()
+    from unet_lowlevel.data.pipeline import resolve_crop_size
+
+    config = settings.apply(evidence.config, {"crop_size": resolve_crop_size(evidence.config, sizes)})
+    step, batch, side = training_bytes(config), config.training.batch_size, config.training.crop_size
+    if data + step > available:
+        what = (
+            f"a training step takes about {step / 2**30:.3g} GiB with --batch-size {batch} and --crop-size {side}, but "
+            f"{(available - data) / 2**30:.3g} GiB are available{' beside the decoded data' if data else ''}"
+        )
+        remedies = ["lower one of the two" if batch > 1 else "lower --crop-size"]
+        remedies += [] if config.model.recompute else ["add --recompute"]
+        remedies += ["add --stream"] if available >= step else []
+        yield Finding(ERROR, "memory", what, ", or ".join(remedies))
+
+
+def split_size(evidence: Evidence) -> Iterator[Finding]:
+    """Groups so unequal, or so few, that the held-out share is far from the one asked for."""
+    data, held_out, images = evidence.config.data, len(evidence.held_out), len(evidence.measurements)
+    wanted = data.validation_fraction * images
+    far = abs(held_out - wanted) > max(FAR_FROM_FRACTION * images, 1)
+    if far and held_out and not (data.validation_list or data.folds):
+        what = (
+            f"{held_out} of {images} images are held out, where --validation-fraction {data.validation_fraction:g} "
+            f"asks for {wanted:.0f}, because images of one group stay together"
+        )
+        fix = "choose them by --validation-list, or set --validation-fraction to what is meant"
+        yield Finding(WARNING, "split", what, fix)
 
 
 def decoded_bytes(measurements: list[Measurement]) -> int:

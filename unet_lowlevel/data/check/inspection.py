@@ -11,7 +11,7 @@ from scipy import ndimage
 from unet_lowlevel.config import Config, DataConfig
 from unet_lowlevel.data.files import Pair, find_pairs, read_image, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
-from unet_lowlevel.data.masks import read_label
+from unet_lowlevel.data.samples import check_sizes, label_of
 from unet_lowlevel.errors import UserError
 
 SIGNATURE_SIDE = 32
@@ -144,29 +144,39 @@ def inspect(
 
 def measure(pair: Pair, config: Config, mistakes: list[Mistake]) -> Measurement:
     """The facts about a pair; what is wrong with it is added to `mistakes`."""
-    image = label = image_facts = mask_facts = traits = None
+    image = label = None
+    values: tuple = ()
     try:
         image = read_image(pair.image, config.data)
-        image_facts = facts_of_image(image)
     except UserError as error:
         mistakes.append(Mistake("image", error, pair.stem))
     try:
-        label = read_label(pair.masks, config.model.classes, config.data)
-        mask_facts = facts_of_mask(label, values_of(pair.masks, config.data))
+        label = label_of(pair, config)
+        values = values_of(pair.masks, config.data)
     except UserError as error:
         kind = "gray_edges" if any(has_gray_edges(mask, config.data) for mask in pair.masks) else "mask"
         mistakes.append(Mistake(kind, error, pair.stem))
     if image is not None and label is not None:
-        if image.shape[:2] == label.shape:
-            traits = traits_of(image, label)
-        else:
-            sizes = ["x".join(map(str, array.shape[:2])) for array in (image, label)]
-            error = UserError(
-                f"{pair.image} is {sizes[0]} pixels (height x width), but its mask {pair.masks[0]} is {sizes[1]}: "
-                "replace the mask by one of the image's size, or resize it with nearest neighbour."
-            )
+        try:
+            check_sizes(pair, image, label)
+        except UserError as error:
             mistakes.append(Mistake("size", error, pair.stem))
-    return Measurement(pair, image_facts, mask_facts, traits)
+    return measurement(pair, image, label, values)
+
+
+def measurement(pair: Pair, image: np.ndarray | None, label: np.ndarray | None, values: tuple = ()) -> Measurement:
+    """The facts about an image [H,W,C] and its class indices [H,W] uint8, of those that could be read.
+
+    Args:
+        values: the values or colours in the files of the mask.
+    """
+    same_size = image is not None and label is not None and image.shape[:2] == label.shape
+    return Measurement(
+        pair,
+        None if image is None else facts_of_image(image),
+        None if label is None else facts_of_mask(label, values),
+        traits_of(image, label) if same_size else None,
+    )
 
 
 def facts_of_image(image: np.ndarray) -> ImageFacts:

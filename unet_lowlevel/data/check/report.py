@@ -1,6 +1,5 @@
 """What is reported of a data set beside its findings: facts, what a training costs, and pictures."""
 
-import math
 import time
 from collections import Counter
 
@@ -17,10 +16,8 @@ from unet_lowlevel.pictures import evenly, overlay
 
 FRAMES = {ERROR: (220, 40, 40), WARNING: (245, 150, 30), NOTE: (90, 150, 220)}
 TILES, TILE_SIDE = 64, 160
-# Measured: training reaches this share of the speed of a large product of matrices, and needs so many times the memory
-# of its convolutions' outputs.
+# Measured: training reaches this share of the speed of a large product of matrices.
 SHARE_OF_PEAK = 0.65
-MEMORY_OF_ACTIVATIONS = 3
 
 
 def facts_of(evidence: Evidence) -> dict:
@@ -59,26 +56,24 @@ def frequencies(things) -> dict[str, int]:
 
 
 def costs(evidence: Evidence) -> dict:
-    """About how much memory and time a training takes here: see `SHARE_OF_PEAK` and `MEMORY_OF_ACTIVATIONS`."""
+    """About how much memory and time a training takes here: see `training_bytes` and `SHARE_OF_PEAK`."""
     sizes = [m for m in evidence.measurements if m.image]
     if not sizes or not evidence.training:
         return {}
     start_tensorflow()
     from unet_lowlevel.data.pipeline import resolve_crop_size
-    from unet_lowlevel.summary import step_operations, summarize
+    from unet_lowlevel.summary import step_operations, training_bytes
 
     in_channels = Counter(m.image.channels for m in sizes).most_common(1)[0][0]
     config = settings.apply(evidence.config, {"in_channels": in_channels})
     config = settings.apply(config, {"crop_size": resolve_crop_size(config, sizes)})
     side, batch = config.training.crop_size, config.training.batch_size
-    layers = summarize(config.model, side, side)
-    values = sum(math.prod(layer.shape) for layer in layers if "conv" in layer.name or layer.name.endswith("/up"))
     steps = -(-len(evidence.training) // batch)
     peak = peak_speed()
     return {
         "memory": {
             "decoded_bytes": decoded_bytes(evidence.measurements),
-            "step_bytes": round(MEMORY_OF_ACTIVATIONS * 4 * batch * values),
+            "step_bytes": training_bytes(config),
             "available_bytes": available_memory(),
         },
         "time": {

@@ -147,3 +147,24 @@ def same(found, expected):
 
 
 TILTS = [(0, 0, 0), (12, -20, 7)]
+
+
+def item(**entries):
+    """An item of a sequence."""
+    dataset = Dataset()
+    for keyword, value in entries.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def groups(**macros):
+    """The functional groups of a frame: {macro: its entries}."""
+    return item(**{macro: [item(**entries)] for macro, entries in macros.items()})
+
+
+def save_frames(path, volume, own=lambda i: {}, shared=None, **tags):
+    """A file of several frames; `own` and `shared`: functional groups, see `groups`."""
+    tags |= {"PerFrameFunctionalGroupsSequence": [groups(**own(i)) for i in range(len(volume))]}
+    tags |= {"SharedFunctionalGroupsSequence": [groups(**(shared or {}))]}
+    usual = dict.fromkeys(["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"])
+    return save_dicom(path, volume, **{**usual, **tags})

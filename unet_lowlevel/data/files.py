@@ -210,10 +210,10 @@ def _is_image(path: Path) -> bool:
 def pair_files(images: str | Path, masks: str | Path, on_mistake: OnMistake = refuse) -> list[Pair]:
     """The pairs of two folders, matched and sorted by stem, never by position; or of the slices of two volumes."""
     images, masks = Path(images), Path(masks)
-    if images.is_file() and masks.is_file():
+    if masks.is_file() and (images.is_file() or dicom.is_series(images)):
         return _pair_volumes(images, masks)
     image_files = {stem: image for stem, (image,) in _list(images, objects=False, on_mistake=on_mistake).items()}
-    mask_files = _list(masks, objects=True, on_mistake=on_mistake)
+    mask_files = _marking(_list(masks, objects=True, on_mistake=on_mistake), image_files)
     without_mask = [_name(image) for stem, image in image_files.items() if stem not in mask_files]
     without_image = [_name(found[0]) for stem, found in mask_files.items() if stem not in image_files]
     lonely = [f"no mask in {masks} for {listed(without_mask)}"] if without_mask else []
@@ -229,6 +229,30 @@ def pair_files(images: str | Path, masks: str | Path, on_mistake: OnMistake = re
         raise UserError(f"{images} is named for both images and masks: keep them in two folders.")
     matched = {stem: image for stem, image in image_files.items() if stem in mask_files}
     return _each(lambda stem: _pair(stem, matched[stem], mask_files[stem]), matched, on_mistake)
+
+
+def _marking(masks: dict[str, tuple[Path | Slice, ...]], images: dict[str, Path | Slice]):
+    """`masks`, where a DICOM object that marks a whole volume is the mask of each of its slices."""
+    found: dict[str, tuple[Path | Slice, ...]] = {}
+    for stem, files in masks.items():
+        marked = {}
+        if isinstance(files[0], Path) and dicom.is_mask(files[0]):
+            marked = {
+                name: image
+                for name, image in images.items()
+                if stem == (volume_stem(name) if isinstance(image, Slice) else name)
+            }
+        found |= {name: (mask,) for name, mask in _marks(files[0], marked).items()} if marked else {stem: files}
+    return found
+
+
+def _marks(mask: Path, images: dict[str, Path | Slice]) -> dict[str, Slice]:
+    """{stem: mask} of the images, slices of one volume or a single file, from a DICOM object that marks them."""
+    first = next(iter(images.values()))
+    return {
+        stem: Slice(mask, image.index if isinstance(image, Slice) else 0, marked=first)
+        for stem, image in images.items()
+    }
 
 
 def _pair(stem: str, image: Path | Slice, masks: tuple[Path | Slice, ...]) -> Pair:
@@ -248,7 +272,8 @@ def _each(make: Callable[..., Pair], items, on_mistake: OnMistake) -> list[Pair]
 
 def _pair_volumes(images: Path, masks: Path) -> list[Pair]:
     """Pairs the slices of two volumes by position; the names of the files do not matter."""
-    slices, labels = (list(images_in(path).items()) for path in (images, masks))
+    slices = list(images_in(images).items())
+    labels = list((_marks(masks, dict(slices)) if dicom.is_mask(masks) else images_in(masks)).items())
     if len(slices) != len(labels):
         raise UserError(
             f"--images {images} has {len(slices)} slices, but --masks {masks} has {len(labels)}: name one volume."

@@ -221,8 +221,8 @@ BAD_DICOM = [
     ("no_rows", with_tag("Rows", 0), ["not readable as DICOM", "intact"]),
     ("bits", with_tag("BitsAllocated", 13), ["not readable as DICOM", "intact"]),
     ("hsv", with_tag("PhotometricInterpretation", "HSV"), ["not readable as DICOM", "intact"]),
-    ("jpeg_ls", with_syntax("a", "1.2.840.10008.1.2.4.80"), ["JPEG-LS Lossless", "uncompressed", "pip install"]),
-    ("mpeg", with_syntax("a", "1.2.840.10008.1.2.4.100"), ["MPEG2", "uncompressed", "pip install"]),
+    ("jpeg_ls", with_syntax("a", "1.2.840.10008.1.2.4.80"), ["JPEG-LS Lossless", "pip install"]),
+    ("mpeg", with_syntax("a", "1.2.840.10008.1.2.4.100"), ["MPEG2", "no package decodes", "uncompressed"]),
     ("jpeg", with_syntax("a", "1.2.840.10008.1.2.4.50"), ["not readable as DICOM", "intact"]),
 ]  # fmt: skip
 
@@ -235,6 +235,16 @@ def test_bad_dicom_is_refused(name, write, words, tmp_path, capfd, caplog):
         read_dicom(path)
     sentence(caught, path, *words)
     assert capfd.readouterr() == ("", "") and not caplog.records
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.57"])
+def test_without_a_decoder_its_package_is_named(uid, tmp_path, monkeypatch):
+    decoder = type("Decoder", (), {"is_available": False})
+    monkeypatch.setattr(pydicom.pixels, "get_decoder", lambda syntax: decoder)
+    with_syntax("a", uid)(tmp_path / "a.dcm")
+    with pytest.raises(UserError) as caught:
+        read_dicom(tmp_path / "a.dcm")
+    sentence(caught, "a.dcm is compressed as JPEG", "no installed package", "pip install 'pylibjpeg[all]'")
 
 
 def places(*z):

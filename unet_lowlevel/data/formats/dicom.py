@@ -25,7 +25,7 @@ from unet_lowlevel.data.formats.medical import (
     to_axial,
 )
 from unet_lowlevel.data.formats.nifti import write_nifti
-from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.errors import UserError, listed, reason
 
 # Slices closer than SAME_PLACE are at one place. Distances of neighbours may differ by UNEVEN relative to their median:
 # positions are sometimes rounded to a tenth of a millimetre, while a missing slice doubles a distance.
@@ -43,6 +43,7 @@ MASKS = (
 )
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
+MORE_DECODERS = "run pip install 'pylibjpeg[all]'"
 # More than any header takes.
 LONGEST_HEADER = 2**24
 
@@ -65,7 +66,8 @@ class DicomSeries:
         path: of the folder, or of the file of several frames.
         files: the DICOM file of each slice.
         frames: the frame of its file that is the slice, from 0; None in a file of one frame.
-        instances: the SOPInstanceUID of its file.
+        headers: see `Header`, of each slice.
+        shape: (slices, rows, columns) as read.
         count: of slices.
         group: the PatientID, or what names the series if it is empty.
         suffix: of the file that `write` makes.
@@ -85,7 +87,6 @@ class DicomSeries:
         headers = _frames_in_order(self.path) if self.path.is_file() else _files_in_order(self.path, series)
         self.count = len(headers)
         self.group = headers[0].patient or series or self.path.resolve().name
-        self.frame_of_reference = headers[0].frame_of_reference
         self.affine, self._transform = None, UNCHANGED
         shape = (self.count, *headers[0].size)
         if headers[0].position is not None:
@@ -95,30 +96,29 @@ class DicomSeries:
                 self._transform = transform
             orientations = library("nibabel", self.path).orientations
             self.affine = self.affine @ orientations.inv_ornt_aff(self._transform, shape)
-        headers = headers[:: int(self._transform[0, 1])]
-        self.files = [header.path for header in headers]
-        self.frames = [header.frame for header in headers]
-        self.instances = [header.instance for header in headers]
-        self._shape = tuple(shape[int(axis)] for axis in np.argsort(self._transform[:, 0]))
+        self.headers = headers[:: int(self._transform[0, 1])]
+        self.files = [header.path for header in self.headers]
+        self.frames = [header.frame for header in self.headers]
+        self.shape = tuple(shape[int(axis)] for axis in np.argsort(self._transform[:, 0]))
 
     def read(self, index: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
         """Slice `index` as [H,W] or [H,W,3]; see `read_dicom`."""
         pixels = read_dicom(self.files[index], max_megapixels, self.frames[index])
-        return np.ascontiguousarray(self._turned(pixels, self._transform))
+        return np.ascontiguousarray(self.turned(pixels))
 
     def write(self, path: str | Path, slices: np.ndarray) -> None:
         """Writes [count,H,W] uint8 or uint16 as NIfTI; see `write_nifti`. For masks see `write_segmentation`."""
-        check_slices(slices, self._shape)
+        check_slices(slices, self.shape)
         write_nifti(Path(path), slices, self.affine)
 
     def as_stored(self, slices: np.ndarray) -> np.ndarray:
         """Slices [count,H,W] as the pixels lie in `files`, or in the frames of its file, one after the other."""
-        inverse = inverse_of(self._transform, self.path)
-        found = np.stack([self._turned(pixels, inverse) for pixels in slices])
+        found = np.stack([self.turned(pixels, back=True) for pixels in slices])
         return found if self.frames[0] is None else found[np.argsort(self.frames)]
 
-    def _turned(self, pixels: np.ndarray, transform: np.ndarray) -> np.ndarray:
-        """A slice with its rows and columns flipped and exchanged as `transform` says."""
+    def turned(self, pixels: np.ndarray, *, back: bool = False) -> np.ndarray:
+        """A slice with the rows and columns of its file flipped and exchanged to axial ones, or `back`."""
+        transform = inverse_of(self._transform, self.path) if back else self._transform
         return library("nibabel", self.path).orientations.apply_orientation(pixels[None], transform)[0]
 
 
@@ -136,7 +136,7 @@ class DicomFolder:
 
     images: list[Path] = field(default_factory=list)
     stacks: list[Path] = field(default_factory=list)
-    series: "dict[str, list[_Header]]" = field(default_factory=dict)
+    series: "dict[str, list[Header]]" = field(default_factory=dict)
     masks: list[Path] = field(default_factory=list)
     mistakes: list[UserError] = field(default_factory=list)
 
@@ -155,7 +155,7 @@ def look_into(folder: str | Path) -> DicomFolder:
 @functools.lru_cache(maxsize=2)
 def _look_into(folder: Path, _: int) -> DicomFolder:
     found = DicomFolder()
-    series: dict[str, list[_Header]] = {}
+    series: dict[str, list[Header]] = {}
     for path in _dicom_files(folder):
         try:
             headers = _headers(path)
@@ -193,6 +193,11 @@ def is_dicom(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES or (not path.suffix.strip(".0123456789") and _has_magic(path))
 
 
+def is_mask(path: Path) -> bool:
+    """Whether a file is a DICOM object that says what is in images; see `MASKS`."""
+    return is_dicom(path) and path in look_into(path.parent).masks
+
+
 def is_stack(path: Path) -> bool:
     """Whether a DICOM file holds an image of several frames."""
     headers = _headers(path)
@@ -219,14 +224,14 @@ def read_dicom(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, frame: 
     pydicom = library("pydicom", path)
     with refusing(path, "DICOM"):
         if frame is None:
-            dataset = source = load(path, max_megapixels)
+            dataset = load(path, max_megapixels)
             _refuse_frames(path, dataset)
             _refuse_others(path, dataset)
         else:
-            dataset, source = _opened(path, path.stat().st_mtime_ns, max_megapixels)
-        _refuse_undecodable(path, dataset.file_meta.TransferSyntaxUID)
+            dataset, _ = _opened(path, path.stat().st_mtime_ns, max_megapixels)
         check_pixels(path, dataset.Rows, dataset.Columns, max_megapixels)
-        pixels, kind = pydicom.pixels.pixel_array(source, index=frame), dataset.PhotometricInterpretation
+        pixels = _decoded(path, dataset, dataset) if frame is None else frame_pixels(path, frame, max_megapixels)
+        kind = dataset.PhotometricInterpretation
         if kind == "PALETTE COLOR":
             pixels = pydicom.pixels.apply_color_lut(pixels, dataset)
             pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
@@ -238,6 +243,38 @@ def read_dicom(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, frame: 
         if kind != "PALETTE COLOR" and not kind.startswith(("RGB", "YBR")):
             raise ValueError(f"its colours are {kind}")
         return rescaled(pixels, 1, 0)
+
+
+def frame_pixels(path: Path, frame: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """The stored values of one frame, counted from 0; no other is decoded."""
+    return _decoded(path, *_opened(path, path.stat().st_mtime_ns, max_megapixels), frame)
+
+
+def _decoded(path: Path, header, source, frame: int | None = None) -> np.ndarray:
+    """The stored values in a dataset or a file, or those of one frame.
+
+    Raises:
+        UserError: when they are compressed in a way that no installed package decodes.
+    """
+    pydicom = library("pydicom", path)
+    syntax = header.file_meta.TransferSyntaxUID
+    with contextlib.suppress(NotImplementedError):
+        decoder = pydicom.pixels.get_decoder(syntax)
+        if decoder.is_available:
+            try:
+                return pydicom.pixels.pixel_array(source, index=frame)
+            except RuntimeError as error:
+                if not decoder.missing_dependencies:
+                    raise
+                raise UserError(
+                    f"{path} is not readable as DICOM ({syntax.name}, {reason(error)}): {MORE_DECODERS}, or replace it "
+                    "by an intact file."
+                ) from None
+        raise UserError(
+            f"{path} is compressed as {syntax.name}, which no installed package decodes: save it uncompressed, or "
+            f"{MORE_DECODERS}."
+        )
+    raise UserError(f"{path} is compressed as {syntax.name}, which no package decodes: save it uncompressed.")
 
 
 @functools.lru_cache(maxsize=1)
@@ -322,7 +359,7 @@ def entry(dataset, frame: int, macro: str, keyword: str):
 
 
 @dataclass(frozen=True, eq=False)
-class _Header:
+class Header:
     """What the header of a DICOM file tells about a slice; None for missing entries.
 
     Attributes:
@@ -351,7 +388,7 @@ class _Header:
     alone: bool
 
     @classmethod
-    def of(cls, path: Path, dataset, frame: int | None) -> "_Header":
+    def of(cls, path: Path, dataset, frame: int | None) -> "Header":
         number, position, axes, i = dataset.get("InstanceNumber"), None, None, frame or 0
         place = entry(dataset, i, "PlanePositionSequence", "ImagePositionPatient")
         orientation = entry(dataset, i, "PlaneOrientationSequence", "ImageOrientationPatient")
@@ -388,20 +425,20 @@ class _Header:
         return np.cross(self.axes[1], self.axes[0])
 
 
-def _headers(path: Path) -> list[_Header]:
+def _headers(path: Path) -> list[Header]:
     """The header of each frame in a file; one for an object of masks. A `UserError` for what has no pixels."""
     pydicom = library("pydicom", path)
     with refusing(path, "DICOM"):
         tags = [pydicom.datadict.tag_for_keyword(keyword) for keyword in HEADER]
         dataset = load(path, stop_before_pixels=True, specific_tags=tags)
         if dataset.get("SOPClassUID") in MASKS:
-            return [_Header.of(path, dataset, None)]
+            return [Header.of(path, dataset, None)]
         _refuse_others(path, dataset)
         frames = int(dataset.get("NumberOfFrames") or 1)
-        return [_Header.of(path, dataset, frame) for frame in (range(frames) if frames > 1 else [None])]
+        return [Header.of(path, dataset, frame) for frame in (range(frames) if frames > 1 else [None])]
 
 
-def _files_in_order(folder: Path, series: str) -> list[_Header]:
+def _files_in_order(folder: Path, series: str) -> list[Header]:
     """The headers of the slices of a series, the only one in `folder` or that with this UID."""
     if series:
         headers = look_into(folder).series[series]
@@ -417,7 +454,7 @@ def _files_in_order(folder: Path, series: str) -> list[_Header]:
     return _in_order(folder, headers)
 
 
-def _frames_in_order(path: Path) -> list[_Header]:
+def _frames_in_order(path: Path) -> list[Header]:
     """The headers of the frames of a file: by place if they are an even stack, else as they are, without a place."""
     headers = _headers(path)
     try:
@@ -427,7 +464,7 @@ def _frames_in_order(path: Path) -> list[_Header]:
         return [dataclasses.replace(header, position=None) for header in headers]
 
 
-def _refuse_mixture(folder: Path, headers: list[_Header]) -> None:
+def _refuse_mixture(folder: Path, headers: list[Header]) -> None:
     """Raises a `UserError` unless all files are of one series, one size and one orientation."""
     names = {}
     for header in headers:
@@ -450,7 +487,7 @@ def _refuse_mixture(folder: Path, headers: list[_Header]) -> None:
             raise UserError(f"{folder} has slices of different orientation, {pair}: make a folder for each.")
 
 
-def _in_order(folder: Path, headers: list[_Header]) -> list[_Header]:
+def _in_order(folder: Path, headers: list[Header]) -> list[Header]:
     """The headers sorted by place, or a `UserError` if a place is unknown, taken twice, or missing between others."""
     if len(headers) == 1:
         return headers
@@ -479,7 +516,7 @@ def _in_order(folder: Path, headers: list[_Header]) -> list[_Header]:
     return headers
 
 
-def _affine(headers: list[_Header]) -> np.ndarray:
+def _affine(headers: list[Header]) -> np.ndarray:
     """[4,4]: (slice, row, column, 1) of the headers' slices -> millimetres to the left, the back and the head."""
     first, affine = headers[0], np.eye(4)
     affine[:3, 0] = first.spacing[0] * first.normal
@@ -525,14 +562,3 @@ def _refuse_others(path: Path, dataset) -> None:
         raise UserError(f"{path} is a DICOM {kind}, which holds no image to segment: move it out of the folder.")
     if "Rows" not in dataset:
         raise ValueError("it holds no image")
-
-
-def _refuse_undecodable(path: Path, syntax) -> None:
-    """Raises a `UserError` when the pixels are compressed in a way that no installed package decodes."""
-    with contextlib.suppress(NotImplementedError):
-        if library("pydicom", path).pixels.get_decoder(syntax).is_available:
-            return
-    raise UserError(
-        f"{path} is compressed as {syntax.name}, which no installed package decodes: save it uncompressed, or run "
-        "pip install 'pylibjpeg[all]'."
-    )

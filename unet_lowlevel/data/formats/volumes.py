@@ -11,6 +11,7 @@ import tifffile
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, decode, tiff_pages
 from unet_lowlevel.data.formats.dicom import DicomSeries, is_dicom, is_series, is_stack
+from unet_lowlevel.data.formats.dicom_masks import MarkedSeries, open_marked
 from unet_lowlevel.data.formats.nifti import SUFFIXES, NiftiVolume
 from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError
@@ -52,16 +53,20 @@ class Slice:
         path: of the volume.
         index: of the slice.
         series: the SeriesInstanceUID of a DICOM series whose folder holds other things too.
+        marked: of a DICOM object that marks what is in images: the first slice of their volume, or the only image.
     """
 
     path: Path
     index: int
     series: str = ""
+    marked: "Path | Slice | None" = None
 
     @property
     def volume(self) -> Volume:
-        """The volume, opened."""
-        return open_volume(self.path, self.series)
+        """The volume, opened; for a DICOM object that marks images one with `read`, but not `write`."""
+        if self.marked is None:
+            return open_volume(self.path, self.series)
+        return _open_marked(self.path, self.path.stat().st_mtime_ns, self.marked)
 
     def __str__(self) -> str:
         return f"{self.path} ({f'series {self.series}, ' if self.series else ''}slice {self.index})"
@@ -113,6 +118,14 @@ def _open(path: Path, _: int, series: str) -> Volume | None:
         return DicomSeries(path) if is_stack(path) else None
     pages = tiff_pages(path)
     return TiffStack(path, pages) if pages > 1 else None
+
+
+@functools.lru_cache(maxsize=1)
+def _open_marked(path: Path, _: int, marked: Path | Slice) -> MarkedSeries:
+    images = marked.volume if isinstance(marked, Slice) else DicomSeries(marked) if is_dicom(marked) else None
+    if not isinstance(images, DicomSeries):
+        raise UserError(f"{path} marks what is in DICOM images, but {marked} is none: convert both to NIfTI.")
+    return open_marked(path, images)
 
 
 def check_same_place(image: Volume, mask: Volume, size: tuple[int, int]) -> None:

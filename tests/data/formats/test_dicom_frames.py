@@ -3,7 +3,6 @@
 import numpy as np
 import pydicom
 import pytest
-import tifffile
 from medical_files import CT, DEEP, MASK, ORIGIN, RGB, STEPS, affine_of, dicom, same, save_frames, stack
 from pydicom.uid import (
     EnhancedCTImageStorage,
@@ -138,12 +137,6 @@ def test_many_frames_are_read_quickly(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "load", lambda *args, **options: parsed.append(args) or load(*args, **options))
     stack(volume)
     assert len(parsed) <= 1
-
-
-def test_masks_of_frames_are_written(tmp_path):
-    volume = open_volume(save_enhanced(tmp_path / "a.dcm"))
-    volume.write(tmp_path / f"mask{volume.suffix}", MASK)
-    same(tifffile.imread(tmp_path / f"mask{volume.suffix}"), MASK)
 
 
 def test_a_cut_film_is_refused(tmp_path):

@@ -185,6 +185,11 @@ class DataConfig:
         "files are not limited",
         minimum=0.0,
     )
+    nan: str = setting(
+        "error",
+        "0: NaN in images and masks, as resampling leaves it outside of what was scanned, becomes 0; error: refuse it",
+        choices=("error", "0"),
+    )
     stream: bool = setting(
         False,
         "keep the decoded images in decoded/ of the run folder while training, and read from there what a step needs: "

@@ -6,7 +6,7 @@ import tifffile
 from conftest import sentence
 
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data import files
+from unet_lowlevel.data import files, masks
 from unet_lowlevel.errors import UserError
 
 
@@ -125,3 +125,43 @@ def test_five_channels_cannot_be_made_gray(tmp_path):
     with pytest.raises(UserError) as caught:
         files.read_image(tmp_path / "a.tif", DataConfig(channels="gray"))
     sentence(caught, "a.tif has 5 channels", "--channels gray")
+
+
+def with_nan(name):
+    """A float image with a border of NaN, in a TIFF, a NIfTI and a float mask's way."""
+    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
+    pixels[0] = np.nan
+
+    def write(folder):
+        path = folder / name
+        if name.endswith(".tif"):
+            tifffile.imwrite(path, pixels)
+            return path
+        nibabel = pytest.importorskip("nibabel")
+        nibabel.Nifti1Image(pixels.T[:, :, None], np.diag([-1, -1, 1, 1])).to_filename(path)
+        return files.images_in(path)[f"{files.stem_of(path)}_000"]
+
+    return write, pixels
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.nii", "a.nii.gz"])
+def test_nan_becomes_0_on_wish(name, tmp_path):
+    write, pixels = with_nan(name)
+    image = write(tmp_path)
+    with pytest.raises(UserError) as caught:
+        files.read_image(image)
+    sentence(caught, name, "4 values that are NaN", "or add --nan 0")
+    found = files.read_image(image, DataConfig(nan="0"))[..., 0]
+    np.testing.assert_array_equal(found, np.nan_to_num(pixels, nan=0))
+
+
+def test_nan_in_a_mask_is_background_on_wish(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[np.nan, 0, 1]], np.float32))
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / "a.tif", 1, DataConfig(nan="0")), [[0, 0, 1]])
+
+
+def test_infinity_is_refused_in_any_case(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[np.inf, 1, np.nan]], np.float32))
+    with pytest.raises(UserError) as caught:
+        files.read_image(tmp_path / "a.tif", DataConfig(nan="0"))
+    sentence(caught, "1 values that are NaN or infinite", "by numbers.")

@@ -20,7 +20,7 @@ from unet_lowlevel.pictures import contact_sheet
 from unet_lowlevel.terminal import progress, show_path
 
 SETTINGS = [
-    *("data", "images", "masks", "channels", "mask_values", "mask_colors", "max_megapixels", "stream"),
+    *("data", "images", "masks", "channels", "mask_values", "mask_colors", "max_megapixels", "nan", "stream"),
     *("validation_fraction", "validation_list", "folds", "fold", "blocks", "group_regex", "seed"),
     *("classes", "depth", "base_channels", "batch_size", "crop_size"),
 ]

@@ -12,7 +12,7 @@ from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import progress, show_path
 
 # Settings of the run that may change for another machine or another source of images.
-CHANGES = ("max_megapixels",)
+CHANGES = ("max_megapixels", "nan")
 
 
 def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:

@@ -376,7 +376,7 @@ def read_pixels(image: Path | Slice | str, data: DataConfig = DEFAULTS, *, indic
 
     uint8 and uint16 stay as stored, 1-bit files become uint8 0 and 1, all other numbers float32. With `indices` a
     palette of colours gives its indices. Refused are unreadable or truncated files, animations, stacks without a named
-    slice, NaN, infinity, and integers beyond 2^24, which float32 may round.
+    slice, NaN unless --nan is 0, infinity, and integers beyond 2^24, which float32 may round.
     """
     limit = data.max_megapixels
     if isinstance(image, Slice):
@@ -396,7 +396,10 @@ def read_pixels(image: Path | Slice | str, data: DataConfig = DEFAULTS, *, indic
             )
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite
             array = array.astype(np.float32)
+        if data.nan == "0":
+            array[np.isnan(array)] = 0
         count = array.size - np.count_nonzero(np.isfinite(array))
         if count:
-            raise UserError(f"{image} has {count} values that are NaN or infinite in float32: replace them by numbers.")
+            remedy = "replace them by numbers" + (", or add --nan 0" if np.isnan(array).any() else "")
+            raise UserError(f"{image} has {count} values that are NaN or infinite in float32: {remedy}.")
     return np.ascontiguousarray(array[..., None] if array.ndim == 2 else array)

@@ -1,7 +1,13 @@
 """The run folder: written whole, read back as it was, and a sentence for each way it can be damaged."""
 
+import errno
 import json
 import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +21,7 @@ CONFIG = cfg.resolve(flags={"in_channels": 3, "class_weights": [1, 4], "crop_siz
 @pytest.fixture
 def run(tmp_path):
     folder = tmp_path / "runs" / "lung"
+    folder.mkdir(parents=True)
     run_folder.create(folder, CONFIG, ["a", "ß-2"], ["c"], "sha256:12")
     return folder
 
@@ -39,7 +46,7 @@ def test_config_is_written_last(tmp_path, monkeypatch):
     """A folder with config.json is a run, so that nothing may be missing once it is there."""
     order, write = [], run_folder.write_text
     monkeypatch.setattr(run_folder, "write_text", lambda path, text: (order.append(path.name), write(path, text)))
-    run_folder.create(tmp_path / "run", CONFIG, [], [], "")
+    run_folder.create(tmp_path, CONFIG, [], [], "")
     assert order[-1] == "config.json" and len(order) == 2
 
 
@@ -61,13 +68,18 @@ def test_write_text_is_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_next_free(tmp_path):
-    assert run_folder.next_free("lowlevel", tmp_path / "runs") == tmp_path / "runs" / "lowlevel-1"
+    with run_folder.next_free("lowlevel", tmp_path / "runs") as folder:
+        assert folder == tmp_path / "runs" / "lowlevel-1" and folder.is_dir()
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "lowlevel-1").mkdir()
     (tmp_path / "lowlevel-2").write_text("a file counts, too")
     (tmp_path / "lowlevel-4").mkdir()
-    assert run_folder.next_free("lowlevel", tmp_path) == tmp_path / "lowlevel-3"
-    assert run_folder.next_free("keras", tmp_path) == tmp_path / "keras-1"
-    assert not (tmp_path / "lowlevel-3").exists()
+    with run_folder.next_free("lowlevel", tmp_path) as one, run_folder.next_free("lowlevel", tmp_path) as two:
+        assert (one, two) == (tmp_path / "lowlevel-3", tmp_path / "lowlevel-5")
+        (one / "used").write_text("")
+    assert one.exists() and not two.exists()
+    with pytest.raises(NotADirectoryError), run_folder.next_free("lowlevel", tmp_path / "lowlevel-2"):
+        pass
 
 
 def test_check_new(tmp_path, run):
@@ -94,19 +106,18 @@ def test_links_in_a_run_are_refused_before_it_is_written_to(run, tmp_path):
 
 
 def test_a_run_in_use_is_refused(run):
-    with run_folder.in_use(run):
-        with pytest.raises(UserError, match="lung is in use by another training: wait"), run_folder.in_use(run):
-            pass
-        with run_folder.in_use(run, "split.json"):
-            pass
+    refusal = pytest.raises(UserError, match="lung is in use by another training: wait")
+    with run_folder.in_use(run), refusal, run_folder.in_use(run):
+        pass
     with run_folder.in_use(run):
         pass
 
 
 def test_folder_below_a_file(tmp_path):
     (tmp_path / "file").write_text("the user's")
-    with pytest.raises(UserError, match=r"--run .*file/run cannot be made \(.+\): choose another place"):
-        run_folder.create(tmp_path / "file" / "run", CONFIG, [], [], "")
+    refusal = pytest.raises(UserError, match=r"--run .*file/run cannot be made \(.+\): choose another place")
+    with refusal, run_folder.taken(tmp_path / "file" / "run"):
+        pass
     assert (tmp_path / "file").read_text() == "the user's"
 
 
@@ -163,3 +174,104 @@ def test_settings_of_a_run_must_fit_each_other(run):
 def test_installed_version():
     assert run_folder.installed_version("numpy")[0].isdigit()
     assert run_folder.installed_version("no-such-package-anywhere") == "not installed"
+
+
+TAKERS = """
+import contextlib, sys, time
+from pathlib import Path
+from unet_lowlevel import run_folder
+from unet_lowlevel.errors import UserError
+folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
+with contextlib.ExitStack() as stack:
+    print("ready", flush=True)
+    start = float(sys.stdin.readline())
+    for number in range(rounds):
+        while time.time() < start + 0.02 * number:
+            pass
+        try:
+            stack.enter_context(run_folder.taken(folder / str(number)))
+            print(number, flush=True)
+        except UserError as error:
+            assert f"--run {folder / str(number)} is in use by another training: wait" in str(error), error
+        print(stack.enter_context(run_folder.next_free("low", folder / "free")).name, flush=True)
+    print("done", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_of_processes_that_begin_at_once_one_gets_the_folder(tmp_path):
+    """Also when it is empty already; without a name each gets its own. Nothing is left in them."""
+    (tmp_path / "0").mkdir()
+    command, pipe = [sys.executable, "-c", TAKERS, str(tmp_path), "15"], subprocess.PIPE
+    takers = [subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) for _ in range(8)]
+    for taker in takers:
+        assert taker.stdout.readline() == "ready\n"
+    start = time.time() + 0.05
+    for taker in takers:
+        taker.stdin.write(f"{start}\n")
+        taker.stdin.flush()
+    got = [list(iter(taker.stdout.readline, "done\n")) for taker in takers]
+    for taker in takers:
+        taker.communicate("\n")
+        assert taker.returncode == 0
+    got = sorted(name.strip() for names in got for name in names)
+    assert got == sorted([*map(str, range(15)), *(f"low-{i + 1}" for i in range(8 * 15))])
+    assert (tmp_path / "0").exists() and not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_of_threads_that_begin_at_once_one_gets_the_folder(tmp_path):
+    folder, together, ended = tmp_path / "runs" / "mine", threading.Barrier(8), threading.Barrier(8)
+
+    def take(_):
+        together.wait()
+        try:
+            with run_folder.taken(folder):
+                ended.wait()
+                return "taken"
+        except UserError as error:
+            ended.wait()
+            return str(error)
+
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(take, range(8)))
+        assert said.count("taken") == 1 and sum("is in use by another training" in text for text in said) == 7
+        assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_what_a_killed_training_has_taken_is_free_again(run, tmp_path):
+    (tmp_path / "new").mkdir()
+    for folder in (run, tmp_path / "new"):
+        (folder / run_folder.LOCK).write_text("")
+    with run_folder.in_use(run), run_folder.taken(tmp_path / "new"):
+        pass
+    assert [list(folder.glob(".*")) for folder in (run, tmp_path / "new")] == [[], []]
+
+
+def test_a_folder_that_was_used_remains(tmp_path):
+    with run_folder.taken(tmp_path / "run"):
+        run_folder.create(tmp_path / "run", CONFIG, ["a"], ["b"], "")
+    with pytest.raises(UserError, match="is not empty: add --resume"), run_folder.taken(tmp_path / "run"):
+        pass
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "split.json"]
+
+
+def test_no_lock_is_made_elsewhere(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / run_folder.LOCK).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is not empty"), run_folder.taken(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    """Such as some network drives: a training goes on there, unlocked."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run_folder.taken(tmp_path / "run"):
+        (tmp_path / "run" / "file").write_text("")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["file"]

@@ -24,6 +24,7 @@ def untrained_run(folder: Path, seed: int = 0, validation: tuple[str, ...] = ("b
     mean, deviation = logits.mean((0, 1, 2)), logits.std((0, 1, 2))
     model.output.weight.assign(model.output.weight / deviation)
     model.output.bias.assign((model.output.bias - mean) / deviation)
+    folder.mkdir(parents=True, exist_ok=True)
     run_folder.create(folder, config, ["a"], list(validation), "")
     save(tf.train.CheckpointManager(by_name(model), str(folder / "best"), 1), 1)
     return folder

@@ -11,6 +11,7 @@ train/, validation/    TensorBoard
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -21,20 +22,44 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError, shown
 from unet_lowlevel.settings import check, from_json, load_json, to_json
 
+LOCK = ".lock"
+"""The file that is in a run folder, and locked, as long as a training works there."""
 
-def next_free(name: str, runs: Path = Path("runs")) -> Path:
-    """runs/NAME-1, or the first of runs/NAME-2, ... that does not exist yet."""
-    number = 1
-    while (runs / f"{name}-{number}").exists():
-        number += 1
-    return runs / f"{name}-{number}"
+
+@contextlib.contextmanager
+def next_free(name: str, runs: Path = Path("runs")) -> Iterator[Path]:
+    """Makes runs/NAME-1, or the first of runs/NAME-2, ... that does not exist yet; removes it in the end if empty."""
+    with contextlib.ExitStack() as stack:
+        for number in itertools.count(1):
+            folder = runs / f"{name}-{number}"
+            try:
+                stack.enter_context(made(folder))
+                break
+            except FileExistsError:
+                if not runs.is_dir():
+                    raise
+        yield folder
+
+
+@contextlib.contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Makes a folder that does not exist yet; in the end removes it, and the parents it was made with, if empty."""
+    new = [path for path in folder.parents if not path.exists()]
+    try:
+        folder.mkdir(parents=True)
+        new.insert(0, folder)
+        yield
+    finally:
+        for path in new:
+            with contextlib.suppress(OSError):  # not empty
+                path.rmdir()
 
 
 def check_new(folder: Path) -> None:
     """Raises a `UserError` unless `folder` is free to become a run folder."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--run {folder} is a file, but needs a new folder: choose another name.")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != LOCK or path.is_symlink() for path in folder.iterdir()):
         remedy = "add --resume to go on with it, or choose another name" if is_run(folder) else "choose another name"
         raise UserError(f"--run {folder} is not empty: {remedy}.")
 
@@ -44,27 +69,62 @@ def is_run(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def in_use(folder: Path, name: str = "config.json") -> Iterator[None]:
-    """Locks a run folder against other trainings. The system unlocks it when the process ends, even if it is killed.
+def taken(folder: Path) -> Iterator[None]:
+    """Makes a run folder, or takes an empty one, and locks it; removes it in the end if it is new and still empty.
 
-    Args:
-        folder: of a run, or of a cross-validation.
-        name: of the file in it that is locked.
+    Of several trainings that begin in one folder at once, one gets it.
+
+    Raises:
+        UserError: when the folder cannot be made, is not empty, or is in use.
+    """
+    check_new(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(made(folder))
+        except OSError as error:
+            if not folder.is_dir():  # else it was empty, or another training has just made it
+                raise UserError(f"--run {folder} cannot be made ({error.strerror}): choose another place.") from None
+        stack.enter_context(in_use(folder))
+        check_new(folder)  # again: a training may have begun and ended in between
+        yield
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Locks the folder of a run or of a cross-validation against other trainings.
+
+    The lock is that of a file in it: only files can be locked on network drives. The system unlocks it when the process
+    ends, even if it is killed.
 
     Raises:
         UserError: when another process is training there.
     """
+    refusal = UserError(f"--run {folder} is in use by another training: wait for its end, or choose another name.")
     try:
         import fcntl
     except ImportError:  # Windows, where the folder is not locked
         yield
         return
-    with (folder / name).open("rb") as file:
+    path = folder / LOCK
+    try:
+        file = path.open("a")
+    except FileNotFoundError:  # another training has just removed the folder that it had made
+        raise refusal from None
+    except OSError as error:
+        raise UserError(f"--run {folder} cannot be written to ({error.strerror}): choose another place.") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"--run {folder} is in use by another training: wait for its end, or stop it.") from None
-        yield
+            raise refusal from None
+        except OSError:  # a file system without locks
+            pass
+        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise refusal  # the other training has just ended, and what is locked here was its file
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def refuse_links(folder: Path) -> None:
@@ -93,11 +153,7 @@ def create(
     fingerprint: str,
     implementation: str = "lowlevel",
 ) -> None:
-    """Makes the folder with config.json and split.json; `implementation`: lowlevel, highlevel or keras."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--run {folder} cannot be made ({error.strerror}): choose another place.") from None
+    """Writes split.json and config.json; `implementation`: lowlevel, highlevel or keras."""
     packages = ("unet-lowlevel", "tensorflow", "numpy", "scikit-image")
     versions = {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
     split = {"training": training, "validation": validation}

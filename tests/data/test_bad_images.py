@@ -208,8 +208,8 @@ def loop(place):
 
 def new_run(name: str):
     """Makes a run folder as a training does."""
-    run_folder.check_new(Path(name))
-    run_folder.create(Path(name), Config(), ["a"], ["b"], "")
+    with run_folder.taken(Path(name)):
+        run_folder.create(Path(name), Config(), ["a"], ["b"], "")
 
 
 STEMS = ["a", "b"]
@@ -296,9 +296,9 @@ def nobody():
 
 @contextlib.contextmanager
 def lock(place, locked: str):
-    """Nobody may look into `locked`, or, where that is the current folder, write there."""
+    """Nobody may look into `locked`, or, where that is the current folder, write there, which else everybody may."""
     Image.init()
-    place.chmod(0o755)  # the folders above may be closed: the current one can be entered all the same
+    place.chmod(0o777)  # the folders above may be closed: the current one can be entered all the same
     (place / locked).chmod(0o555 if locked == "." else 0)
     try:
         with nobody():

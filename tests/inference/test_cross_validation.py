@@ -311,7 +311,7 @@ def test_damaged_counts_are_refused(text, copy, capsys):
 
 
 def test_a_cross_validation_is_in_use_once(copy, capsys):
-    with run_folder.in_use(copy, "cross_validation.json"):
+    with run_folder.in_use(copy):
         assert "is in use" in refused(capsys, "--run", copy, "--resume")
 
 

@@ -1,7 +1,11 @@
 """A training as a whole, from Python and by the command: what it writes, that it repeats itself, what it refuses."""
 
+import contextlib
 import json
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +15,14 @@ from kill_and_resume import assert_same_training, history, told
 
 import unet_lowlevel
 from unet_lowlevel import run_folder, settings
+from unet_lowlevel.cli.cross_validate import main as cross_validate
 from unet_lowlevel.cli.train import NETWORKS, main
 from unet_lowlevel.data import storage
+from unet_lowlevel.data.phantoms import phantom
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.journal import read_history
+from unet_lowlevel.training.train import with_default_data
 
 # What TINY says, for Python; and what `tiny_run` has beside it.
 SETTINGS = {"base_channels": 2, "depth": 2, "epochs": 2, "batch_size": 4, "group_regex": "patient-\\d+"}
@@ -145,6 +152,51 @@ def test_bad_data_leaves_no_run_folder(phantoms, tmp_path, capsys):
     assert "--in-channels is 3" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("flags", [["--run", "runs/mine"], []])
+@pytest.mark.parametrize("command", [main, cross_validate])
+def test_of_two_at_once_in_one_new_folder_one_trains(command, flags, tmp_path, monkeypatch, capsys):
+    """Held to the moment before they read their data, where both have begun; without --run each has its own folder."""
+    monkeypatch.chdir(tmp_path)
+    read, together = [], threading.Barrier(2)
+
+    def reads(_):
+        read.append(list(Path("runs").glob("*")))
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+        raise UserError("The data is read: look.")
+
+    for module in ("training.train", "inference.cross_validation"):
+        monkeypatch.setattr(f"unet_lowlevel.{module}.find_pairs", reads)
+    with ThreadPoolExecutor(2) as pool:
+        codes = list(pool.map(command, [["--data", "data", *flags]] * 2))
+    error = capsys.readouterr().err
+    assert codes == [2, 2] and error.count("\n") == 2
+    if flags:
+        assert len(read) == 1 and "--run runs/mine is in use by another training" in error
+    else:
+        assert len(read) == 2 and "in use" not in error and len(max(read, key=len)) == 2
+    assert not any((tmp_path / "runs").glob("*"))
+
+
+def test_bad_data_leaves_an_empty_folder_of_the_user(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    for _ in range(2):
+        assert main(["--run", str(tmp_path / "run"), "--data", str(tmp_path / "none")]) == 2
+        assert "--data" in capsys.readouterr().err and list(tmp_path.iterdir()) == [tmp_path / "run"]
+
+
+def test_phantoms_that_another_training_has_drawn_meanwhile_are_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write = phantom.write_phantoms
+
+    def late(folder, *_, **options):
+        write(folder, 1, (32, 32), 1, 0)
+        write(folder, 1, (32, 32), 1, 0)
+
+    monkeypatch.setattr(phantom, "write_phantoms", late)
+    assert with_default_data(unet_lowlevel.Config()).data.data == "data/phantoms"
+
+
 def test_interrupted_while_reading_there_is_nothing_to_go_on_with(phantoms, tmp_path, monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -157,6 +209,7 @@ def test_interrupted_while_reading_there_is_nothing_to_go_on_with(phantoms, tmp_
 def test_resume_without_a_checkpoint_starts_anew(tiny_run, tmp_path):
     config, run, split = run_folder.read(tiny_run)
     torn = tmp_path / "torn"
+    torn.mkdir()
     run_folder.create(torn, config, split["training"], split["validation"], run["data_fingerprint"])
     assert main(["--run", str(torn), "--resume"]) == 0
     assert_same_training(tiny_run, torn)

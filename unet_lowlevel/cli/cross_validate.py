@@ -1,6 +1,7 @@
 """Cross-validation from the command line."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from unet_lowlevel import run_folder, settings
@@ -52,12 +53,15 @@ def main(argv: list[str] | None = None, on_step: OnStep | None = None) -> int:
 def cross_validate_as_asked(arguments: argparse.Namespace, on_step: OnStep | None) -> None:
     scores = given_scores(arguments)
     if arguments.resume:
-        changes, folder = changes_on_resume(arguments, "stream"), Path(arguments.run)
-        config = settings.apply(read_settings(folder)[0], changes)
+        changes = changes_on_resume(arguments, "stream")
+        config = settings.apply(read_settings(Path(arguments.run))[0], changes)
     else:
-        changes = {}
-        config, folder = resolved_config(arguments), Path(arguments.run or run_folder.next_free("crossvalidation"))
-    with resumable(folder, SETTINGS, "cross-validate", changes):
+        config, changes = resolved_config(arguments), {}
+    given = contextlib.nullcontext(Path(arguments.run)) if arguments.run else None
+    with (
+        given or run_folder.next_free("crossvalidation") as folder,
+        resumable(folder, SETTINGS, "cross-validate", changes),
+    ):
         rows = cross_validate(
             config, folder, resume=arguments.resume, check=not arguments.no_check, scores=scores, on_step=on_step
         )

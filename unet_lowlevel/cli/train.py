@@ -61,22 +61,23 @@ def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: 
         print_summary(resolved_config(arguments))
         return
     if arguments.resume:
-        changes, run = changes_on_resume(arguments, *CHANGES_ON_RESUME), Path(arguments.run)
-        config = settings.apply(run_folder.read(run)[0], changes)
+        changes = changes_on_resume(arguments, *CHANGES_ON_RESUME)
+        config = settings.apply(run_folder.read(Path(arguments.run))[0], changes)
     else:
-        changes = {}  # config.json of the run will have them
-        config, run = resolved_config(arguments), Path(arguments.run or run_folder.next_free(implementation))
-    with resumable(run, "config.json", "train", changes):
-        kept = train(
-            config,
-            run,
-            resume=arguments.resume,
-            check=not arguments.no_check,
-            on_step=on_step,
-            implementation=implementation,
-            make_trainer=lambda *parts: make_trainer(implementation, *parts),
-        )
-    report(run, kept)
+        config, changes = resolved_config(arguments), {}  # config.json of the run will have them
+    given = contextlib.nullcontext(Path(arguments.run)) if arguments.run else None
+    with given or run_folder.next_free(implementation) as run:
+        with resumable(run, "config.json", "train", changes):
+            kept = train(
+                config,
+                run,
+                resume=arguments.resume,
+                check=not arguments.no_check,
+                on_step=on_step,
+                implementation=implementation,
+                make_trainer=lambda *parts: make_trainer(implementation, *parts),
+            )
+        report(run, kept)
 
 
 def make_trainer(implementation: str, *parts):

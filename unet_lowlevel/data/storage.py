@@ -72,16 +72,15 @@ def arrays(sample: Sample) -> list[np.ndarray]:
 
 @contextlib.contextmanager
 def on_disk(run: Path) -> Iterator[Keep]:
-    """Keeps samples in files in RUN/decoded. At the end that folder is removed, and parents made for it if empty.
+    """Keeps samples in files in RUN/decoded, and removes them at the end.
 
     Args:
-        run: an existing or future run folder. What a killed training left in RUN/decoded is removed.
+        run: a run folder, locked. What a killed training left in RUN/decoded is removed.
 
     Yields:
         a function that moves a sample into files. It raises a `UserError` when the disk is full.
     """
     folder = run / "decoded"
-    new = [path for path in (run, *run.parents) if not path.exists()]
     number = 0
 
     def keep(sample: Sample) -> Sample:
@@ -104,9 +103,6 @@ def on_disk(run: Path) -> Iterator[Keep]:
         yield keep
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for path in new:
-            with contextlib.suppress(OSError):  # not empty: the training has begun
-                path.rmdir()
 
 
 @contextlib.contextmanager

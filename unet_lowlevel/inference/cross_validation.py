@@ -73,13 +73,13 @@ def cross_validate(
         check_new(folder)
         if not config.data.folds:
             raise UserError("--folds is 0, but a cross-validation needs at least 2: use for example 5.")
-        config = with_default_data(settings.apply(config, DECIDED))
-    pairs = find_pairs(config.data)
-    splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]
-    with (
-        run_folder.in_use(folder, SETTINGS) if resume else contextlib.nullcontext(),
-        on_disk(folder) if config.data.stream else in_memory(len(pairs)) as keep,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(run_folder.in_use(folder) if resume else run_folder.taken(folder))
+        if not resume:
+            config = with_default_data(settings.apply(config, DECIDED))
+        pairs = find_pairs(config.data)
+        splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]
+        keep = stack.enter_context(on_disk(folder) if config.data.stream else in_memory(len(pairs)))
         look = Check(pairs) if check and not resume else None
         samples, digest = gather(pairs, config, look.watching(keep) if look else keep, progress("reading"))
         if resume and digest != fingerprint:
@@ -90,8 +90,7 @@ def cross_validate(
         check_names([sample.stem for sample in samples], config.model.classes)
         write_settings(folder, config, digest, list(scores))
         data = [TrainingData(samples, digest, parts) for parts in splits]
-        with contextlib.nullcontext() if resume else run_folder.in_use(folder, SETTINGS):
-            return run_folds(fitted, folder, pairs, data, scores, on_step)
+        return run_folds(fitted, folder, pairs, data, scores, on_step)
 
 
 def run_folds(
@@ -131,7 +130,8 @@ def fold_runs(folder: Path, count: int) -> list[Path]:
 def train_fold(config: Config, run: Path, data: TrainingData, on_step: OnStep | None) -> None:
     """Trains a fold, or goes on with its training."""
     resume = run_folder.is_run(run)
-    with run_folder.in_use(run) if resume else contextlib.nullcontext():
+    run.mkdir(exist_ok=True)
+    with run_folder.in_use(run):
         trainer = run_training(config, run, data, resume=resume, on_step=on_step)
     if trainer.received:  # in the last epoch, after which a training is finished, not stopped
         raise Stopped(trainer.received, trainer.journal.step)
@@ -173,20 +173,15 @@ def read_fold(run: Path):
 
 
 def check_new(folder: Path) -> None:
-    """Raises a `UserError` unless a cross-validation can begin in `folder`."""
+    """Raises a `UserError` if a cross-validation or a training has begun in `folder`, which `taken` would not name."""
     if (folder / SETTINGS).is_file():
         raise UserError(f"--run {folder} is not empty: add --resume to go on with it, or choose another name.")
     if run_folder.is_run(folder):
         raise UserError(f"--run {folder} is the run folder of one training: choose another name.")
-    run_folder.check_new(folder)
 
 
 def write_settings(folder: Path, config: Config, digest: str, scores: list[str]) -> None:
-    """Makes the folder of a cross-validation if needed, and writes its settings with the scores asked for now."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--run {folder} cannot be made ({error.strerror}): choose another place.") from None
+    """Writes the settings of a cross-validation, with the scores asked for now."""
     content = settings.to_json(config) | {"run": {"data_fingerprint": digest, "scores": scores}}
     run_folder.write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 

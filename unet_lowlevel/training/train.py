@@ -63,16 +63,14 @@ def train(
     run = Path(run)
     if resume:
         config, fingerprint, parts = resumed(config, run, implementation)
-    else:
-        run_folder.check_new(run)
-        config = with_default_data(config)
-    pairs = find_pairs(config.data)
-    if not resume:
-        parts = split_of(pairs, config)
-    with (
-        run_folder.in_use(run) if resume else contextlib.nullcontext(),
-        on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(run_folder.in_use(run) if resume else run_folder.taken(run))
+        if not resume:
+            config = with_default_data(config)
+        pairs = find_pairs(config.data)
+        if not resume:
+            parts = split_of(pairs, config)
+        keep = stack.enter_context(on_disk(run) if config.data.stream else in_memory(len(pairs)))
         look = Check(pairs) if check and not resume else None
         samples, digest = gather(pairs, config, look.watching(keep) if look else keep, progress("reading"))
         if resume and digest != fingerprint:
@@ -143,7 +141,11 @@ def with_default_data(config: Config) -> Config:
     if config.data.data or config.data.images:
         return config
     if not PHANTOMS.exists():
-        phantom.write_phantoms(PHANTOMS, **PHANTOM_SETTINGS, progress=progress("drawing phantoms"))
+        try:
+            phantom.write_phantoms(PHANTOMS, **PHANTOM_SETTINGS, progress=progress("drawing phantoms"))
+        except (OSError, UserError):
+            if not PHANTOMS.exists():  # else another training has drawn them meanwhile, the same to the bit
+                raise
     changes = {"data": str(PHANTOMS)}
     if not config.data.group_regex:
         changes["group_regex"] = phantom.GROUP_REGEX
@@ -181,7 +183,7 @@ def run_training(
 ):
     """Trains with complete settings and returns the trainer, whose `journal` holds the results.
 
-    For the arguments see `train`. A resumed run is already locked by the caller.
+    For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
     from unet_lowlevel.data.pipeline import one_batch
     from unet_lowlevel.training.trainer import Trainer
@@ -199,6 +201,5 @@ def run_training(
         f"{trainer.batches.steps_per_epoch} steps into {show_path(run)}",
         flush=True,
     )
-    with contextlib.nullcontext() if resume else run_folder.in_use(run):
-        trainer.fit(resume=resume, on_step=on_step)
+    trainer.fit(resume=resume, on_step=on_step)
     return trainer

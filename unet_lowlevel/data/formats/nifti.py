@@ -3,6 +3,7 @@
 import gzip
 import math
 import re
+import struct
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +18,8 @@ SUFFIXES = (".nii", ".nii.gz")
 # Deflate cannot compress below this share.
 MOST_COMPRESSED = 1 / 1032
 MOST_CHANNELS = 4
+# More than any header with its extensions takes.
+LONGEST_HEADER = 2**26
 
 
 class NiftiVolume:
@@ -42,8 +45,9 @@ class NiftiVolume:
         self.path = Path(path)
         self.group = re.sub(r"\.nii(\.gz)?$", "", self.path.name, flags=re.IGNORECASE)
         nibabel = library("nibabel", self.path)
+        self._compressed = self.path.suffix.lower() == ".gz"
         with refusing(self.path, "NIfTI"):
-            self._image = nibabel.load(self.path)
+            self._image = compressed_header(self.path) if self._compressed else nibabel.load(self.path)
             if not isinstance(self._image, nibabel.Nifti1Image):
                 raise ValueError(f"it is a {type(self._image).__name__}")
             self._shape = self._checked_shape()
@@ -67,27 +71,36 @@ class NiftiVolume:
         if stored.dtype.kind not in "iuf" and stored.dtype.names is None:
             raise UserError(f"{self.path} holds {stored.dtype} values: save it as whole numbers or floats.")
         size, needed = self.path.stat().st_size, stored.offset + math.prod(shape) * stored.dtype.itemsize
-        if size < needed * (MOST_COMPRESSED if self.path.suffix.lower() == ".gz" else 1):
+        if size < needed * (MOST_COMPRESSED if self._compressed else 1):
             raise ValueError(f"truncated: {size} bytes, and by its header {needed} without compression")
         return (*shape, 1) if len(shape) == 2 else shape
 
-    @cached_property
+    @property
     def _stack(self) -> np.ndarray:
         """[slice, row, column] or [slice, row, column, channel] as stored: mapped from the file, or decompressed."""
+        if isinstance(self._content, UserError):
+            raise self._content
+        return self._content
+
+    @cached_property
+    def _content(self) -> np.ndarray | UserError:
+        """`_stack`, or why there is none: a damaged file is decompressed once, not for each slice."""
         orientations = library("nibabel", self.path).orientations
-        with refusing(self.path, "NIfTI"):
-            stored = self._decompressed() if self.path.suffix.lower() == ".gz" else self._image.dataobj.get_unscaled()
+        try:
+            with refusing(self.path, "NIfTI"):
+                stored = self._decompressed() if self._compressed else self._image.dataobj.get_unscaled()
+        except UserError as error:
+            return error
         return orientations.apply_orientation(stored.reshape(self._shape, order="F"), self._transform)
 
     def _decompressed(self) -> np.ndarray:
-        """The values of a .gz file. The file is read to its end to check its checksum, which nibabel ignores."""
+        """The values of a .gz file. Its checksum, which nibabel ignores, stands behind them."""
         stored = self._image.dataobj
         content = bytearray(math.prod(stored.shape) * stored.dtype.itemsize)
         with gzip.open(self.path) as file:
             file.seek(stored.offset)
             found = file.readinto(content)
-            while file.read(2**20):
-                pass
+            file.read(2**20)  # to the end, where the checksum is; what is longer is no part of the volume
         if found < len(content):
             raise ValueError(f"truncated: {found} of {len(content)} bytes of values")
         return np.ndarray(stored.shape, stored.dtype, content, order="F")
@@ -97,7 +110,7 @@ class NiftiVolume:
 
         In a compressed file all slices count for the limit, because all are decompressed at once.
         """
-        if self.path.suffix.lower() == ".gz":
+        if self._compressed:
             check_pixels(self.path, *self._shape[:2], max_megapixels, slices=self._shape[2])
         pixels = self._stack[index]
         if pixels.dtype.names:  # RGB, or RGBA
@@ -125,6 +138,24 @@ class NiftiVolume:
             mask = type(self._image)(array.reshape(shape, order="F"), self._image.affine, header)
         with written_whole(path, self.suffix) as temporary:
             mask.to_filename(temporary)
+
+
+def compressed_header(path: Path):
+    """The image in a .nii.gz file without its voxels: of what may be a bomb, only the header is decompressed.
+
+    A header has 348 bytes in NIfTI-1, 540 in NIfTI-2; extensions reach up to the voxels.
+    """
+    nibabel = library("nibabel", path)
+    with gzip.open(path) as file:
+        head = file.read(544)
+        order = "<" if head[:4] in (struct.pack("<i", 348), struct.pack("<i", 540)) else ">"
+        if struct.unpack_from(f"{order}i", head)[0] == 540:
+            kind, (end,) = nibabel.Nifti2Image, struct.unpack_from(f"{order}q", head, 168)
+        else:
+            kind, (end,) = nibabel.Nifti1Image, struct.unpack_from(f"{order}f", head, 108)
+        if not 0 <= end <= LONGEST_HEADER:
+            raise ValueError(f"its voxels begin at byte {end:.0f}")
+        return kind.from_bytes(head + file.read(max(int(end) - len(head), 0)))
 
 
 def write_nifti(path: Path, slices: np.ndarray, affine: np.ndarray | None) -> None:

@@ -26,7 +26,8 @@ from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import list_images, read_image
 from unet_lowlevel.data.masks import read_mask
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference.cross_validation import read_settings
+from unet_lowlevel.inference.cross_validation import read_fold, read_settings
+from unet_lowlevel.inference.folds import Fold, score_rows
 from unet_lowlevel.inference.predictor import load
 
 FLAGS = [*TINY, "--steps-per-epoch", "3", "--folds", "3", "--learning-rate", "0.01", "--pictures", "0"]
@@ -302,6 +303,30 @@ def test_other_data_is_refused(copy, phantoms, tmp_path, capsys):
     path = copy / "cross_validation.json"
     path.write_text(path.read_text().replace(str(phantoms), str(tmp_path / "data")))
     assert "has changed" in refused(capsys, "--run", copy, "--resume")
+
+
+def test_counts_of_objects_without_classes_are_made_anew(finished, copy):
+    """Those of version 0.1."""
+    path = copy / "fold-0" / "held_out.json"
+    for count in (np.zeros((1, 10, 3)), np.zeros((10, 3))):
+        values = json.loads(path.read_text())
+        values["counts"]["instances"] = count.tolist()
+        fold = Fold.from_json(values, path)
+        assert fold.has(["instances"]) == (count.ndim == 3)
+        np.testing.assert_equal(fold.only([]).counts, read_fold(copy / "fold-0").counts)
+
+
+def test_folds_without_a_score_are_left_out_of_its_mean(finished):
+    """Classes 2 and 3 of objects; no fold has the last one."""
+    counts = read_fold(finished[0] / "fold-0").counts
+    objects = np.zeros((3, 10, 3)), np.zeros((3, 10, 3)), np.zeros((3, 10, 3))
+    for of_fold, hits in zip(objects, (1, 2, 0), strict=True):
+        of_fold[0] = [2, 1, 1]
+        of_fold[1] = [hits, 2 * (hits > 0) - hits, 0]
+    rows = score_rows([Fold(4, counts | {"instances": of_fold}, 1, 1.0) for of_fold in objects])
+    for row, two, three in zip(rows, (0.5, 1, np.nan, 0.75, 0.125**0.5, 0.75), [np.nan] * 6, strict=True):
+        np.testing.assert_allclose([row["ap_50_class_2"], row["ap_50_class_3"]], [two, three])
+    assert [row["ap_50"] for row in rows[:3]] == [0.5, 0.75, 0.5]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": 1}', '{"confusion": [1], "thresholds": [2]}'])

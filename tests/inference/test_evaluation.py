@@ -4,10 +4,12 @@ import csv
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import sentence
+from image_files import write_pairs
 from PIL import Image
 from untrained import untrained_run
 
@@ -22,7 +24,7 @@ from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import evaluation
 from unet_lowlevel.inference.evaluation import choose, counts_of, evaluate_pairs, intervals
 from unet_lowlevel.inference.predictor import load
-from unet_lowlevel.inference.separation import Separation, read_separation
+from unet_lowlevel.inference.separation import Separation, read_separation, write_separation
 from unet_lowlevel.scoring import SCORES
 from unet_lowlevel.scoring.curves import pixel_counts
 from unet_lowlevel.scoring.scorers import scores_of
@@ -237,6 +239,64 @@ def test_what_is_found_outside_of_the_region_does_not_count(predictor, phantoms)
         assert result[name] == 0, name
     for name in ("dice", "roc_auc", "soft_dice", "ap_95", "v_rand", "v_info"):
         assert result[name] == pytest.approx(1), name
+
+
+def scores_of_classes(predicted, tmp_path, inside=None):
+    """The scores of four objects of classes 1 and 2, two of which touch, and of sure probabilities."""
+    label = np.zeros((20, 30), np.uint8)
+    label[2:8, 2:10] = label[12:18, 2:9] = 1
+    label[2:8, 10:18] = label[12:18, 15:24] = 2
+    Image.fromarray(label).save(tmp_path / "mask.png")
+    pair = Pair("a", tmp_path / "a.png", (tmp_path / "mask.png",), "a")
+    several = SimpleNamespace(config=settings.resolve(flags={"classes": 3}), labels=lambda found: found.argmax(-1))
+    probabilities = np.eye(3, dtype=np.float32)[np.array(predicted)[label]]
+    inside = np.ones(label.shape, bool) if inside is None else inside(label)
+    return scores_of(counts_of(several, pair, label, probabilities, inside, SCORES, Separation()))
+
+
+def test_objects_of_classes_that_touch_can_be_perfect(tmp_path):
+    result = scores_of_classes([0, 1, 2], tmp_path)
+    for name in ("ap", "ap_95", "ap_class_1", "ap_50_class_2", "v_rand", "v_info"):
+        assert result[name] == pytest.approx(1), name
+    for name in ("rand_error", "warping_error", "splits_and_mergers"):
+        assert result[name] == 0, name
+
+
+def test_objects_of_wrong_classes_are_wrong(tmp_path):
+    swapped = scores_of_classes([0, 2, 1], tmp_path)
+    assert swapped["ap_50"] == swapped["ap_50_class_1"] == swapped["ap_50_class_2"] == 0 and swapped["rand_error"] > 0.9
+    one = scores_of_classes([0, 1, 1], tmp_path)
+    assert one["ap_75_class_2"] == 0 and one["ap_75_class_1"] == pytest.approx(1 / 4)  # two became one, and one is new
+    assert one["ap_75"] == pytest.approx(1 / 8)
+
+
+def test_a_class_that_the_region_leaves_out_does_not_count(tmp_path):
+    result = scores_of_classes([0, 1, 1], tmp_path, inside=lambda label: label < 2)
+    assert result["ap_50"] == result["ap_50_class_1"] == 1 and np.isnan(result["ap_50_class_2"])
+
+
+def test_precision_of_each_class_in_files_and_table(tmp_path, capsys):
+    """Class 2 is in one image only: the other has no value, and the mean over images leaves it out."""
+    run, random = untrained_run(tmp_path / "run", classes=4, validation=("a", "b")), np.random.default_rng(0)
+    write_separation(run, Separation(0.99, 0.99, 1))
+    label = np.zeros((2, 16, 16), np.uint8)
+    label[:, 2:6, 2:9], label[0, 9:12, 2:9] = 1, 2
+    (tmp_path / "data").mkdir()
+    write_pairs(tmp_path / "data", *((random.integers(0, 255, (16, 16), dtype=np.uint8), each) for each in label))
+    flags = ["--scores", "instances", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "scores")]
+    assert evaluate(["--run", str(run), *flags, "--bootstrap", "20"]) == 0
+    result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    with (tmp_path / "scores" / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = capsys.readouterr().out.splitlines()
+    for k, values, in_images in ((1, [0, 0], ["0.0", "0.0"]), (2, [0, 0], ["0.0", ""]), (3, [None] * 2, ["", ""])):
+        for name in ("ap", "ap_50", "ap_75"):
+            name = f"{name}_class_{k}"
+            assert [result[name], result["mean_over_images"][name]] == values
+            assert [row[name] for row in rows] == in_images
+            (line,) = [line for line in table if line.startswith(f"{name} ")]
+            assert line.split()[1] == ("-" if k == 3 else "0.0000")
+            assert result["intervals"]["all_images"][name] == [values[0]] * 2
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def predicted(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     flags = {"threshold": 0.45} if request.param == "gray" else {"in_channels": 3, "classes": 3}
     run = untrained_run(folder / "run", **flags)
-    write_separation(run, Separation(0.4, 0.6, 3))
+    write_separation(run, Separation(0.4, 0.6, 3) if request.param == "gray" else Separation(0.3, 0.4, 3))
     channels = flags.get("in_channels", 1)
     files = {kind: write(pixels_of(kind, channels), folder / kind) for kind in KINDS}
     flags = ["--images", *map(str, files.values()), "--output", str(folder / "out"), "--probabilities", "--instances"]

@@ -6,8 +6,10 @@ import os
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import sentence
 from PIL import Image
+from untrained import untrained_run
 
 from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
@@ -15,7 +17,9 @@ from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import results
+from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.results import Outputs, canvas, output_names, step_of_gray
+from unet_lowlevel.inference.separation import Separation, write_separation
 from unet_lowlevel.pictures import CLASS_COLOURS
 
 
@@ -32,7 +36,7 @@ def test_names():
     three = output_names("a", 3, ".png", with_probabilities=True)
     assert three == {"mask": "a.png", "colours": "a_colours.png"} | {str(k): f"a_probability_{k}.png" for k in range(3)}
     volume = output_names("a", 3, ".nii.gz", with_probabilities=False, with_instances=True)
-    assert volume == {"mask": "a.nii.gz", "instances": "a_instances.nii.gz"}
+    assert volume == {"mask": "a.nii.gz", "instances": "a_instances.nii.gz", "table": "a_instances.csv"}
     assert [step_of_gray(classes) for classes in (1, 2, 3, 9)] == [255, 255, 1, 1]
 
 
@@ -84,6 +88,39 @@ def test_several_classes_write_class_numbers(tmp_path):
     result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert [entry["class"] for entry in result["per_class"]] == [0, 1, 2]
     assert result["dice"] == pytest.approx(np.mean([entry["dice"] for entry in result["per_class"][1:]]))
+
+
+def test_the_class_of_each_object_is_written(tmp_path):
+    """Of an image, and of a stack slice by slice."""
+    run, rng = untrained_run(tmp_path / "run", classes=4), np.random.default_rng(0)
+    write_separation(run, Separation(0.26, 0.3, 3))
+    pixels = np.kron(rng.integers(0, 255, (3, 10, 12)), np.ones((4, 4))).astype(np.uint8)
+    Image.fromarray(pixels[0]).save(tmp_path / "image.png")
+    tifffile.imwrite(tmp_path / "stack.tif", pixels, photometric="minisblack")
+    assert run_predict(run, [tmp_path / "image.png", tmp_path / "stack.tif"], tmp_path / "out", "--instances") == 0
+    numbers, expected = tifffile.imread(tmp_path / "out" / "stack_instances.tif"), []
+    for index, image in enumerate(pixels):
+        found = load(run).predict(image)
+        likely = 1 + found.probabilities[..., 1:].argmax(-1)
+        here = [np.flatnonzero(numbers[index] == number) for number in range(1, numbers[index].max() + 1)]
+        expected += [[index, n, likely.flat[place[0]], place.size] for n, place in enumerate(here, 1)]
+        np.testing.assert_array_equal(found.objects.numbers, numbers[index])
+        assert found.objects.classes.tolist() == [likely.flat[place[0]] for place in here]
+    assert {row[2] for row in expected} == {1, 2, 3}
+    found = [line.split(",") for line in (tmp_path / "out" / "stack_instances.csv").read_text().splitlines()]
+    assert found[0] == ["slice", "number", "class", "area"]
+    np.testing.assert_array_equal(np.array(found[1:], int), expected)
+    found = [line.split(",") for line in (tmp_path / "out" / "image_instances.csv").read_text().splitlines()]
+    assert found[0] == ["number", "class", "area"]
+    np.testing.assert_array_equal(np.array(found[1:], int), [row[1:] for row in expected if row[0] == 0])
+
+
+def test_an_image_without_objects_has_a_table_without_lines(tmp_path):
+    run = untrained_run(tmp_path / "run", classes=3)
+    write_separation(run, Separation(0.99, 0.99, 3))
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "image.png")
+    assert run_predict(run, [tmp_path / "image.png"], tmp_path / "out", "--instances") == 0
+    assert (tmp_path / "out" / "image_instances.csv").read_text() == "number,class,area\n"
 
 
 def test_overlays_of_large_images_are_reduced(tiny_run, tmp_path, monkeypatch):

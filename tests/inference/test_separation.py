@@ -24,13 +24,28 @@ from unet_lowlevel.inference.separation import (
     as_uint16,
     choose_separation,
     find_seeds,
-    foreground_probability,
+    foreground_probabilities,
     read_separation,
-    separate,
-    without_small,
     write_separation,
 )
-from unet_lowlevel.scoring.objects import average_precision, match_counts
+from unet_lowlevel.scoring.objects import Objects, average_precision, match_counts
+
+
+def separate(probability, how):
+    """The numbers of the objects of one class."""
+    objects = separation.separate(probability[..., np.newaxis], how)
+    assert (objects.classes == 1).all() and objects.classes.size == objects.numbers.max()
+    return objects.numbers
+
+
+def of_one_class(numbers):
+    """Objects of class 1; the numbers may have gaps."""
+    values = np.unique(numbers[numbers > 0])
+    return Objects(np.searchsorted(values, numbers) + (numbers > 0), np.ones(values.size, int))
+
+
+def ap_50(truth, found, classes=2):
+    return average_precision(match_counts(truth, found, classes))["ap_50"]
 
 
 def bumps(*centres, size=(30, 40), radius=7):
@@ -111,17 +126,16 @@ def test_holes_are_filled_where_necks_part():
     np.testing.assert_array_equal(separate(probability, Separation()), probability > 0.5)
 
 
-def test_small_objects_are_left_out():
-    objects = np.array([[1, 1, 0, 2], [3, 3, 3, 0], [0, 0, 5, 5]])
-    np.testing.assert_array_equal(without_small(objects, 2), [[1, 1, 0, 0], [2, 2, 2, 0], [0, 0, 3, 3]])
-    np.testing.assert_array_equal(without_small(objects, 3), [[0, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
+def test_nothing_and_everything():
     assert not separate(np.zeros((5, 6), np.float32), Separation()).any()
     assert (separate(np.ones((5, 6), np.float32), Separation()) == 1).all()
 
 
-def test_foreground_probability_of_several_classes():
-    np.testing.assert_allclose(foreground_probability(np.array([[[0.25]]])), [[0.25]])
-    np.testing.assert_allclose(foreground_probability(np.array([[[0.25, 0.5, 0.25]]])), [[0.75]])
+def test_foreground_probabilities():
+    """Of one foreground class 1 - p0, bit for bit, whatever the network says of it."""
+    np.testing.assert_array_equal(foreground_probabilities(np.array([[[0.25]]])), [[[0.25]]])
+    np.testing.assert_array_equal(foreground_probabilities(np.array([[[0.25, 0.7]]])), [[[0.75]]])
+    np.testing.assert_array_equal(foreground_probabilities(np.array([[[0.3, 0.5, 0.2]]])), [[[0.5, 0.2]]])
 
 
 def test_sixteen_bits():
@@ -136,10 +150,11 @@ def test_choice_of_thresholds():
     probability = 0.94 * bumps((15, 12), (15, 24))
     truth = np.where(probability >= 0.3, np.where(np.arange(40) <= 18, 1, 2), 0)
     probability[2:4, 33:36] = 1
-    found = choose_separation([(truth, probability), (np.zeros((5, 5), int), np.zeros((5, 5), np.float32))])
+    nothing = of_one_class(np.zeros((5, 5), int)), np.zeros((5, 5, 1), np.float32)
+    found = choose_separation([(of_one_class(truth), probability[..., np.newaxis]), nothing])
     assert found.threshold in (0.3, 0.4) and (found.seed_threshold >= 0.6 or found.neck) and found.smallest_object > 6
-    assert average_precision(match_counts(truth, separate(probability, found)))["ap_50"] == 1.0
-    assert choose_separation([(truth * 0, probability * 0)]) == Separation(0.3, 0.5, 1)  # no matter: the first
+    assert ap_50(of_one_class(truth), of_one_class(separate(probability, found))) == 1.0
+    assert choose_separation([nothing]) == Separation(0.3, 0.5, 1)  # no matter: the first
 
 
 def test_chosen_are_the_best_of_all_by_their_average_precision(monkeypatch):
@@ -155,8 +170,97 @@ def test_chosen_are_the_best_of_all_by_their_average_precision(monkeypatch):
         for values in itertools.product(*grid.values()):
             how = Separation(*values)
             if how.threshold <= how.seed_threshold:
-                scores[how] = average_precision(match_counts(truth, separate(probability, how)))["ap_50"]
-        assert scores[choose_separation([(truth, probability)])] == max(scores.values()) > min(scores.values())
+                scores[how] = ap_50(of_one_class(truth), of_one_class(separate(probability, how)))
+        chosen = choose_separation([(of_one_class(truth), probability[..., np.newaxis])])
+        assert scores[chosen] == max(scores.values()) > min(scores.values())
+
+
+def by_class(*fields):
+    """Probabilities [H, W, K] of foreground classes."""
+    return np.stack(fields, -1).astype(np.float32)
+
+
+def test_touching_objects_of_two_classes_are_two():
+    label = np.zeros((10, 20), int)
+    label[2:8, 2:10], label[2:8, 10:18] = 2, 1
+    found = separation.separate(by_class(label == 1, label == 2), Separation())
+    np.testing.assert_array_equal(found.numbers, label)  # class 1 is numbered first
+    assert found.classes.tolist() == [1, 2]
+    assert separate((label > 0).astype(np.float32), Separation()).max() == 1  # by their foreground they are one
+
+
+def test_each_class_is_separated_where_it_is_the_most_probable():
+    """Three classes of noise: as each alone, with the probabilities of other pixels set to 0."""
+    for seed in range(3):
+        noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(50, 60, 4)), (2, 2, 0))
+        each = np.exp(25 * noise)
+        probabilities = (each / each.sum(-1, keepdims=True)).astype(np.float32)[..., 1:]
+        how = Separation(0.35, 0.5, 5)
+        found = separation.separate(probabilities, how)
+        assert set(found.classes) == {1, 2, 3} and (np.diff(found.classes) >= 0).all()
+        assert found.areas.min() >= 5
+        first = 0
+        for k in (1, 2, 3):
+            own = probabilities.argmax(-1) == k - 1
+            alone = separate(np.where(own, probabilities[..., k - 1], 0), how)
+            np.testing.assert_array_equal(np.maximum(found.of_class(k) - first, 0), alone)
+            first += alone.max()
+        assert first == found.classes.size == found.numbers.max()
+
+
+def test_equal_probabilities_belong_to_the_first_class():
+    half = np.full((4, 5), 0.5)
+    found = separation.separate(by_class(half, half), Separation(0.5, 0.5, 1))
+    np.testing.assert_array_equal(found.numbers, 1)
+    assert found.classes.tolist() == [1]
+
+
+def test_filled_holes_leave_the_objects_of_other_classes_alone():
+    """A cell around a nucleus, and a cell around a hole: the hole is filled, the nucleus stays."""
+    y, x = np.mgrid[:30, :60]
+    left, right = np.hypot(y - 15, x - 15), np.hypot(y - 15, x - 45)
+    cells = ((left <= 11) & (left > 5)) | ((right <= 11) & (right > 2))
+    for fields, classes in (((cells, left <= 5), [1, 1, 2]), ((left <= 5, cells), [1, 2, 2])):
+        found = separation.separate(0.9 * by_class(*fields), Separation(neck=30))
+        cell = classes[1]
+        assert found.classes.tolist() == classes
+        np.testing.assert_array_equal(found.of_class(3 - cell) > 0, left <= 5)
+        np.testing.assert_array_equal(found.of_class(cell) > 0, ((left <= 11) & (left > 5)) | (right <= 11))
+
+
+def test_what_another_class_takes_away_leaves_no_gap_in_the_numbers():
+    """A ring whose middle has a seed of its own, and is a nucleus of another class."""
+    y, x = np.mgrid[:31, :31]
+    distance = np.hypot(y - 15, x - 15)
+    found = separation.separate(by_class((distance <= 14) & (distance > 12), distance <= 12), Separation(neck=1))
+    assert sorted(np.unique(found.numbers)) == list(range(found.classes.size + 1))
+    assert found.classes.tolist().count(2) == 1 and found.areas.min() >= 10
+    grown = [np.array([[1, 2, 2, 0]], np.int32), np.array([[0, 1, 1, 1]], np.int32)]
+    own = [np.array([[1, 0, 0, 0.0]]), np.array([[0, 1, 1, 1.0]])]
+    both = separation.together(grown, own)
+    np.testing.assert_array_equal(both.numbers, [[1, 3, 3, 3]])
+    kept = both.without_small(1)
+    np.testing.assert_array_equal(kept.numbers, [[1, 2, 2, 2]])
+    assert kept.classes.tolist() == [1, 2]
+
+
+def test_chosen_are_the_best_by_the_mean_over_classes(monkeypatch):
+    """Many objects of class 1 that only a high threshold parts, a few of class 2 that only a low one finds."""
+    monkeypatch.setattr(
+        separation, "GRID", {"threshold": (0.3,), "seed_threshold": (0.5, 0.9), "smallest_object": (1,), "neck": (0.0,)}
+    )
+    one, two, truth = np.zeros((3, 30, 40))
+    for number in range(6):  # two and two are one object at 0.5
+        one[4 * number + 1 : 4 * number + 4, 2:12], one[4 * number + 4, 2:12] = 0.95, 0.6 if number % 2 else 0
+        truth[4 * number + 1 : 4 * number + 4, 2:12] = number + 1
+    two[5:9, 20:30] = 0.7
+    truth[5:9, 20:30] = 7
+    objects, probabilities = Objects(truth.astype(int), np.array([1] * 6 + [2])), by_class(one, two)
+    low, high = (separation.separate(probabilities, Separation(0.3, seed, 1)) for seed in (0.5, 0.9))
+    assert ap_50(objects, low, 3) == (2 / 8 + 1) / 2 and ap_50(objects, high, 3) == (1 + 0) / 2
+    assert choose_separation([(objects, probabilities)]) == Separation(0.3, 0.5, 1)
+    counts = [match_counts(objects, found, 3)[:, 0].sum(0) for found in (low, high)]
+    np.testing.assert_array_equal(counts, [[3, 2, 4], [6, 0, 1]])  # all together, the other one would be better
 
 
 def test_stored_in_the_run(tmp_path):
@@ -190,13 +294,13 @@ def test_evaluation_and_written_instances_agree(tiny_run, phantoms, tmp_path, ca
     images = [str(phantoms / "images" / f"{stem}.png") for stem in stems]
     flags = ["--run", str(run), "--instances", "--output", str(tmp_path / "masks"), "--images", *images]
     assert predict(flags) == 0
-    counts = np.zeros((10, 3), int)
+    counts = np.zeros((1, 10, 3), int)
     for stem in stems:
         found = read_image(tmp_path / "masks" / f"{stem}_instances.png")[..., 0]
         assert found.dtype == np.uint16
         with Image.open(phantoms / "masks" / f"{stem}.png") as mask:
-            counts += match_counts(components(np.asarray(mask) > 0), found.astype(int))
-    assert result["ap_50"] == pytest.approx(counts[0, 0] / max(counts[0].sum(), 1))
+            counts += match_counts(of_one_class(components(np.asarray(mask) > 0)), of_one_class(found), 2)
+    assert result["ap_50"] == pytest.approx(counts[0, 0, 0] / max(counts[0, 0].sum(), 1))
 
 
 def test_instances_of_tiles_and_volumes(tiny_run, tmp_path):

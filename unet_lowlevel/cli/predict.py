@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         "--instances",
         dest="with_instances",
         action="store_true",
-        help="also write 16-bit <stem>_instances.png, a number for each object; of a volume in each slice anew",
+        help="also write 16-bit <stem>_instances.png, a number for each object, and with several classes "
+        "<stem>_instances.csv, the class of each; of a volume in each slice anew",
     )
     parser.add_argument("--overlays", action="store_true", help="also write <stem>_overlay.png")
     parser.add_argument(

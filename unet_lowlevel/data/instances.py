@@ -2,11 +2,38 @@
 
 import numpy as np
 from skimage.measure import label
+from skimage.segmentation import relabel_sequential
 
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair, read_pixels
 from unet_lowlevel.data.masks import read_label, read_mask
 from unet_lowlevel.errors import UserError
+
+
+def read_objects(pair: Pair, classes: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """`read_instances` numbered from 1 without gaps, and the class of each object, int [N].
+
+    It is the class of most of its pixels, those of background left out; the lowest among equals.
+
+    Args:
+        pair: the files.
+        classes: the class of each pixel [H,W], from the mask of the pair.
+        config: of the run.
+
+    Raises:
+        UserError: also when an object lies in the background, and there are several classes that it could be of.
+    """
+    numbers, _, original = relabel_sequential(read_instances(pair, classes.shape, config))
+    count, kinds = int(numbers.max()), max(config.model.classes, 2)
+    votes = np.bincount((numbers.astype(np.int64) * kinds + classes).reshape(-1), minlength=(count + 1) * kinds)
+    votes = votes.reshape(-1, kinds)[1:, 1:]
+    lost = np.flatnonzero(~votes.any(-1)) + 1
+    if kinds > 2 and lost.size:
+        raise UserError(
+            f"{pair.instances} has the object {original[lost[0]]}, which lies in the background of {pair.masks[0]}, so "
+            "that it is of no class: mend one of them."
+        )
+    return numbers, 1 + votes.argmax(-1)
 
 
 def read_instances(pair: Pair, size: tuple[int, int], config: Config) -> np.ndarray:

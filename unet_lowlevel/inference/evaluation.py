@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from unet_lowlevel import settings
+from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair, find_pairs, list_images, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
-from unet_lowlevel.data.instances import read_instances
+from unet_lowlevel.data.instances import read_objects
 from unet_lowlevel.data.samples import Sample, decoded
 from unet_lowlevel.data.splits import matched_group
 from unet_lowlevel.errors import UserError, listed
@@ -23,7 +24,7 @@ from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import (
     Separation,
     choose_separation,
-    foreground_probability,
+    foreground_probabilities,
     separate,
     write_separation,
 )
@@ -32,6 +33,7 @@ from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.scoring import check_scores
 from unet_lowlevel.scoring.counts import class_scores
 from unet_lowlevel.scoring.curves import known_mean, pixel_counts
+from unet_lowlevel.scoring.objects import Objects
 from unet_lowlevel.scoring.scorers import SCORERS, ScoredImage, scores_of
 from unet_lowlevel.terminal import Progress, note
 from unet_lowlevel.terminal import progress as shown_progress
@@ -227,14 +229,20 @@ def counts_of(
     image = ScoredImage(
         label=np.where(inside, label, 0),
         prediction=np.where(inside, predictor.labels(probabilities), 0),
-        probability=np.where(inside, foreground_probability(probabilities), 0),
+        probabilities=np.where(inside[..., np.newaxis], foreground_probabilities(probabilities), 0),
         pixels=int(np.count_nonzero(inside)),
         classes=max(predictor.config.model.classes, 2),
-        read_objects=lambda: np.where(inside, read_instances(pair, label.shape, predictor.config), 0),
-        find_objects=lambda probability: separate(probability, separation),
+        read_objects=lambda: true_objects(pair, label, predictor.config, inside),
+        find_objects=lambda probabilities: separate(probabilities, separation),
     )
     found = pixel_counts(label[inside], probabilities[inside], predictor.config.training.threshold)
     return found | {name: SCORERS[name].count(image) for name in scores}
+
+
+def true_objects(pair: Pair, label: np.ndarray, config: Config, inside: np.ndarray) -> Objects:
+    """The true objects of an image with this `label`, of pixels `inside`, bool [H, W]."""
+    numbers, classes = read_objects(pair, label, config)
+    return Objects(np.where(inside, numbers, 0), classes).without_small(1)
 
 
 def intervals(counts: dict[str, np.ndarray], repeats: int, groups: Sequence[str]) -> dict[str, dict[str, list]]:
@@ -288,11 +296,11 @@ def score_text(score: float | None, like: float | None = None) -> str:
 def choose_objects(predictor: Predictor, pairs: list[Pair], progress: Progress = lambda items: items) -> Separation:
     """`choose_separation` on the images of a run, one of them in memory at a time."""
 
-    def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def images() -> Iterator[tuple[Objects, np.ndarray]]:
         for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
             predictor.check_channels(sample.image, pair.image)
-            probability = foreground_probability(predictor.probabilities(sample.image))
-            yield read_instances(pair, sample.size, predictor.config), probability
+            probabilities = foreground_probabilities(predictor.probabilities(sample.image))
+            yield Objects(*read_objects(pair, sample.label, predictor.config)), probabilities
 
     return choose_separation(images())
 

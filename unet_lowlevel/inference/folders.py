@@ -68,7 +68,8 @@ def predict_files(
         output: folder, made when it does not exist.
         with_probabilities: also <stem>_probability.png, 16 bit, 65535 for probability 1; of a network
             with several classes <stem>_probability_<class>.png.
-        separation: also <stem>_instances.png, 16 bit, of objects separated in this way.
+        separation: also <stem>_instances.png, 16 bit, of objects separated in this way; of several classes also
+            <stem>_instances.csv with the class of each.
         with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most 2048 pixels a side.
         file_format: "auto": as above; "nifti": volumes of any kind as .nii.gz; "png": PNG for each image and slice.
         progress: wraps the images, to show how far the work is.

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from unet_lowlevel.inference.evaluation import counts_of, number, score_text
 from unet_lowlevel.inference.predictor import Predictor
 from unet_lowlevel.inference.results import collected, output_names, write_found
 from unet_lowlevel.scoring import SCORES
+from unet_lowlevel.scoring.curves import known_mean
 from unet_lowlevel.scoring.scorers import scores_of
 from unet_lowlevel.terminal import Progress
 
@@ -59,6 +61,8 @@ class Fold:
         """Reads what `to_json` gave; a `UserError` names the file `source`."""
         try:
             counts = {name: np.array(count) for name, count in values["counts"].items()}
+            if "instances" in counts and counts["instances"].ndim == 2:  # not by class, as version 0.1 counted
+                del counts["instances"]
             scores_of(counts)
             return cls(int(values["images"]), counts, int(values["epoch"]), float(values["seconds"]))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError):
@@ -105,6 +109,7 @@ def predict_held_out(
 def score_rows(folds: list[Fold]) -> list[dict]:
     """A row for each fold, their mean and sample standard deviation (n - 1), and a row of all images pooled.
 
+    Folds without a score, such as that of a class which none of their images has, are left out of its mean.
     The pooled scores come from the counts summed over all folds: every image is held out once.
     """
     rows = [
@@ -114,8 +119,11 @@ def score_rows(folds: list[Fold]) -> list[dict]:
         for index, fold in enumerate(folds)
     ]
     numbers = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0] if name != "fold"}
-    mean = {"fold": "mean"} | {name: float(values.mean()) for name, values in numbers.items()}
-    deviation = {"fold": "std"} | {name: float(values.std(ddof=1)) for name, values in numbers.items()}
+    known = {name: values[~np.isnan(values)] for name, values in numbers.items()}
+    mean = {"fold": "mean"} | {name: float(known_mean(values)) for name, values in numbers.items()}
+    deviation = {"fold": "std"} | {
+        name: float(values.std(ddof=1)) if values.size > 1 else math.nan for name, values in known.items()
+    }
     counts = {name: sum(fold.counts[name] for fold in folds) for name in folds[0].counts}
     pooled = {name: float(value) for name, value in scores_of(counts).items()}
     images = sum(fold.images for fold in folds)

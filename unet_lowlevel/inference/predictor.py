@@ -22,11 +22,12 @@ from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
 from unet_lowlevel.inference import TILE_SIZE
-from unet_lowlevel.inference.separation import Separation, foreground_probability, read_separation, separate
+from unet_lowlevel.inference.separation import Separation, foreground_probabilities, read_separation, separate
 from unet_lowlevel.inference.tiling import in_tiles, in_window, tile_logits
 from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS, Flip, Rotation
 from unet_lowlevel.memory import OUT_OF_MEMORY, check_available, prediction_bytes
 from unet_lowlevel.scoring.counts import predicted_labels
+from unet_lowlevel.scoring.objects import Objects
 from unet_lowlevel.terminal import note
 from unet_lowlevel.training.checkpoints import restore_best
 from unet_lowlevel.training.steps import whole_logits
@@ -94,9 +95,14 @@ class Prediction:
     probabilities: np.ndarray
     separation: Separation
 
+    @functools.cached_property
+    def objects(self) -> Objects:
+        """The single objects, which do not overlap, and the class of each."""
+        return separate(foreground_probabilities(self.probabilities), self.separation)
+
     def instances(self) -> np.ndarray:
         """The number of the object that each pixel belongs to, int32 [H, W], 0 for the background."""
-        return separate(foreground_probability(self.probabilities), self.separation)
+        return self.objects.numbers
 
 
 class Predictor:

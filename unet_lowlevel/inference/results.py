@@ -15,10 +15,10 @@ from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.data.formats.nifti import write_nifti
 from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmentation
 from unet_lowlevel.data.formats.volumes import Slice
-from unet_lowlevel.data.formats.writing import refuse_existing, write_image
+from unet_lowlevel.data.formats.writing import refuse_existing, write_image, written_whole
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.predictor import Predictor, Tile
-from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probability, separate
+from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probabilities, separate
 from unet_lowlevel.pictures import LABEL_PALETTE, overlay
 
 DICOM = ".dcm"
@@ -36,11 +36,13 @@ def output_names(
 ) -> dict[str, str]:
     """{kind: file name} of the files for an image or a volume.
 
-    The kinds are mask, instances, colours, and the numbers of channels. The mask may have a suffix of its own.
+    The kinds are mask, instances, table, colours, and the numbers of channels. The mask may have a suffix of its own.
     """
     names = {"mask": f"{stem}{mask_suffix or suffix}"}
     if with_instances:
         names["instances"] = f"{stem}_instances{suffix}"
+    if with_instances and classes > 2:
+        names["table"] = f"{stem}_instances.csv"
     if classes > 2 and suffix == ".png":  # viewers of volumes have their own colours
         names["colours"] = f"{stem}_colours.png"
     if with_probabilities and classes == 1:
@@ -71,18 +73,21 @@ def collected(
 
     Returns:
         {mask: uint8, 0 and 255 or class numbers; instances: uint16; number of a channel: its probability as uint16},
-        each [H, W].
+        each [H, W]; and {table: int [N, 3], number, class and area in pixels of each of the instances}.
     """
+    classes = predictor.config.model.classes
     found = {"mask": canvas(size, np.uint8, folder)} | {k: canvas(size, np.uint16, folder) for k in channels}
-    probability = canvas(size, np.float32, folder) if separation else None
+    probabilities = canvas((*size, max(classes - 1, 1)), np.float32, folder) if separation else None
     for rows, columns, p in tiles:
         if separation:
-            probability[rows, columns] = foreground_probability(p)
-        found["mask"][rows, columns] = predictor.labels(p) * step_of_gray(predictor.config.model.classes)
+            probabilities[rows, columns] = foreground_probabilities(p)
+        found["mask"][rows, columns] = predictor.labels(p) * step_of_gray(classes)
         for k in channels:
             found[k][rows, columns] = np.rint(p[..., int(k)] * 65535)
     if separation:
-        found["instances"] = as_uint16(separate(probability, separation))
+        objects = separate(probabilities, separation)
+        found["instances"] = as_uint16(objects.numbers)
+        found["table"] = np.stack([np.arange(objects.classes.size) + 1, objects.classes, objects.areas], -1)
     return found
 
 
@@ -103,6 +108,8 @@ def write_found(
             write_image(folder / name, reduced_overlay(image, found["mask"], classes))
         elif what == "colours":
             write_image(folder / name, found["mask"], LABEL_PALETTE)
+        elif what == "table":
+            write_table(folder / name, found[what])
         elif name.endswith(DICOM):
             write_dicom(folder / name, [source], found["mask"][np.newaxis], classes)
         else:
@@ -112,6 +119,13 @@ def write_found(
 def write_dicom(path: Path, sources: Sequence[Path], masks: np.ndarray, classes: int) -> None:
     """`write_segmentation` of masks as `collected` gives them, [len(sources), H, W]."""
     write_segmentation(path, sources, masks // step_of_gray(classes), max(classes - 1, 1))
+
+
+def write_table(path: Path, rows: np.ndarray) -> None:
+    """Writes the objects as CSV: number, class and area [N, 3], or with the slice before them [N, 4]."""
+    header = ",".join(("slice", "number", "class", "area")[-rows.shape[1] :])
+    with written_whole(path) as temporary:
+        np.savetxt(temporary, rows, "%d", ",", header=header, comments="")
 
 
 class Outputs:
@@ -201,12 +215,15 @@ class VolumeOfMasks:
         self.source, self.count, self.names, self.folder, self.classes = source, count, names, folder, classes
         self.have, self.torn = 0, False
         self.slices: dict[str, np.ndarray] = {}
+        self.tables: dict[int, np.ndarray] = {}
 
     def put(self, index: int, found: dict[str, np.ndarray]) -> bool:
         """Takes the arrays of a slice; with the last slice writes all. Returns whether it did."""
         if self.torn:
             return False
-        for what in self.names:
+        if "table" in self.names:
+            self.tables[index] = np.insert(found["table"], 0, index, axis=1)
+        for what in self.names.keys() - {"table"}:
             if what not in self.slices:
                 self.slices[what] = canvas((self.count, *found[what].shape), found[what].dtype, self.folder)
             self.slices[what][index] = found[what]
@@ -215,7 +232,11 @@ class VolumeOfMasks:
             return False
         volume = self.source.volume
         for what, name in self.names.items():
-            path, array = self.folder / name, self.slices.pop(what)
+            path = self.folder / name
+            if what == "table":
+                write_table(path, np.concatenate([self.tables[i] for i in range(self.count)]))
+                continue
+            array = self.slices.pop(what)
             if name.endswith(DICOM):
                 write_dicom(path, list(dict.fromkeys(volume.files)), volume.as_stored(array), self.classes)
             elif name.endswith(volume.suffix):

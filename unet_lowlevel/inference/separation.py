@@ -13,11 +13,11 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, generate_binary_structure
 from skimage.measure import label
 from skimage.morphology import local_maxima, reconstruction
-from skimage.segmentation import relabel_sequential, watershed
+from skimage.segmentation import watershed
 
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.run_folder import write_text
-from unet_lowlevel.scoring.objects import greatest_matching, overlaps
+from unet_lowlevel.scoring.objects import Objects, class_counts, class_precision, mean_precision, overlaps
 from unet_lowlevel.settings import load_json
 
 FILE = "instances.json"
@@ -50,21 +50,45 @@ GRID = {
 }
 
 
-def foreground_probability(probabilities: np.ndarray) -> np.ndarray:
-    """Probability of any class but the background [H, W], from those of the network [H, W, K]."""
-    return probabilities[..., 0] if probabilities.shape[-1] == 1 else 1 - probabilities[..., 0]
+def foreground_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Probability of each class but the background [H, W, max(K - 1, 1)], from those of the network [H, W, K]."""
+    classes = probabilities.shape[-1]
+    return probabilities[..., 1:] if classes > 2 else 1 - probabilities[..., :1] if classes == 2 else probabilities
 
 
-def separate(probability: np.ndarray, how: Separation) -> np.ndarray:
-    """The number of the object that each pixel belongs to, int32 [H, W], 0 for the background.
+def separate(probabilities: np.ndarray, how: Separation) -> Objects:
+    """The objects of each class, which do not overlap; those of class 1 are numbered first.
 
-    `find_seeds`, then `grow`; small objects are left out.
+    `find_seeds`, then `grow`, in the probability of each class where it is the greatest; small objects are left out.
 
     Args:
-        probability: of the foreground [H, W].
+        probabilities: of each foreground class [H, W, K].
     """
-    seeds = find_seeds(probability, how.seed_threshold, how.neck)
-    return without_small(grow(probability, seeds, how.threshold, how.neck), how.smallest_object)
+    own = own_probabilities(probabilities)
+    grown = [grow(p, find_seeds(p, how.seed_threshold, how.neck), how.threshold, how.neck) for p in own]
+    return together(grown, own).without_small(how.smallest_object)
+
+
+def own_probabilities(probabilities: np.ndarray) -> list[np.ndarray]:
+    """The probability of each class where it is the greatest of [H, W, K], the first among equals; 0 elsewhere."""
+    classes = probabilities.shape[-1]
+    if classes == 1:
+        return [probabilities[..., 0]]
+    greatest = probabilities.argmax(-1)
+    return [np.where(greatest == k, probabilities[..., k], 0) for k in range(classes)]
+
+
+def together(grown: list[np.ndarray], own: list[np.ndarray]) -> Objects:
+    """The objects that were grown in each of the `own_probabilities`, in one image.
+
+    Where holes are filled, objects of several classes can overlap: a cell around a nucleus. The pixel then belongs to
+    the class whose own it is, else to the first of them.
+    """
+    numbers, counts = grown[0], [int(objects.max()) for objects in grown]
+    for k in range(1, len(grown)):
+        here = (grown[k] > 0) & ((numbers == 0) | (own[k] > 0))
+        numbers = np.where(here, grown[k] + sum(counts[:k]), numbers)
+    return Objects(numbers, np.repeat(np.arange(1, len(grown) + 1), counts))
 
 
 def find_seeds(probability: np.ndarray, seed_threshold: float, neck: float) -> np.ndarray:
@@ -95,13 +119,6 @@ def above(probability: np.ndarray, threshold: float, neck: float) -> np.ndarray:
     return binary_fill_holes(mask) if neck else mask
 
 
-def without_small(objects: np.ndarray, smallest: int) -> np.ndarray:
-    """The objects of at least `smallest` pixels, numbered from 1 in their order; int32."""
-    keep = np.bincount(objects.reshape(-1)) >= smallest
-    keep[0] = False
-    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[objects]
-
-
 def as_uint16(objects: np.ndarray) -> np.ndarray:
     """The numbers as uint16, to be written; a `UserError` if there are too many."""
     if objects.max() > 65535:
@@ -112,30 +129,30 @@ def as_uint16(objects: np.ndarray) -> np.ndarray:
     return objects.astype(np.uint16)
 
 
-def choose_separation(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> Separation:
+def choose_separation(images: Iterable[tuple[Objects, np.ndarray]]) -> Separation:
     """The best of `GRID` by average precision at IoU 0.5 over all objects of the images; the first among equals.
 
+    Average precision is the mean over classes, see `objects.average_precision`.
+
     Args:
-        images: true objects int [H, W] and probability of the foreground [H, W], of each image.
+        images: true objects, and the probability of each foreground class [H, W, K], of each image.
     """
-    counts = collections.defaultdict(lambda: np.zeros(3, np.int64))
-    for truth, probability in images:
-        truth = relabel_sequential(truth)[0]
+    counts: dict[Separation, np.ndarray] = collections.defaultdict(lambda: np.int64(0))
+    for truth, probabilities in images:
+        own = own_probabilities(probabilities)
         for seed_threshold, neck in itertools.product(GRID["seed_threshold"], GRID["neck"]):
-            seeds = find_seeds(probability, seed_threshold, neck)
+            seeds = [find_seeds(p, seed_threshold, neck) for p in own]
             for threshold in GRID["threshold"]:
                 if threshold > seed_threshold:
                     continue
-                true, predicted, pairs, iou = overlaps(truth, grow(probability, seeds, threshold, neck))
+                found = together([grow(p, s, threshold, neck) for p, s in zip(own, seeds, strict=True)], own)
+                pairs, iou = overlaps(truth, found)
                 for smallest in GRID["smallest_object"]:
-                    large = predicted >= smallest
-                    hits = greatest_matching(pairs[:, (iou >= 0.5) & large[pairs[1]]])
-                    counts[Separation(threshold, seed_threshold, smallest, neck)] += (
-                        hits,
-                        np.count_nonzero(large) - hits,
-                        true.size - hits,
+                    large = np.where(found.areas >= smallest, found.classes, 0)
+                    counts[Separation(threshold, seed_threshold, smallest, neck)] += class_counts(
+                        truth.classes, large, pairs[:, iou >= 0.5], len(own) + 1
                     )
-    return max(counts, key=lambda how: counts[how][0] / max(counts[how].sum(), 1))
+    return max(counts, key=lambda how: mean_precision(class_precision(counts[how])))
 
 
 def write_separation(run: Path, how: Separation) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from unet_lowlevel.scoring.boundaries import boundary_scores, boundary_sums
 from unet_lowlevel.scoring.curves import pixel_scores
-from unet_lowlevel.scoring.objects import average_precision, match_counts
+from unet_lowlevel.scoring.objects import Objects, average_precision, match_counts
 from unet_lowlevel.scoring.surfaces import surface_scores, surface_sums
 
 
@@ -18,23 +18,23 @@ class ScoredImage:
 
     Attributes:
         label, prediction: the class of each pixel, int [H, W].
-        probability: of the foreground [H, W].
+        probabilities: of each foreground class [H, W, classes - 1].
         pixels: how many pixels count.
         classes: at least 2.
-        read_objects: gives the number of the true object at each pixel, int [H, W].
-        find_objects: makes the numbers of the predicted objects, int [H, W], of `probability`.
+        read_objects: gives the true objects.
+        find_objects: makes the predicted objects of `probabilities`.
     """
 
     label: np.ndarray
     prediction: np.ndarray
-    probability: np.ndarray
+    probabilities: np.ndarray
     pixels: int
     classes: int
-    read_objects: Callable[[], np.ndarray]
-    find_objects: Callable[[np.ndarray], np.ndarray]
+    read_objects: Callable[[], Objects]
+    find_objects: Callable[[np.ndarray], Objects]
 
     @functools.cached_property
-    def objects(self) -> np.ndarray:
+    def objects(self) -> Objects:
         return self.read_objects()
 
 
@@ -46,14 +46,22 @@ class Scorer:
     scores: Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
+def boundaries_within_classes(image: ScoredImage) -> np.ndarray:
+    """Means over the foreground classes of `boundary_sums`."""
+    each = [
+        boundary_sums(image.objects.of_class(k), image.label == k, image.probabilities[..., k - 1], image.pixels)
+        for k in range(1, image.classes)
+    ]
+    return np.mean(each, 0)
+
+
 SCORERS = {
     "instances": Scorer(
-        lambda image: match_counts(image.objects, image.find_objects(image.probability)), average_precision
+        lambda image: match_counts(image.objects, image.find_objects(image.probabilities), image.classes),
+        average_precision,
     ),
     "surfaces": Scorer(lambda image: surface_sums(image.label, image.prediction, image.classes), surface_scores),
-    "boundaries": Scorer(
-        lambda image: boundary_sums(image.objects, image.label > 0, image.probability, image.pixels), boundary_scores
-    ),
+    "boundaries": Scorer(boundaries_within_classes, boundary_scores),
 }
 
 

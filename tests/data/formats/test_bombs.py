@@ -124,7 +124,7 @@ def test_an_extension_that_claims_to_be_huge_is_not_decompressed(tmp_path):
     path = nifti(tmp_path / "a.nii.gz", long)
     tracemalloc.start()
     try:
-        assert not stack(NiftiVolume(path)).any()  # zeros that the extension claims too
+        assert stack(NiftiVolume(path)).shape == CT.shape
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

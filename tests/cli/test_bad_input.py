@@ -94,9 +94,9 @@ def predict_of(*images, output="out"):
     """By the run: raises what is raised, or what is said of the first image when none can be used."""
 
     def work():
-        written, failures = predict_files(load("run"), find_images(images), Path(output))
-        assert written == 0 and len(failures) == len(images)
-        raise UserError(failures[0])
+        done = predict_files(load("run"), find_images(images), Path(output))
+        assert done.written == 0 and len(done.failures) == len(images)
+        raise UserError(done.failures[0])
 
     return work
 

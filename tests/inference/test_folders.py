@@ -1,21 +1,27 @@
 """Prediction of whole folders: batches, reading ahead, tiles, and images that cannot be used."""
 
+import errno
+import os
 import shutil
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import tifffile
-from conftest import sentence
+from conftest import on_disk, sentence
+from medical_files import CT, save_nifti, save_object, save_series
 from PIL import Image
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
-from unet_lowlevel.data.formats import decoding
+from unet_lowlevel.data.formats import decoding, writing
 from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import folders, results
+from unet_lowlevel.inference import folders, results, unfinished
 from unet_lowlevel.inference.folders import Picture, ahead, batches, find_images
 from unet_lowlevel.inference.predictor import load
 
@@ -153,9 +159,182 @@ def test_what_cannot_be_used_is_listed_and_the_rest_done(tiny_run, gallery, tmp_
     (gallery / "2.png").write_bytes(b"\x89PNG")
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(gallery / "9.png")
     assert run_predict(tiny_run, [gallery], tmp_path / "out") == 3
-    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == ["0", "1", "3", "4", "5", "6"]
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == ["0", "1", "3", "4", "5", "6", "predict"]
     output, error = capsys.readouterr()
     assert "wrote masks of 6 images" in output
     first, *rest = error.splitlines()
     assert first.startswith("2 of 8 images could not be used")
-    assert "2.png" in rest[0] and "9.png has 3 channels" in rest[1] and len(rest) == 2
+    assert "2.png" in rest[0] and "9.png has 3 channels" in rest[1] and "--resume" in rest[2] and len(rest) == 3
+
+
+def test_no_file_of_a_folder_is_dropped_or_keeps_the_others_out(tiny_run, gallery, tmp_path, capsys):
+    """Bad volumes beside good images, images beside a series, two series, objects without pixels, other files."""
+    mixed = shutil.copytree(gallery, tmp_path / "mixed")
+    (mixed / "empty.nii").touch()
+    save_nifti(mixed / "film.nii.gz", np.zeros((4, 4, 2, 9), np.uint8), np.eye(3), np.zeros(3))
+    save_object(mixed / "report.dcm", pydicom.uid.ComprehensiveSRStorage)
+    for name, uid in (("a", "1.2.3.8"), ("b", "1.2.3.9")):
+        series = save_series(tmp_path / name, CT[:2], change=lambda i, uid=uid: {"SeriesInstanceUID": uid})
+        for file in series.iterdir():
+            file.rename(mixed / f"{name}_{file.name}")
+    (mixed / "notes.txt").touch()
+    (mixed / "more").mkdir()
+    assert run_predict(tiny_run, [mixed], tmp_path / "out") == 3
+    output, error = capsys.readouterr()
+    assert "wrote masks of 11 images" in output and "3 of 14 images could not be used" in error
+    for name in ("empty.nii", "film.nii.gz", "report.dcm"):
+        assert sum(line.startswith(str(mixed / name)) for line in error.splitlines()) == 1
+    assert f"note: {mixed} holds more, notes.txt, which" in error
+    masks = [path for path in (tmp_path / "out").iterdir() if path.suffix == ".png"]
+    segmentations = [path for path in (tmp_path / "out").iterdir() if path.suffix == ".dcm"]
+    assert len(masks) == 7 and len(segmentations) == 2
+
+
+def test_nothing_of_use_is_an_error(tiny_run, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.nii", "b.nii", "c.png"):
+        (tmp_path / "in" / name).touch()
+    assert run_predict(tiny_run, [tmp_path / "in"], tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "a.nii" in error and "The other 2 cannot be used either." in error and error.count("\n") == 1
+    assert run_predict(tiny_run, [tmp_path / "in" / "a.nii"], tmp_path / "out") == 2
+    assert "the file is empty" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_volume_is_named_once(tiny_run, gallery, tmp_path, capsys):
+    images = shutil.copytree(gallery, tmp_path / "in")
+    path = save_nifti(images / "scan.nii.gz", np.zeros((32, 32, 28), np.uint8), np.eye(3), np.zeros(3))
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the checksum
+    path.write_bytes(content)
+    for form in ("auto", "png"):
+        assert run_predict(tiny_run, [images], tmp_path / form, "--format", form) == 3
+        error = capsys.readouterr().err
+        assert "28 of 35 images could not be used" in error
+        assert sum(str(path) in line for line in error.splitlines()) == 1
+
+
+# Predictions that are stopped, and go on.
+
+
+def written_until(count, monkeypatch, stop):
+    """Lets `stop` happen once `count` images are written; returns the stems of all that are written from then on."""
+    write, stems = results.Outputs.write, []
+
+    def writing(self, stem, *rest):
+        write(self, stem, *rest)
+        stems.append(stem)
+        if len(stems) == count:
+            stop()
+
+    monkeypatch.setattr(results.Outputs, "write", writing)
+    return stems
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)  # until the main thread has noted it
+
+
+def test_a_stopped_prediction_goes_on_with_the_same_files(tiny_run, gallery, whole, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(folders, "BATCH_PIXELS", 2 * 32 * 32)
+    monkeypatch.setattr(folders, "waiting", lambda picture: 1)
+    flags, out = [*FLAGS, "--instances"], tmp_path / "out"
+    assert run_predict(tiny_run, [gallery], tmp_path / "undisturbed", *flags) == 0
+    stems = written_until(2, monkeypatch, terminate)
+    assert run_predict(tiny_run, [gallery], out, *flags) == 143
+    error = capsys.readouterr().err
+    assert f"stopped by SIGTERM; {len(stems)} of 7 images" in error and "--resume" in error and error.count("\n") == 1
+    assert 2 <= len(stems) < 7
+    assert {path.name.split(".")[0].split("_")[0] for path in out.iterdir()} == {*stems, "predict"}
+    # Killed in the middle of an image: one file is missing, of another there is a half.
+    (out / "0_overlay.png").unlink()
+    with pytest.raises(KeyboardInterrupt), writing.written_whole(out / "5.png") as temporary:
+        monkeypatch.setattr(writing, "_remove", lambda path: None)
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+    monkeypatch.undo()
+    monkeypatch.setattr(folders, "BATCH_PIXELS", 2 * 32 * 32)
+    assert len([path for path in out.iterdir() if path.name.startswith(".")]) == 1
+    before = on_disk(out)
+    assert run_predict(tiny_run, [gallery], out, *flags) == 2
+    assert f"--output {out} holds a prediction that is not finished: add --resume" in capsys.readouterr().err
+    for other in (["--probabilities"], [*flags, "--average-flips"], [*flags, "--format", "png"]):
+        assert run_predict(tiny_run, [gallery], out, *other, "--resume") == 2
+        error = capsys.readouterr().err
+        assert f"--output {out} holds a prediction with" in error and error.count("\n") == 1
+    assert on_disk(out) == before
+    assert run_predict(tiny_run, [gallery], out, *flags, "--resume") == 0
+    there = len(stems) - 1
+    assert f"wrote masks of {7 - there} images to {out}; {there} were there" in capsys.readouterr().out
+    same = {path.name: path.read_bytes() for path in (tmp_path / "undisturbed").iterdir()}
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == same
+
+
+def test_blocks_that_are_done_are_not_read_again(tiny_run, gallery, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "BLOCK", 2)
+    monkeypatch.setattr(folders, "waiting", lambda picture: 1)
+    stems = written_until(3, monkeypatch, terminate)
+    assert run_predict(tiny_run, [gallery], tmp_path / "out") == 143
+    read, done = [], len(stems)
+    monkeypatch.setattr(folders, "read_image", lambda path, data: read.append(path.stem) or read_image(path, data))
+    assert run_predict(tiny_run, [gallery], tmp_path / "out", "--resume") == 0
+    assert read == [str(i) for i in range(done - done % 2, 7)] and stems == [str(i) for i in range(7)]
+
+
+def test_mended_images_are_predicted_by_resuming(tiny_run, gallery, tmp_path, capsys):
+    images, out = shutil.copytree(gallery, tmp_path / "in"), tmp_path / "out"
+    (images / "2.png").write_bytes(b"\x89PNG")
+    (images / "scan.nii").touch()
+    assert run_predict(tiny_run, [images], out) == 3
+    assert "--resume predicts them too" in capsys.readouterr().err
+    shutil.copy(gallery / "2.png", images)
+    (images / "scan.nii").unlink()
+    assert run_predict(tiny_run, [images], out, "--resume") == 0
+    assert sorted(path.name for path in out.iterdir()) == [f"{i}.png" for i in range(7)]
+    assert run_predict(tiny_run, [images], out, "--resume") == 2  # that one is finished
+    assert "exists already" in capsys.readouterr().err
+    assert run_predict(tiny_run, [images], tmp_path / "new", "--resume") == 0  # nothing to go on with
+
+
+def test_another_run_is_noticed(tiny_run, gallery, tmp_path, capsys):
+    images, out = shutil.copytree(gallery, tmp_path / "in"), tmp_path / "out"
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    (images / "2.png").write_bytes(b"\x89PNG")
+    assert run_predict(run, [images], out) == 3
+    config = (run / "config.json").read_text()
+    (run / "config.json").write_text(config.replace('"threshold": 0.5', '"threshold": 0.6'))
+    assert run_predict(run, [images], out, "--resume") == 2
+    assert "with weights" in capsys.readouterr().err
+    (run / "config.json").write_text(config)
+    (out / "predict.json").write_text("[")
+    assert run_predict(run, [images], out, "--resume") == 2
+    assert "predict.json" in capsys.readouterr().err
+
+
+def test_a_prediction_goes_on_in_one_process(tiny_run, gallery, tmp_path, capsys):
+    out = tmp_path / "out"
+    with unfinished.begun(out, {}), pytest.raises(UserError) as caught, unfinished.begun(out, {}):
+        pass
+    sentence(caught, f"--output {out} is in use by another prediction")
+
+
+def test_a_full_disk_is_one_sentence(tiny_run, gallery, tmp_path, capsys, monkeypatch):
+    save, saved = Image.Image.save, []
+
+    def full(self, path, **options):
+        saved.append(path)
+        if len(saved) > 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(self, path, **options)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert run_predict(tiny_run, [gallery], tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "is not writable (No space left on device): mend that and add --resume, or" in error
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png", "predict.json"]
+    monkeypatch.undo()
+    assert run_predict(tiny_run, [gallery], tmp_path / "out", "--resume") == 0

@@ -313,7 +313,8 @@ def test_instances_of_tiles_and_volumes(tiny_run, tmp_path):
     for tile_size, name in ((2048, "whole"), (16, "tiles")):
         predictor.tile_size = tile_size
         images = folders.find_images([str(tmp_path / "stack.tif")])
-        assert folders.predict_files(predictor, images, tmp_path / name, separation=how) == (3, [])
+        done = folders.predict_files(predictor, images, tmp_path / name, separation=how)
+        assert (done.written, done.failures) == (3, [])
     whole, tiles = (tifffile.imread(tmp_path / name / "stack_instances.tif") for name in ("whole", "tiles"))
     assert whole.shape == (3, 40, 50) and whole.dtype == np.uint16
     assert np.mean(whole != tiles) < 0.02  # a probability at a threshold may fall to either side

@@ -1,15 +1,17 @@
 """Prediction from the command line."""
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 
 from unet_lowlevel import settings
 from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, given_settings, run_command
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import FORMATS, TILE_SIZE
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import progress, show_path
+from unet_lowlevel.terminal import note, progress, show_path
+from unet_lowlevel.training.interruption import Stopped
 
 # Settings of the run that may change for another machine or another source of images.
 CHANGES = ("max_megapixels", "nan")
@@ -31,6 +33,11 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         "--images", metavar="PATH", nargs="+", required=True, help="image files or volumes, or folders of them"
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the masks; nothing is overwritten")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a prediction that was stopped, or whose images are mended; the other flags as before",
+    )
     parser.add_argument(
         "--tile-size",
         metavar="N",
@@ -66,30 +73,63 @@ def predict(arguments: argparse.Namespace) -> int:
     if arguments.tile_size < 1:
         raise UserError(f"--tile-size is {arguments.tile_size}, but must be at least 1: use for example 1024.")
     start_tensorflow()
-    from unet_lowlevel.inference.folders import find_images, predict_files
+    from unet_lowlevel.inference.folders import find_images, predict_files, unused
 
     predictor = predictor_of(arguments)
     given = {name: value for name, value in given_settings(arguments).items() if name in CHANGES}
     predictor.config = settings.apply(predictor.config, given)
-    images = find_images(arguments.images)
-    written, failures = predict_files(
-        predictor,
-        images,
-        Path(arguments.output),
-        with_probabilities=arguments.probabilities,
-        separation=predictor.separation if arguments.with_instances else None,
-        with_overlays=arguments.overlays,
-        file_format=arguments.format,
-        progress=progress("predicting"),
-    )
-    if not written:
-        others = f" The other {len(images) - 1} cannot be used either." if len(images) > 1 else ""
-        raise UserError(failures[0] + others)
-    print(f"wrote masks of {written} images to {show_path(arguments.output)}")
-    if not failures:
+    mistakes: list[str] = []
+    images = find_images(arguments.images, lambda mistake: mistakes.append(str(mistake)))
+    for name in map(Path, arguments.images):
+        if others := unused(name, images, mistakes):
+            note(f"{name} holds {listed(others)}, which prediction does not use")
+    try:
+        done = predict_files(
+            predictor,
+            images,
+            Path(arguments.output),
+            with_probabilities=arguments.probabilities,
+            separation=predictor.separation if arguments.with_instances else None,
+            with_overlays=arguments.overlays,
+            file_format=arguments.format,
+            settings=settings_of_masks(arguments),
+            resume=arguments.resume,
+            failures=mistakes,
+            progress=progress("predicting"),
+        )
+    except Stopped as stopped:
+        print(
+            f"stopped by {stopped.signal.name}; {stopped.step} of {len(images)} images are written now, the same "
+            "command with --resume goes on",
+            file=sys.stderr,
+        )
+        raise
+    total = len(images) + len(mistakes)
+    if not done.written and not done.there:
+        others = f" The other {total - 1} cannot be used either." if total > 1 else ""
+        raise UserError(done.failures[0] + others)
+    there = f"; {done.there} were there" if done.there else ""
+    print(f"wrote masks of {done.written} images to {show_path(arguments.output)}{there}")
+    if not done.failures:
         return 0
-    print(f"{len(images) - written} of {len(images)} images could not be used:", *failures, sep="\n", file=sys.stderr)
+    unusable = total - done.written - done.there
+    print(f"{unusable} of {total} images could not be used:", *done.failures, sep="\n", file=sys.stderr)
+    print("mend them, and the same command with --resume predicts them too", file=sys.stderr)
     return 3
+
+
+def settings_of_masks(arguments: argparse.Namespace) -> dict[str, object]:
+    """All that changes masks, for `unfinished.goes_on`: flags, and a digest of the weights and settings of the runs."""
+    from unet_lowlevel.training.checkpoints import newest_in
+
+    runs = [Path(run) for run in ([arguments.run] if arguments.by_keras else arguments.run)]
+    digest = hashlib.sha256()
+    for run in runs:
+        weights = Path(f"{newest_in(run / 'best')}.index")  # holds checksums of them
+        for file in (run / "config.json", run / "instances.json", weights):
+            digest.update(file.read_bytes() if file.is_file() else b"")
+    flags = ("run", "images", "probabilities", "with_instances", "overlays", "format", "average", "plain", "model")
+    return {name: getattr(arguments, name, None) for name in flags} | {"weights": digest.hexdigest()}
 
 
 def predictor_of(arguments: argparse.Namespace):

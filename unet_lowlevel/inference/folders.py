@@ -1,47 +1,85 @@
 """Prediction of whole folders; reading, computing and writing run at the same time."""
 
 import collections
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.data.files import images_in, read_image
+from unet_lowlevel.data.files import OnMistake, images_in, list_images, read_image, refuse
+from unet_lowlevel.data.formats.dicom import is_dicom
 from unet_lowlevel.data.formats.volumes import Slice
-from unet_lowlevel.data.formats.writing import make_output
 from unet_lowlevel.data.samples import Normalization
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, what_and_remedy
 from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.results import Outputs, collected
 from unet_lowlevel.inference.separation import Separation
+from unet_lowlevel.inference.unfinished import begun, end, goes_on
 from unet_lowlevel.memory import OUT_OF_MEMORY
 from unet_lowlevel.terminal import Progress
+from unet_lowlevel.training.interruption import Stopped, StopSignals
 
 # Pixels in a batch; more would not be faster.
 BATCH_PIXELS = 512 * 512
+# Images that may be in one batch, because probabilities are rounded differently in another: a resumed prediction leaves
+# out whole blocks, so that the batches stay as they were.
+BLOCK = 64
 
 
-def find_images(names: list[str]) -> dict[str, Path | Slice]:
+@dataclass(frozen=True)
+class Predicted:
+    """What a prediction has done.
+
+    Attributes:
+        written: number of images whose masks were written.
+        there: number of images whose masks were there, before the prediction was resumed.
+        failures: a sentence for each image or volume that cannot be used.
+    """
+
+    written: int
+    there: int
+    failures: list[str]
+
+
+def find_images(names: list[str], on_mistake: OnMistake = refuse) -> dict[str, Path | Slice]:
     """{stem: image} of all that --images names: files, volumes, folders of them.
 
     Raises:
         UserError: for a name that does not exist, and for two images of one stem: their masks would
-            have one name.
+            have one name. Files that cannot be used go to `on_mistake`, see `list_images`.
     """
     found: dict[str, Path | Slice] = {}
     for name in map(Path, names):
         if not name.exists():
             raise UserError(f"--images {name} does not exist: name image files or a folder of them.")
-        for stem, image in images_in(name).items():
+        try:
+            images = list_images(name, on_mistake) if name.is_dir() else images_in(name)
+        except UserError as mistake:
+            on_mistake(mistake)
+            continue
+        for stem, image in images.items():
             other = found.setdefault(stem, image)
             if other != image:
                 raise UserError(
                     f"--images has {other} and {image}, whose masks would have one name: predict them apart."
                 )
     return found
+
+
+def unused(folder: Path, images: dict[str, Path | Slice], mistakes: list[str]) -> list[str]:
+    """The names of what lies in a folder of images and is neither one of them nor named by a mistake."""
+    known = {image if isinstance(image, Path) else image.path for image in images.values()}
+    known |= {parent for path in known for parent in path.parents}
+    others = [path for path in (sorted(folder.iterdir()) if folder.is_dir() else []) if not path.name.startswith(".")]
+    return [
+        path.name
+        for path in others
+        if not (path in known or is_dicom(path) or any(str(path) in mistake for mistake in mistakes))
+    ]
 
 
 def predict_files(
@@ -53,11 +91,15 @@ def predict_files(
     separation: Separation | None = None,
     with_overlays: bool = False,
     file_format: str = "auto",
+    settings: Mapping[str, object] | None = None,
+    resume: bool = False,
+    failures: Iterable[str] = (),
     progress: Progress = lambda items: items,
-) -> tuple[int, list[str]]:
+) -> Predicted:
     """Writes OUTPUT/<stem>.png, of the image's size, for every image, and for a volume a volume of masks.
 
     The mask of DICOM images is a segmentation, OUTPUT/<stem>.dcm; their other files are NIfTI (of a series) or PNG.
+    Until all is written, OUTPUT/predict.json says how.
 
     Reading runs a few images ahead of computing, writing a few behind. Neighbours of one size are computed together,
     which changes probabilities only by rounding; large images are computed tile by tile.
@@ -72,14 +114,18 @@ def predict_files(
             <stem>_instances.csv with the class of each.
         with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most 2048 pixels a side.
         file_format: "auto": as above; "nifti": volumes of any kind as .nii.gz; "png": PNG for each image and slice.
+        settings: all that changes masks, see `unfinished.goes_on`.
+        resume: goes on with a prediction that was stopped; the files are the same as without the stop.
+        failures: a sentence for each image that was found not to be of use; with such the prediction stays unfinished.
         progress: wraps the images, to show how far the work is.
 
-    Returns:
-        the number of images whose masks were written, and a sentence for each image or volume that cannot be used.
-
     Raises:
-        UserError: before anything is written, when a file would be overwritten; or when none can be written.
+        Stopped: after Ctrl-C or SIGTERM, with the number of images whose masks are written in place of the step.
+        UserError: before anything is written, when a file would be overwritten or settings differ; or when files cannot
+            be written.
     """
+    settings = settings or {}
+    resume = goes_on(output, settings, resume)
     outputs = Outputs(
         images,
         output,
@@ -88,10 +134,14 @@ def predict_files(
         separation is not None,
         with_overlays,
         file_format,
+        resume,
     )
+    outputs.failures += failures
+    items = [(stem, source, number // BLOCK) for number, (stem, source) in enumerate(images.items())]
+    left = {block for stem, _, block in items if stem not in outputs.done}
 
-    def read(item: tuple[str, Path | Slice]) -> Picture | None:
-        stem, source = item
+    def read(item: tuple[str, Path | Slice, int]) -> Picture | None:
+        stem, source, block = item
         volume = outputs.volume_of(stem, source)
         if volume and volume.torn:
             return None
@@ -101,31 +151,64 @@ def predict_files(
         except UserError as error:
             outputs.fail(stem, source, error)
             return None
-        return Picture(stem, source, image, predictor.normalizations(image))
+        return Picture(stem, source, image, predictor.normalizations(image), block)
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    def until_stopped(tiles: Iterable[Tile]) -> Iterator[Tile]:
+        for tile in tiles:
+            if signals.received:
+                raise Stopped(signals.received, 0)
+            yield tile
+
+    with (
+        contextlib.ExitStack() as stack,
+        StopSignals() as signals,
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+    ):
         writing: collections.deque[Future] = collections.deque()
-        for batch in batches(ahead(reader, read, progress(list(images.items()))), predictor):
-            make_output(output)  # now that there is something to write
-            for picture, tiles in zip(batch, tiles_of(predictor, batch), strict=True):
-                size, channels = picture.image.shape[:2], outputs.channels
-                found = collected(predictor, tiles, size, output, channels=channels, separation=separation)
-                writing.append(writer.submit(outputs.write, picture.stem, picture.source, picture.image, found))
-            while len(writing) > waiting(batch[-1]):
-                writing.popleft().result()
-        for future in writing:
-            future.result()
-    return outputs.written, list(dict.fromkeys(outputs.failures))  # all slices of a damaged file say the same
+        wanted = progress([item for item in items if item[2] in left])
+        with contextlib.suppress(Stopped):
+            for number, batch in enumerate(batches(ahead(reader, read, wanted), predictor)):
+                if not number:  # now that there is something to write
+                    stack.enter_context(begun(output, settings))
+                if all(picture.stem in outputs.done for picture in batch):
+                    continue
+                for picture, tiles in zip(batch, tiles_of(predictor, batch), strict=True):
+                    size, tiles = picture.image.shape[:2], until_stopped(tiles)
+                    found = collected(predictor, tiles, size, output, channels=outputs.channels, separation=separation)
+                    if picture.stem not in outputs.done:
+                        writing.append(writer.submit(outputs.write, picture.stem, picture.source, picture.image, found))
+                while len(writing) > waiting(batch[-1]):
+                    finish(writing.popleft())
+            for future in writing:
+                finish(future)
+        reader.shutdown(cancel_futures=True)
+    if signals.received:
+        raise Stopped(signals.received, outputs.written)
+    if not outputs.failures:
+        end(output)
+    # All slices of a damaged file say the same.
+    return Predicted(outputs.written, len(outputs.done), list(dict.fromkeys(outputs.failures)))
+
+
+def finish(writing: Future) -> None:
+    """Waits until an image is written; a `UserError` if that fails."""
+    try:
+        writing.result()
+    except UserError as error:
+        what, remedy = what_and_remedy(error)
+        raise UserError(f"{what}: mend that and add --resume, or {remedy}.") from None
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image [H, W, C] as `read_image` gives it, and how each network wants it normalized."""
+    """An image [H, W, C] as `read_image` gives it, how each network wants it normalized, and its `BLOCK`."""
 
     stem: str
     source: Path | Slice
     image: np.ndarray
     normalizations: list[Normalization]
+    block: int = 0
 
     @property
     def pixels(self) -> int:
@@ -151,10 +234,11 @@ def ahead(reader: Executor, read: Callable[..., Picture | None], images: Iterabl
 
 
 def batches(pictures: Iterable[Picture], predictor: Predictor) -> Iterator[list[Picture]]:
-    """Groups neighbours of one size, up to `BATCH_PIXELS` and the pixels of a tile; an image in tiles stays alone."""
+    """Groups neighbours of one size and block, up to `BATCH_PIXELS` and a tile's pixels; images in tiles stay alone."""
     batch: list[Picture] = []
     for picture in pictures:
-        alike = batch and picture.image.shape == batch[0].image.shape and predictor.fits(picture.image)
+        alike = batch and (picture.image.shape, picture.block) == (batch[0].image.shape, batch[0].block)
+        alike = alike and predictor.fits(picture.image)
         if batch and not (alike and (len(batch) + 1) * picture.pixels <= min(BATCH_PIXELS, predictor.tile_size**2)):
             yield batch
             batch = []

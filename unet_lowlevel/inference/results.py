@@ -133,7 +133,8 @@ class Outputs:
 
     Attributes:
         names: {stem: {kind: file name}} of what is to be written for an image, without what its volume has.
-        written: number of images whose masks are written.
+        done: stems of the images whose files all exist from before.
+        written: number of other images whose masks are written.
         failures: a sentence for each image or volume that cannot be used.
     """
 
@@ -146,8 +147,9 @@ class Outputs:
         instances: bool,
         overlays: bool,
         file_format: str = "auto",
+        resume: bool = False,
     ):
-        """Chooses all names.
+        """Chooses all names; with `resume` only of files that do not exist.
 
         Raises:
             UserError: when one of them exists already or two are the same.
@@ -174,17 +176,26 @@ class Outputs:
                 self.names[stem]["overlay"] = f"{stem}_overlay.png"
         taken = set()
         for names in (*self.names.values(), *(volume.names for volume in self.volumes.values())):
-            for name in names.values():
-                refuse_existing(folder / name)
+            for what, name in list(names.items()):
+                if resume and (folder / name).is_file():
+                    del names[what]
+                else:
+                    refuse_existing(folder / name)
                 if name in taken:
                     raise UserError(f"{name} would be written for two images of --images: predict them apart.")
                 taken.add(name)
                 if name.endswith(DICOM):
                     library("highdicom", folder / name)
+        self.done = {stem for stem, image in images.items() if not self.names[stem] and not self.rest(stem, image)}
 
     def volume_of(self, stem: str, source: Path | Slice) -> "VolumeOfMasks | None":
         """The volume of masks that an image belongs to."""
         return self.volumes.get(volume_stem(stem)) if isinstance(source, Slice) else None
+
+    def rest(self, stem: str, source: Path | Slice) -> dict[str, str]:
+        """{kind: file name} of what is to be written for the volume of an image."""
+        volume = self.volume_of(stem, source)
+        return volume.names if volume else {}
 
     def fail(self, stem: str, source: Path | Slice, error: UserError) -> None:
         """Notes that an image cannot be used; then the masks of its volume are not written either."""
@@ -200,7 +211,7 @@ class Outputs:
         volume = self.volume_of(stem, source)
         try:
             write_found(self.folder, self.names[stem], found, image, self.classes, source)
-            if volume is None:
+            if volume is None or not volume.names:
                 self.written += 1
             elif volume.put(source.index, found):
                 self.written += volume.count

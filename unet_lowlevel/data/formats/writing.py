@@ -39,22 +39,29 @@ def make_output(output: Path) -> None:
 def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """Yields a temporary path beside `path`, for a file or a folder, and renames it to `path` at the end.
 
-    After an error it is removed.
+    After an error it is removed. What a killed process has left of the same file goes too.
 
     Raises:
         UserError: when `path` exists or cannot be written.
     """
     refuse_existing(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
+    # Of fixed length, because the name of the file may be as long as names can be.
+    temporary = path.with_name(f".{uuid.uuid5(uuid.NAMESPACE_URL, path.name).hex}{suffix}")
+    _remove(temporary)
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path} is not writable ({error.strerror or error}): name a folder with room in it.") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there and can be removed."""
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def write_image(path: str | Path, array: np.ndarray, palette: np.ndarray | None = None) -> None:

@@ -17,7 +17,7 @@ from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import folders, separation
+from unet_lowlevel.inference import folders, results, separation
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import (
     Separation,
@@ -139,10 +139,10 @@ def test_foreground_probabilities():
 
 
 def test_sixteen_bits():
-    assert as_uint16(np.array([[65535]])).dtype == np.uint16
+    assert as_uint16(np.array([[65535]]), "a.png").dtype == np.uint16
     with pytest.raises(UserError) as caught:
-        as_uint16(np.array([[65536]]))
-    sentence(caught, "--instances", "65536")
+        as_uint16(np.array([[65536]]), "a.png")
+    sentence(caught, "--instances", "65536 objects in a.png")
 
 
 def test_choice_of_thresholds():
@@ -318,6 +318,26 @@ def test_instances_of_tiles_and_volumes(tiny_run, tmp_path):
     whole, tiles = (tifffile.imread(tmp_path / name / "stack_instances.tif") for name in ("whole", "tiles"))
     assert whole.shape == (3, 40, 50) and whole.dtype == np.uint16
     assert np.mean(whole != tiles) < 0.02  # a probability at a threshold may fall to either side
+
+
+def test_an_image_with_too_many_objects_does_not_stop_the_others(tiny_run, tmp_path, monkeypatch):
+    """Nor another volume; its own gets no masks."""
+    random = np.random.default_rng(0)
+    for name, count in (("a", 1), ("b", 1), ("c", 3), ("d", 3)):
+        pixels = random.integers(0, 255, (count, 8 + ord(name) % 2, 9), dtype=np.uint8)
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.squeeze(pixels), photometric="minisblack")
+    many = Objects(np.full((8, 9), 65536), np.ones(65536, int))
+    monkeypatch.setattr(
+        results, "separate", lambda found, how: many if len(found) == 8 else of_one_class(found[..., 0] * 0)
+    )
+    images = folders.find_images([str(tmp_path)])
+    done = folders.predict_files(load(tiny_run), images, tmp_path / "out", separation=Separation())
+    assert done.written == 4 and len(done.failures) == 2
+    for failure, name in zip(done.failures, ("b.tif", "d.tif (slice 0)"), strict=True):
+        assert "65536 objects" in failure and str(tmp_path / name) in failure
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("a.png", "a_instances.png", "c.tif", "c_instances.tif", "predict.json")
+    }
 
 
 def test_nothing_is_overwritten(tiny_run, phantoms, tmp_path, capsys):

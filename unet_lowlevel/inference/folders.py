@@ -17,7 +17,7 @@ from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.errors import UserError, what_and_remedy
 from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.results import Outputs, collected
-from unet_lowlevel.inference.separation import Separation
+from unet_lowlevel.inference.separation import Separation, TooManyObjects
 from unet_lowlevel.inference.unfinished import begun, end, goes_on
 from unet_lowlevel.memory import OUT_OF_MEMORY
 from unet_lowlevel.terminal import Progress
@@ -166,7 +166,7 @@ def predict_files(
         ThreadPoolExecutor(1) as writer,
     ):
         writing: collections.deque[Future] = collections.deque()
-        wanted = progress([item for item in items if item[2] in left])
+        channels, wanted = outputs.channels, progress([item for item in items if item[2] in left])
         with contextlib.suppress(Stopped):
             for number, batch in enumerate(batches(ahead(reader, read, wanted), predictor)):
                 if not number:  # now that there is something to write
@@ -174,10 +174,16 @@ def predict_files(
                 if all(picture.stem in outputs.done for picture in batch):
                     continue
                 for picture, tiles in zip(batch, tiles_of(predictor, batch), strict=True):
-                    size, tiles = picture.image.shape[:2], until_stopped(tiles)
-                    found = collected(predictor, tiles, size, output, channels=outputs.channels, separation=separation)
+                    size, tiles, source = picture.image.shape[:2], until_stopped(tiles), picture.source
+                    try:
+                        found = collected(
+                            predictor, tiles, size, output, channels=channels, separation=separation, source=source
+                        )
+                    except TooManyObjects as error:
+                        outputs.fail(picture.stem, source, error)
+                        continue
                     if picture.stem not in outputs.done:
-                        writing.append(writer.submit(outputs.write, picture.stem, picture.source, picture.image, found))
+                        writing.append(writer.submit(outputs.write, picture.stem, source, picture.image, found))
                 while len(writing) > waiting(batch[-1]):
                     finish(writing.popleft())
             for future in writing:

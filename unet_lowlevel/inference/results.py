@@ -60,6 +60,7 @@ def collected(
     *,
     channels: Sequence[str] = (),
     separation: Separation | None = None,
+    source: Path | Slice | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays to write for an image, from its probabilities tile by tile.
 
@@ -70,6 +71,7 @@ def collected(
         folder: holds large arrays until they are written; see `canvas`.
         channels: the numbers of the channels whose probabilities are wanted.
         separation: how objects are separated; None: no objects are wanted.
+        source: the image, to be named where objects are too many; see `as_uint16`.
 
     Returns:
         {mask: uint8, 0 and 255 or class numbers; instances: uint16; number of a channel: its probability as uint16},
@@ -86,7 +88,7 @@ def collected(
             found[k][rows, columns] = np.rint(p[..., int(k)] * 65535)
     if separation:
         objects = separate(probabilities, separation)
-        found["instances"] = as_uint16(objects.numbers)
+        found["instances"] = as_uint16(objects.numbers, source)
         found["table"] = np.stack([np.arange(objects.classes.size) + 1, objects.classes, objects.areas], -1)
     return found
 

@@ -119,11 +119,15 @@ def above(probability: np.ndarray, threshold: float, neck: float) -> np.ndarray:
     return binary_fill_holes(mask) if neck else mask
 
 
-def as_uint16(objects: np.ndarray) -> np.ndarray:
-    """The numbers as uint16, to be written; a `UserError` if there are too many."""
+class TooManyObjects(UserError):
+    """An image has more objects than can be written."""
+
+
+def as_uint16(objects: np.ndarray, image: object) -> np.ndarray:
+    """The numbers as uint16, to be written; `TooManyObjects` names the `image` if there are too many."""
     if objects.max() > 65535:
-        raise UserError(
-            f"--instances finds {objects.max()} objects in an image, but 16 bits number no more than 65535: predict "
+        raise TooManyObjects(
+            f"--instances finds {objects.max()} objects in {image}, but 16 bits number no more than 65535: predict "
             "parts of the image, or leave the flag out."
         )
     return objects.astype(np.uint16)

@@ -66,8 +66,8 @@ class CompiledNetwork:
         if math.isnan(probabilities.sum()):
             weights = self.run / "best" if self.run else "The network"
             raise UserError(
-                f"{weights} gives probabilities that are NaN, because its training diverged or its weights are damaged: "
-                "train anew with a lower --learning-rate, or restore the run folder."
+                f"{weights} gives probabilities that are NaN, because its training diverged or its weights are damaged:"
+                " train anew with a lower --learning-rate, or restore the run folder."
             )
         return probabilities
 
@@ -138,9 +138,9 @@ class Predictor:
         """
         self.config, self.views, self.tile_size = configs[0], views, tile_size
         self.run = runs[0] if runs else None
+        places: Sequence[Path | None] = runs or [None] * len(models)
         self.networks = [
-            CompiledNetwork(model, config.data, run)
-            for model, config, run in zip(models, configs, runs or [None] * len(models), strict=True)
+            CompiledNetwork(model, config.data, run) for model, config, run in zip(models, configs, places, strict=True)
         ]
         self.split: dict[str, list[str]] = {"training": [], "validation": []}
 

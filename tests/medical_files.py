@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 RANDOM = np.random.default_rng(0)
 COUNT, HEIGHT, WIDTH = SHAPE = (6, 20, 30)
@@ -134,6 +134,20 @@ def save_series(folder, volume=CT, steps=STEPS, origin=ORIGIN, change=lambda i: 
         tags = {"InstanceNumber": i + 1, "SOPInstanceUID": f"1.2.3.4.{i + 1}", **place, **change(i)}
         save_dicom(folder / NAMES[i % len(NAMES)], pixels, **tags)
     return folder
+
+
+AXES = {"PlaneOrientationSequence": {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+        "PixelMeasuresSequence": {"PixelSpacing": [0.8, 0.7], "SliceThickness": 2.5}}  # fmt: skip
+
+
+def at(*places):
+    """The position of each frame, in steps to the head."""
+    return lambda i: {"PlanePositionSequence": {"ImagePositionPatient": list(ORIGIN + places[i] * STEPS[0])}}
+
+
+def save_enhanced(path, volume=CT, own=None, **tags):
+    tags |= {"SOPClassUID": EnhancedCTImageStorage}
+    return save_frames(path, volume, own or at(*range(len(volume))), AXES, **tags)
 
 
 def stack(volume):

@@ -15,6 +15,7 @@ from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, samples
 from unet_lowlevel.data.formats.volumes import open_volume
+from unet_lowlevel.data.masks import read_label
 from unet_lowlevel.data.phantoms.phantom import draw_phantom
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.settings import resolve
@@ -90,6 +91,8 @@ def test_masks_of_dicom_are_nifti_or_png_on_wish(form, place, tiny_run):
     flags = ["--run", str(tiny_run), "--images", "data/images", "--output"]
     assert predict([*flags, "out", "--format", form, "--instances"]) == 0
     assert predict([*flags, "auto"]) == 0
+    for pair in files.pair_files("data/images", "auto"):  # what is predicted may be what is learned
+        assert read_label(pair.masks, 1).shape == (32, 32)
     stems = ["x", *("abc" if form == "nifti" else (f"{name}_00{i}" for name in "abc" for i in range(6)))]
     suffixes = {stem: ".nii.gz" if form == "nifti" and stem != "x" else ".png" for stem in stems}
     assert sorted(path.name for path in (place / "out").iterdir()) == sorted(

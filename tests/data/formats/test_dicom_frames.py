@@ -3,9 +3,8 @@
 import numpy as np
 import pydicom
 import pytest
-from medical_files import CT, DEEP, MASK, ORIGIN, RGB, STEPS, affine_of, dicom, same, save_frames, stack
+from medical_files import CT, DEEP, MASK, RGB, affine_of, at, dicom, same, save_enhanced, save_frames, stack
 from pydicom.uid import (
-    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     RLELossless,
@@ -17,19 +16,6 @@ from unet_lowlevel.data.formats import dicom as reader
 from unet_lowlevel.data.formats.dicom import DicomSeries
 from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError
-
-AXES = {"PlaneOrientationSequence": {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
-        "PixelMeasuresSequence": {"PixelSpacing": [0.8, 0.7], "SliceThickness": 2.5}}  # fmt: skip
-
-
-def at(*places):
-    """The position of each frame, in steps to the head."""
-    return lambda i: {"PlanePositionSequence": {"ImagePositionPatient": list(ORIGIN + places[i] * STEPS[0])}}
-
-
-def save_enhanced(path, volume=CT, own=None, **tags):
-    tags |= {"SOPClassUID": EnhancedCTImageStorage}
-    return save_frames(path, volume, own or at(*range(len(volume))), AXES, **tags)
 
 
 def test_frames_are_slices_in_the_order_of_their_places(tmp_path):

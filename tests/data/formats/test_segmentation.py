@@ -7,9 +7,25 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import sentence
-from medical_files import CT, DEEP, MASK, ORIGIN, STEPS, TILTS, rotation, save_dicom, save_series
+from medical_files import (
+    CT,
+    DEEP,
+    MASK,
+    ORIGIN,
+    STEPS,
+    TILTS,
+    at,
+    rotation,
+    same,
+    save_dicom,
+    save_enhanced,
+    save_series,
+    stack,
+    turned,
+)
 
 from unet_lowlevel.data.formats.dicom import DicomSeries
+from unet_lowlevel.data.formats.dicom_masks import open_marked
 from unet_lowlevel.data.formats.segmentation import write_segmentation
 from unet_lowlevel.errors import UserError
 
@@ -56,6 +72,17 @@ def test_segments_are_classes_of_the_source(kind, tmp_path, caplog):
     )
     np.testing.assert_array_equal(labels, mask)
     assert not caplog.records
+
+
+def test_segmentations_are_read_back(tmp_path):
+    """As masks of their series: axial in other axes, with a slice without foreground; and of an enhanced file."""
+    order, mask = [3, 0, 5, 1, 4, 2], MASK.copy()
+    mask[2] = 0
+    folder = save_series(tmp_path / "ct", *turned(CT, (0, 2, 1), (True, False, True)))
+    for path in (folder, save_enhanced(tmp_path / "scan.dcm", CT[order], at(*order))):
+        series, written = DicomSeries(path), tmp_path / f"{path.stem}_mask.dcm"
+        write_segmentation(written, list(dict.fromkeys(series.files)), series.as_stored(mask), 2)
+        same(stack(open_marked(written, series)), mask)
 
 
 @pytest.mark.parametrize("tilt", TILTS)

@@ -31,9 +31,10 @@ setup(
     ],
     extras_require={
         "medical": ["pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25"],
+        "formats": ["imagecodecs>=2024.6.1"],  # more kinds of TIFF; the first that works with NumPy 2
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "pytest-cov>=6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15"),
-            *("pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25"),
+            *("pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25", "imagecodecs>=2024.6.1"),
         ],
         "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],
     },

@@ -1,5 +1,6 @@
 """Small images, and writers of image files of every kind, whole and damaged."""
 
+import itertools
 import struct
 import zlib
 
@@ -34,13 +35,14 @@ def tiff(array, **options):
     return lambda path: tifffile.imwrite(path, array, **options)
 
 
-def pages(*arrays):
+def pages(*arrays, orientations=()):
     """A TIFF of several pages that need not be alike."""
 
     def write(path):
         with tifffile.TiffWriter(path) as file:
-            for array in arrays:
-                file.write(array, photometric="minisblack", metadata=None)
+            for array, orientation in itertools.zip_longest(arrays, orientations, fillvalue=1):
+                tag = [(274, "H", 1, orientation, True)]
+                file.write(array, photometric="minisblack", metadata=None, extratags=tag)
 
     return write
 

@@ -1,7 +1,10 @@
 """Image files: every format comes back pixel for pixel, every wrong file is refused in one sentence (trap 8)."""
 
 import os
+import resource
 import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -27,10 +30,12 @@ from image_files import (
     png,
     tiff,
 )
-from PIL import Image
+from PIL import Image, ImageOps
+from tifffile import _imagecodecs
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files
+from unet_lowlevel.data.formats import decoding
 from unet_lowlevel.errors import UserError
 
 ALPHA = np.dstack([RGB, GRAY])
@@ -147,7 +152,7 @@ BAD_IMAGES = [
     ("lzw_start.tif", cut(called_lzw(tiff(RGB, compression="zlib")), -9), "truncated: "),
     ("flipped.png", flipped(pillow(RGB), 900), "checksum"),
     ("deep_rgb.png", png(DEEP_RGB), "16 bits a colour"),
-    ("cmyk16.tif", tiff(np.dstack([DEEP_RGB, DEEP]), photometric="separated"), "cut it to 8 bits"),
+    ("cmyk16.tif", tiff(np.dstack([DEEP_RGB, DEEP]), photometric="separated"), "16-bit SEPARATED"),
     ("stack.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), photometric="minisblack"), "5 pages"),
     ("stack_of_imagej.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), imagej=True,
      metadata={"axes": "ZYX"}), "5 pages"),
@@ -157,6 +162,7 @@ BAD_IMAGES = [
       for i, (count, to, options) in enumerate(CIRCLES)],
     ("sizes.tif", pages(GRAY, GRAY[:7]), "its 2 pages differ in size"),
     ("kinds.tif", pages(GRAY, DEEP), "its 2 pages differ in size or kind"),
+    ("half.tif", pages(GRAY, GRAY[::2, ::2]), "its 2 pages differ in size or kind"),
     ("hyperstack.tif", tiff(RANDOM.integers(0, 256, (5, 2, 20, 30), dtype=np.uint8), imagej=True,
      metadata={"axes": "ZCYX"}), "the axes ZCYX (5x2x20x30)"),
     ("channels_first.tif", tiff(RANDOM.integers(0, 256, (5, 20, 30), dtype=np.uint8), imagej=True,
@@ -218,3 +224,253 @@ def test_missing_image_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         files.read_image(tmp_path / "a.png")
     sentence(caught, tmp_path / "a.png", "No such file", "replace")
+
+
+@pytest.fixture
+def without_imagecodecs(monkeypatch):
+    """What tifffile does where the package imagecodecs is missing."""
+    deflate, packbits = _imagecodecs.zlib_decode, _imagecodecs.packbits_decode
+    monkeypatch.setattr(tifffile.tifffile, "imagecodecs", _imagecodecs)
+    monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {8: deflate, 32946: deflate, 32773: packbits})
+    monkeypatch.setattr(tifffile.TIFF, "UNPREDICTORS", {2: _imagecodecs.delta_decode})
+
+
+@pytest.fixture(params=[True, False], ids=["imagecodecs", "no imagecodecs"])
+def codecs(request):
+    """Whether imagecodecs is there; a test writes its files, and then asks for what is read without it."""
+    pytest.importorskip("imagecodecs")
+    return lambda: request.param or request.getfixturevalue("without_imagecodecs")
+
+
+# Where a viewer shows the pixel that is stored in row r and column c of h x w: TIFF 6.0, "Orientation".
+SHOWN = {
+    1: lambda r, c, h, w: (r, c),
+    2: lambda r, c, h, w: (r, w - 1 - c),
+    3: lambda r, c, h, w: (h - 1 - r, w - 1 - c),
+    4: lambda r, c, h, w: (h - 1 - r, c),
+    5: lambda r, c, h, w: (c, r),
+    6: lambda r, c, h, w: (c, h - 1 - r),
+    7: lambda r, c, h, w: (w - 1 - c, h - 1 - r),
+    8: lambda r, c, h, w: (w - 1 - c, r),
+}
+
+
+def shown(stored, orientation):
+    height, width = stored.shape[:2]
+    result = np.empty((width, height, *stored.shape[2:]) if orientation > 4 else stored.shape, stored.dtype)
+    for row in range(height):
+        for column in range(width):
+            result[SHOWN[orientation](row, column, height, width)] = stored[row, column]
+    return result
+
+
+@pytest.mark.parametrize("orientation", [*SHOWN, 0, 9])
+@pytest.mark.parametrize("kind", ["L.png", "RGB.png", "P.png", "RGBA.png", "L.jpg", "RGB.jpg", "CMYK.jpg"])
+def test_images_are_turned_as_viewers_turn_them(kind, orientation, tmp_path):
+    mode, _, suffix = kind.partition(".")
+    image, exif = Image.fromarray(RGB).convert(mode), Image.Exif()
+    exif[decoding.ORIENTATION] = orientation
+    for name, options in (("stored", {}), ("turned", {"exif": exif})):
+        image.save(tmp_path / f"{name}.{suffix}", **options)
+    for indices in (False, True):
+        stored, turned = (files.read_pixels(tmp_path / f"{n}.{suffix}", indices=indices) for n in ("stored", "turned"))
+        np.testing.assert_array_equal(turned, shown(stored, orientation if orientation in SHOWN else 1))
+    with Image.open(tmp_path / f"turned.{suffix}") as opened:
+        by_pillow = np.asarray(ImageOps.exif_transpose(opened).convert("L" if mode == "L" else "RGB"))
+    np.testing.assert_array_equal(files.read_pixels(tmp_path / f"turned.{suffix}").squeeze(), by_pillow)
+
+
+def test_damaged_exif_turns_nothing(tmp_path):
+    for i, exif in enumerate([b"Exif\0\0", b"Exif\0\0XX*\0\x08\0\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff"]):
+        pillow(GRAY, exif=exif)(tmp_path / f"{i}.png")
+        np.testing.assert_array_equal(files.read_pixels(tmp_path / f"{i}.png")[..., 0], GRAY)
+
+
+COLORMAP = RANDOM.integers(0, 256, (3, 256), dtype=np.uint8).astype(np.uint16) * 257
+LAYOUTS = {
+    "plain": {},
+    "big-endian": {"byteorder": ">"},
+    "BigTIFF": {"bigtiff": True},
+    "tiles": {"tile": (16, 16)},
+    "strips": {"rowsperstrip": 3},
+    "deflate": {"compression": "zlib", "predictor": True},
+    "PackBits": {"compression": "packbits"},
+    "LZW": {"compression": "lzw"},
+    "LZW, big-endian, predictor": {"compression": "lzw", "byteorder": ">", "predictor": True},
+    "LZW, tiles": {"compression": "lzw", "tile": (16, 16)},
+    "Zstandard": {"compression": "zstd"},
+    "LZMA": {"compression": "lzma"},
+    "JPEG 2000": {"compression": "jpeg2000", "compressionargs": {"reversible": True, "level": 0}},
+}
+NOT_FOR_PILLOW = ("JPEG 2000",)
+SAMPLES = {
+    "gray": (GRAY, {"photometric": "minisblack"}, GRAY),
+    "RGB": (RGB, {"photometric": "rgb"}, RGB),
+    "planes": (np.moveaxis(RGB, -1, 0), {"photometric": "rgb", "planarconfig": "separate"}, RGB),
+    "palette": (GRAY, {"photometric": "palette", "colormap": COLORMAP}, (COLORMAP.T // 257).astype(np.uint8)[GRAY]),
+    "alpha": (ALPHA, {"photometric": "rgb", "extrasamples": ["unassalpha"]}, RGB),
+    "associated alpha": (ALPHA, {"photometric": "rgb", "extrasamples": ["assocalpha"]}, RGB),
+    "a fourth channel": (ALPHA, {"photometric": "rgb", "extrasamples": ["unspecified"]}, RGB),
+    "gray, alpha": (RGB[..., :2], {"photometric": "minisblack", "extrasamples": ["assocalpha"]}, RGB[..., 0]),
+    "white is 0": (GRAY, {"photometric": "miniswhite", "software": "scanner"}, 255 - GRAY),
+    "white is 0, by tifffile": (GRAY, {"photometric": "miniswhite"}, GRAY),
+}
+
+
+@pytest.mark.parametrize("samples", SAMPLES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_pixels_of_a_tiff_do_not_depend_on_its_compression(layout, samples, codecs, tmp_path, monkeypatch):
+    """Nor on its orientation, on whether imagecodecs is there, nor on whether it is mapped into memory."""
+    stored, options, expected = SAMPLES[samples]
+    options = options | ({"planarconfig": "contig"} if stored.shape[-1] in (2, 4) else {})
+    for orientation in SHOWN if layout in ("plain", "deflate", "LZW") else (1, 6):
+        tag = [(decoding.ORIENTATION, "H", 1, orientation, True)]
+        try:
+            tifffile.imwrite(tmp_path / f"{orientation}.tif", stored, **options, **LAYOUTS[layout], extratags=tag)
+        except (ValueError, NotImplementedError) as error:
+            pytest.skip(f"not written by tifffile: {error}")
+    with_codecs = codecs() is True
+    for path in sorted(tmp_path.iterdir()):
+        if not with_codecs and layout in NOT_FOR_PILLOW:
+            with pytest.raises(UserError) as caught:
+                files.read_pixels(path)
+            sentence(caught, path, "JPEG2000", "imagecodecs", "pip install 'unet-lowlevel[formats]'")
+            continue
+        pixels = files.read_pixels(path)
+        np.testing.assert_array_equal(pixels.squeeze(), shown(expected, int(path.stem)))
+        with monkeypatch.context() as patch:
+            patch.setattr(decoding, "MAPPED_BYTES", 1)
+            np.testing.assert_array_equal(files.read_pixels(path), pixels)
+        if samples == "palette":
+            indices = files.read_pixels(path, indices=True)[..., 0]
+            np.testing.assert_array_equal(indices, shown(GRAY, int(path.stem)))
+
+
+NUMBERS = {
+    "int8": INT16.astype(np.int8),
+    "int16": INT16,
+    "uint16": DEEP,
+    "RGB16": DEEP_RGB,
+    "int32": INT16.astype(np.int32),
+    "float32": FLOAT,
+    "float16": GRAY.astype(np.float16),
+}
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "JPEG 2000"])
+def test_numbers_of_more_than_8_bits_or_with_a_sign_are_right_or_refused(layout, numbers, codecs, tmp_path):
+    """Pillow would swap the bytes of some, and take the sign of others for a bit."""
+    array, path, options = NUMBERS[numbers], tmp_path / "a.tif", LAYOUTS[layout]
+    predictor = {"predictor": 3 if array.dtype.kind == "f" else 2} if "predictor" in options else {}
+    photometric = "rgb" if array.ndim == 3 else "minisblack"
+    tifffile.imwrite(path, array, photometric=photometric, **(options | predictor))
+    by_itself = options.get("compression") in (None, "zlib") and predictor.get("predictor") != 3
+    if codecs() is True or by_itself:
+        np.testing.assert_array_equal(files.read_pixels(path).squeeze(), array)
+        return
+    with pytest.raises(UserError) as caught:
+        files.read_pixels(path)
+    sentence(caught, path, "imagecodecs is missing", "pip install 'unet-lowlevel[formats]'")
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(4, np.uint8), (12, np.uint16)])
+def test_packed_numbers_are_as_stored(bits, dtype, codecs, tmp_path):
+    array = (DEEP >> (16 - bits)).astype(dtype)
+    for name, photometric in (("dark", "minisblack"), ("white", "miniswhite")):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, array, bitspersample=bits, photometric=photometric, software="scanner")
+    if codecs() is True:
+        np.testing.assert_array_equal(files.read_pixels(tmp_path / "dark.tif")[..., 0], array)
+        np.testing.assert_array_equal(files.read_pixels(tmp_path / "white.tif")[..., 0], 2**bits - 1 - array)
+    else:
+        with pytest.raises(UserError) as caught:
+            files.read_pixels(tmp_path / "dark.tif")
+        sentence(caught, f"{bits}-bit", "pip install 'unet-lowlevel[formats]'")
+
+
+def test_a_palette_with_alpha_gives_its_colours(codecs, tmp_path):
+    image = Image.fromarray(BINARY)
+    image.putpalette(COLORS.tobytes())
+    image = image.convert("PA")
+    for compression in (None, "tiff_lzw", "tiff_adobe_deflate", "packbits"):
+        image.save(tmp_path / f"{compression}.tif", compression=compression)
+    codecs()
+    for path in tmp_path.iterdir():
+        np.testing.assert_array_equal(files.read_pixels(path), COLORS[BINARY])
+        np.testing.assert_array_equal(files.read_pixels(path, indices=True)[..., 0], BINARY)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
+def test_colours_are_converted_alike(mode, codecs, tmp_path):
+    """Whatever the compression: JPEG, which blurs, must only come near."""
+    smooth = np.dstack([SMOOTH, SMOOTH // 2, 255 - SMOOTH])
+    image = (
+        Image.fromarray(smooth).convert(mode) if mode != "LAB" else Image.merge("LAB", Image.fromarray(smooth).split())
+    )
+    for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        if compression != "jpeg" or mode != "LAB":
+            image.save(tmp_path / f"{compression}.tif", compression=compression)
+    codecs()
+    expected = files.read_pixels(tmp_path / "raw.tif")
+    assert expected.shape == (20, 30, 3)
+    np.testing.assert_allclose(expected, np.asarray(image.convert("RGB")), atol=2)
+    for path in tmp_path.iterdir():
+        np.testing.assert_allclose(files.read_pixels(path), expected, atol=16 if path.stem == "jpeg" else 0)
+
+
+def test_coefficients_of_ycbcr_count_without_compression_too(codecs, tmp_path):
+    """Those of ITU-R BT.709 (tag 529), with Cb and Cr between samples 1 and 2 pixels apart (tag 530)."""
+    tags = [(529, "2I", 3, (2125, 10000, 7154, 10000, 721, 10000), True)]
+    for compression in (None, "lzw"):
+        tifffile.imwrite(
+            tmp_path / f"{compression}.tif", RGB, photometric="ycbcr", compression=compression, subsampling=(1, 1),
+            extratags=tags,
+        )  # fmt: skip
+    codecs()
+    y, cb, cr = np.moveaxis(RGB.astype(float), -1, 0) - [[[0]], [[128]], [[128]]]
+    red, blue = y + (2 - 2 * 0.2125) * cr, y + (2 - 2 * 0.0721) * cb
+    green = (y - 0.2125 * red - 0.0721 * blue) / 0.7154
+    expected = np.dstack([red, green, blue]).clip(0, 255)
+    for path in tmp_path.iterdir():
+        np.testing.assert_allclose(files.read_pixels(path), expected, atol=2)
+
+
+def test_other_metadata_does_not_turn_a_tiff(codecs, tmp_path):
+    """The tag alone does, whatever the compression."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    for compression in (None, "lzw"):
+        tag = [(700, "B", len(xmp), xmp, True)]
+        tifffile.imwrite(tmp_path / f"{compression}.tif", GRAY, compression=compression, extratags=tag)
+    codecs()
+    for path in tmp_path.iterdir():
+        np.testing.assert_array_equal(files.read_pixels(path)[..., 0], GRAY)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "lzma", "packbits", "jpeg2000"])
+def test_small_strips_that_hold_much_are_refused_before_they_take_memory(compression, codecs, tmp_path):
+    """Deflate makes 1000 bytes of one, other compressions more; the header claims 20x30 pixels."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    much = np.zeros((4000, 4000), np.uint8)
+    packed = {
+        "zlib": lambda: zlib.compress(much),
+        "lzw": lambda: imagecodecs.lzw_encode(much.tobytes()),
+        "zstd": lambda: imagecodecs.zstd_encode(much.tobytes()),
+        "lzma": lambda: imagecodecs.lzma_encode(much.tobytes()),
+        "packbits": lambda: b"\x81\0" * (much.size // 128),
+        "jpeg2000": lambda: imagecodecs.jpeg2k_encode(much),
+    }[compression]()
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, iter([packed]), shape=GRAY.shape, dtype=GRAY.dtype, compression=compression)
+    codecs()
+    tracemalloc.start()
+    try:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            assert not files.read_pixels(path).any()  # no more than was claimed
+        except UserError as error:
+            assert "\n" not in str(error) and str(path) in str(error)
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 12_000  # KiB
+    finally:
+        tracemalloc.stop()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import TINY, sentence
-from image_files import circular
+from image_files import circular, pages
 from kill_and_resume import assert_same_training
 from PIL import Image
 
@@ -78,6 +78,82 @@ def test_single_pages_are_no_volumes(tmp_path):
     Image.fromarray(STACK[0]).save(tmp_path / "b.png")
     (tmp_path / "c.tif").write_bytes(b"II*\0")
     assert [open_volume(path) for path in sorted(tmp_path.iterdir())] == [None] * 3
+
+
+PYRAMID = RANDOM.integers(0, 256, (5, 64, 96), dtype=np.uint8)
+
+
+def pyramid(path, *, slices=1, colours=False, first_is_small=False, in_subifds=False, **options):
+    """A TIFF of `slices` pages, each of them also at a half and a quarter of its size."""
+    full = np.stack([PYRAMID] * 3, -1) if colours else PYRAMID
+    steps = (4, 1, 2) if first_is_small else (1, 2, 4)
+    with tifffile.TiffWriter(path) as file:
+        for page in full[:slices]:
+            for step in steps:
+                file.write(
+                    page[::step, ::step], photometric="rgb" if colours else "minisblack", metadata=None,
+                    subfiletype=int(step > 1), subifds=2 if in_subifds and step == 1 else None, **options,
+                )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"compression": "zlib"}, {"colours": True, "tile": (16, 16)}, {"first_is_small": True}, {"in_subifds": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("slices", [1, 3])
+def test_of_pyramids_the_full_size_is_read(slices, options, tmp_path):
+    """The other images of a folder with them too."""
+    (tmp_path / "in").mkdir()
+    pyramid(tmp_path / "in" / "a.tif", slices=slices, **options)
+    Image.fromarray(PYRAMID[0]).save(tmp_path / "in" / "b.png")
+    images = files.list_images(tmp_path / "in")
+    assert list(images) == ["a", "b"] if slices == 1 else ["a_000", "a_001", "a_002", "b"]
+    for expected, image in zip(PYRAMID, list(images.values())[:-1], strict=False):
+        np.testing.assert_array_equal(
+            files.read_image(image), np.stack([expected] * (1 + 2 * ("colours" in options)), -1)
+        )
+
+
+def test_a_series_written_at_several_sizes_is_one_stack(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for step in (1, 2, 4):
+            file.write(PYRAMID[:, ::step, ::step], photometric="minisblack", subfiletype=int(step > 1))
+    assert open_volume(tmp_path / "a.tif").count == 5
+    for i, expected in enumerate(PYRAMID):
+        np.testing.assert_array_equal(files.read_pixels(Slice(tmp_path / "a.tif", i))[..., 0], expected)
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_pages_are_turned_each_by_its_orientation(described, tmp_path):
+    path = tmp_path / "a.tif"
+    if described:
+        tag = [(274, "H", 1, 8, True)]
+        tifffile.imwrite(path, STACK, photometric="minisblack", truncate=True, extratags=tag)
+        turned = [np.rot90(page) for page in STACK]
+    else:
+        pages(*STACK, orientations=(6, 8, 5, 7, 6))(path)
+        first, second, third, fourth, fifth = STACK
+        turned = [np.rot90(first, -1), np.rot90(second), third.T, np.rot90(fourth, 2).T, np.rot90(fifth, -1)]
+    for i, expected in enumerate(turned):
+        np.testing.assert_array_equal(files.read_pixels(Slice(path, i))[..., 0], expected)
+
+
+def test_pages_that_lie_and_stand_are_no_stack(tmp_path):
+    pages(*STACK, orientations=(1, 2, 3, 6, 4))(tmp_path / "a.tif")
+    assert [files.read_pixels(Slice(tmp_path / "a.tif", i)).shape for i in (0, 1, 2, 4)] == [(20, 30, 1)] * 4
+    with pytest.raises(UserError) as caught:
+        files.read_pixels(Slice(tmp_path / "a.tif", 3))
+    sentence(caught, "a.tif", "its 5 pages differ in size or kind")
+
+
+def test_palettes_of_pages_may_differ(tmp_path):
+    maps = [RANDOM.integers(0, 256, (3, 256), dtype=np.uint8) for _ in STACK]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page, colormap in zip(STACK, maps, strict=True):
+            file.write(page, photometric="palette", colormap=colormap.astype(np.uint16) * 257, metadata=None)
+    for i, (page, colormap) in enumerate(zip(STACK, maps, strict=True)):
+        np.testing.assert_array_equal(files.read_pixels(Slice(tmp_path / "a.tif", i)), colormap.T[page])
 
 
 def test_pages_in_a_circle_are_no_volume(tmp_path):

@@ -8,16 +8,18 @@ import contextlib
 import logging
 import math
 import os
+import re
 import stat
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.errors import UserError
@@ -25,16 +27,30 @@ from unet_lowlevel.errors import UserError
 # Arrays from this size on are mapped from a file, if possible, instead of held in memory.
 MAPPED_BYTES = 2**26
 MAX_MEGAPIXELS = DataConfig.max_megapixels
+# The tag of a TIFF, or of EXIF in other files.
+ORIENTATION, SIDEWAYS = 274, (5, 6, 7, 8)
+# Tags that say what the bytes of a page mean: its size, numbers, colours, and where they lie.
+MEANINGFUL = {*range(256, 260), 262, 266, 273, ORIENTATION, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339}
+# Compressions of a TIFF by their numbers: what tifffile undoes by itself (also none), and with the package imagecodecs
+# (also LZW, PackBits, LZMA and Zstandard), which makes room for what a header claims, and for no more.
+DEFLATE, JPEG_2000 = (8, 32946), (33003, 33005, 34712)
+BY_ITSELF = (1, *DEFLATE)
+BY_IMAGECODECS = (*BY_ITSELF, 5, 32773, 34925, 50000, *JPEG_2000)
 # Two threads that redirect stderr at the same time would not restore it.
 _stderr_away = threading.Lock()
 # Pillow's own limit holds for all files, and would refuse what --max-megapixels allows.
 Image.MAX_IMAGE_PIXELS = None
+# Its own reader of uncompressed TIFF knows neither subsampled YCbCr nor coefficients other than those of JPEG.
+TiffImagePlugin.READ_LIBTIFF = True
 
 
 def decode(
     path: Path, page: int | None = None, *, indices: bool = False, max_megapixels: float = MAX_MEGAPIXELS
 ) -> np.ndarray:
     """The pixels of a PNG, JPEG, BMP, GIF or TIFF file without alpha; the decoders print nothing.
+
+    They lie as viewers show them, turned by the orientation that EXIF or a TIFF names. Of colours that were multiplied
+    by alpha the products are returned.
 
     Args:
         path: the file; its content counts, not its suffix.
@@ -43,7 +59,8 @@ def decode(
         max_megapixels: larger images are refused before decoding, except uncompressed TIFF.
 
     Returns:
-        [H,W] or [H,W,C] in the dtype of the file; a palette of grays gives its gray values.
+        [H,W] or [H,W,C] in the dtype of the file; a palette of grays gives its gray values. CMYK, YCbCr and Lab give
+        RGB.
 
     Raises:
         UserError: when the file is damaged, of an unknown kind, too large, or would lose bits or pages.
@@ -60,7 +77,7 @@ def decode(
             if is_tiff(head):
                 return _decode_tiff(file, page, indices, max_megapixels)
             if head.startswith(b"\x89PNG") and head[24:25] == b"\x10" and head[25:26] != b"\0":
-                raise ValueError("Pillow would cut it to 8 bits; 16 bits a colour are read from uncompressed TIFF only")
+                raise ValueError("Pillow would cut it to 8 bits; 16 bits a colour are read from TIFF only")
             return _decode_pillow(file, ("PNG", "JPEG", "BMP", "GIF"), page, indices, max_megapixels)
     except (MemoryError, UserError):
         raise
@@ -97,8 +114,21 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
+def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels [H,W,...] as viewers show them; `orientation` as in EXIF and TIFF, where numbers but 2..8 are 1."""
+    if orientation in SIDEWAYS:
+        array = array.swapaxes(0, 1)
+    rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return array[::rows, ::columns]
+
+
 def _from_palette(page: np.ndarray, colors: np.ndarray, indices: bool) -> np.ndarray:
-    """`colors` [N,3] at the indices `page` [H,W]: gray [H,W] if all are gray, else [H,W,3], or `page` for `indices`."""
+    """`colors` [N,3] at the indices `page` [H,W] or [H,W,index and alpha].
+
+    Returns:
+        gray [H,W] if all colours are gray, else [H,W,3], or the indices for `indices`.
+    """
+    page = page if page.ndim == 2 else page[..., 0]
     if (colors == colors[:, :1]).all():
         return colors[:, 0][page.astype(np.intp)]
     return page if indices else colors[page.astype(np.intp)]
@@ -118,12 +148,24 @@ def _decode_pillow(
             raise ValueError(f"it holds {pages} pages, as only a TIFF may")
         if page:
             image.seek(page)
+        orientation = 1
+        if image.format == "TIFF":
+            # Pillow turns a TIFF itself, but also by other metadata than the tag.
+            image.info.pop("xmp", None)
+            # Raw modes of "RGBa" would divide the colours by alpha.
+            image.tile = [
+                tile._replace(args=(tile.args[0].replace("RGBa", "RGBA"), *tile.args[1:])) for tile in image.tile
+            ]
         image.load()
-        if image.mode == "P":
+        if image.format != "TIFF":
+            with contextlib.suppress(Exception):  # viewers ignore damaged EXIF
+                orientation = image.getexif().get(ORIENTATION, 1)
+        if image.mode in ("P", "PA"):
             colors = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-            return _from_palette(np.asarray(image), colors, indices)
+            return _turned(_from_palette(np.asarray(image), colors, indices), orientation)
         array = np.asarray(image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB") else image)
-        return array if array.ndim == 2 else array[..., 0] if array.shape[2] == 2 else array[..., :3]
+        array = array if array.ndim == 2 else array[..., 0] if array.shape[2] == 2 else array[..., :3]
+        return _turned(array, orientation)
 
 
 @contextlib.contextmanager
@@ -150,7 +192,7 @@ def tiff_pages(path: Path) -> int:
             if not is_tiff(file.read(4)):
                 return 1
             with _open_tiff(file) as tiff:
-                return _slices(path, tiff)
+                return _slices(path, tiff)[1]
     except Exception:  # see `decode`
         return 1
     finally:
@@ -178,65 +220,143 @@ def _open_tiff(file) -> tifffile.TiffFile:
     return tifffile.TiffFile(file)
 
 
-def _slices(path: Path | str, tiff: tifffile.TiffFile) -> int:
-    """Number of slices of a stack: its pages, or the slices that a single page describes."""
-    if len(tiff.series) > 1:
-        raise ValueError(f"its {len(tiff.pages)} pages differ in size or kind")
-    series, page = tiff.series[0], tiff.pages[0]
-    beside = series.axes.removesuffix(page.axes)
+def _slices(path: Path | str, tiff: tifffile.TiffFile) -> tuple[Sequence[tifffile.TiffPage], int]:
+    """The pages of a stack, and the number of its slices: one for each page, or as many as a single page describes.
+
+    Smaller copies of a page, as pyramids and previews have them, do not count.
+    """
+    pages = tiff.pages
+    if len(tiff.series) > 1 or len(tiff.series[0].levels) > 1:
+        every = [page.aspage() for page in pages]
+        pages = [page for page in every if not page.is_reduced]
+        if len({page.hash for page in pages}) != 1 or (len(tiff.series) > 1 and len(pages) == len(every)):
+            raise ValueError(f"its {len(every)} pages differ in size or kind")
+    first = pages[0]
+    series = next(series for series in tiff.series if series.keyframe.hash == first.hash)
+    beside = series.axes.removesuffix(first.axes)
     if len(beside) > 1 or beside in ("C", "S"):
         shape = "x".join(map(str, series.shape))
         raise UserError(
             f"{path} has the axes {series.axes} ({shape}), which are not those of slices: save slices with the axes "
             "ZYX, channels as the last axis."
         )
-    return max(len(tiff.pages), series.size // page.size)
+    return pages, max(len(pages), series.size // first.size)
 
 
 def _decode_tiff(file, number: int | None, indices: bool, max_megapixels: float) -> np.ndarray:
-    """`decode` by tifffile, or by Pillow where tifffile lacks the decompressor."""
+    """`decode` by tifffile, or by Pillow where tifffile lacks the decompressor or does not convert the colours."""
     with _open_tiff(file) as tiff:
-        first, slices = tiff.pages[0], _slices(file.name, tiff)
+        pages, slices = _slices(file.name, tiff)
         if number is None and slices > 1:
             raise ValueError(f"it holds {slices} pages where one image is wanted")
-        described = len(tiff.pages) < slices  # the first page describes all slices; their pixels follow it
-        page = first if described else tiff.pages[number or 0]
+        first = pages[0]
+        described = len(pages) < slices  # the first page describes all slices; their pixels follow it
+        page = first if described else pages[number or 0].aspage()
+        _check_tags(file, tiff.tiff, page)
+        orientation = page.tags.valueof(ORIENTATION, 1)
+        sideways = (orientation in SIDEWAYS, first.tags.valueof(ORIENTATION, 1) in SIDEWAYS)
+        if page.shape != first.shape or page.dtype != first.dtype or len(set(sideways)) > 1:
+            raise ValueError(f"its {len(pages)} pages differ in size or kind")
         needed = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
         size = os.fstat(file.fileno()).st_size
         if size < needed:  # checked here, because libtiff would print its own message
             raise ValueError(f"truncated: {size} of {needed} bytes")
-        if first.axes not in ("YX", "YXS", "SYX"):
-            raise ValueError(f"its shape is {first.shape}, not height x width x channels")
+        if page.axes not in ("YX", "YXS", "SYX"):
+            raise ValueError(f"its shape is {page.shape}, not height x width x channels")
         if not page.is_memmappable:
             check_pixels(file.name, page.imagelength, page.imagewidth, max_megapixels, channels=page.samplesperpixel)
             if page.is_tiled:  # a tile may be far larger than the image
                 check_pixels(file.name, page.tilelength, page.tilewidth, max_megapixels)
-        try:
-            if first.photometric > 3:  # CMYK, YCbCr, Lab: Pillow converts them to RGB
-                raise ValueError("imagecodecs")
-            if described:
-                array = tiff.series[0].asarray(out="memmap").reshape(slices, *first.shape)[number]
-            else:
-                array = page.asarray(
-                    out="memmap" if math.prod(page.shape) * page.dtype.itemsize >= MAPPED_BYTES else None
-                )
-        except (ValueError, KeyError) as error:
-            # LZW, JPEG and fax need the optional package imagecodecs; older versions of tifffile do not name it.
-            if "imagecodecs" not in str(error) and "not supported" not in str(error):
-                raise
-            file.seek(0)
-            with _without_stderr():
-                array = _decode_pillow(file, ("TIFF",), number or 0, indices, max_megapixels)
-            if array.dtype.itemsize < first.dtype.itemsize:
-                raise ValueError("Pillow would cut it to 8 bits; more are read from uncompressed RGB only") from None
-            return array
-        if first.axes == "SYX":
-            array = np.moveaxis(array, 0, -1)
-        if first.photometric == 3:
-            array = _from_palette(array, (first.colormap.T >> 8).astype(np.uint8), indices)
         # In such a file 0 is white, except from these two writers, whose values are meant as stored.
-        elif first.photometric == 0 and not (first.is_imagej or first.software.startswith("tifffile")):
-            array = ~array if array.dtype.kind in "bu" else array
-        elif len(first.extrasamples) == 1 and (first.photometric == 2 or first.extrasamples[0] in (1, 2)):
+        as_stored = page.photometric != 0 or first.is_imagej or first.software.startswith("tifffile")
+        alpha = page.extrasamples in ((1,), (2,)) or (page.photometric == 2 and page.samplesperpixel == 4)
+        if not _is_for_tifffile(file, page):
+            file.seek(0)
+            try:
+                with _without_stderr():
+                    array = _decode_pillow(file, ("TIFF",), page.index, indices, max_megapixels)
+            except OSError as error:  # says too little: "decoder error -2", "cannot identify image file"
+                raise ValueError(f"Pillow cannot decode {_kind_of(page)}") from error
+            if page.photometric < 3 and math.prod(array.shape[2:]) != page.samplesperpixel - alpha:
+                raise ValueError("Pillow would leave out some of its channels")
+            return ~array if page.photometric == 0 and as_stored else array  # Pillow makes 0 white in all of them
+        if described:
+            array = tiff.series[0].asarray(out="memmap").reshape(slices, *page.shape)[number]
+        else:
+            large = math.prod(page.shape) * page.dtype.itemsize >= MAPPED_BYTES
+            array = page.asarray(out="memmap" if large else None)
+        if page.axes == "SYX":
+            array = np.moveaxis(array, 0, -1)
+        if page.photometric == 3:
+            return _turned(_from_palette(array, (page.colormap.T >> 8).astype(np.uint8), indices), orientation)
+        if alpha:
             array = array[..., :-1]
-        return array
+        if not as_stored and array.dtype.kind in "bu":
+            array = array.dtype.type(2**page.bitspersample - 1) ^ array
+        return _turned(array, orientation)
+
+
+def _check_tags(file, form, page: tifffile.TiffPage) -> None:
+    """Raises a `ValueError` if a tag of the page that says what its bytes mean is damaged: tifffile would ignore it."""
+    file.seek(page.offset)
+    (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    entries = file.read(count * form.tagsize)
+    tags = {struct.unpack_from(f"{form.byteorder}H", entries, i)[0] for i in range(0, len(entries), form.tagsize)}
+    if damaged := (tags & MEANINGFUL) - {tag.code for tag in page.tags}:
+        raise ValueError(f"its TIFF tag {min(damaged)} is damaged")
+
+
+def _is_for_tifffile(file, page: tifffile.TiffPage) -> bool:
+    """Whether tifffile reads the page; if not, Pillow does: 1 or 8 bits only, of others it changes some values.
+
+    Raises:
+        UserError: when neither can, but tifffile could with the package imagecodecs.
+        ValueError: when nothing can, or strips or tiles hold more pixels than they should.
+    """
+    if page.dtype is None:
+        raise ValueError("its pixels are numbers of an unknown kind")
+    bits, with_codecs = page.bitspersample, 5 in tifffile.TIFF.DECOMPRESSORS
+    plain = page.predictor in (1, 2) and bits in (1, 8 * page.dtype.itemsize)
+    known, known_to_codecs = (page.photometric <= 3 and page.compression in by for by in (BY_ITSELF, BY_IMAGECODECS))
+    if known_to_codecs if with_codecs else known and plain:
+        _check_segments(file, page, with_codecs)
+        return True
+    small = page.dtype.kind in "bu" and (bits in (1, 8) or (bits in (2, 4) and page.photometric == 3))
+    if small and page.compression in TiffImagePlugin.COMPRESSION_INFO:
+        return False
+    if known_to_codecs and not with_codecs:
+        raise UserError(
+            f"{file.name} is a TIFF of {_kind_of(page)}, for which the package imagecodecs is missing: run pip install "
+            "'unet-lowlevel[formats]'."
+        )
+    raise ValueError(f"TIFF of {_kind_of(page)} is not supported")
+
+
+def _kind_of(page: tifffile.TiffPage) -> str:
+    """What it depends on who can decode a page, as in "16-bit RGB with compression LZW and predictor 2"."""
+    colors, compression = (getattr(kind, "name", kind) for kind in (page.photometric, page.compression))
+    predictor = f" and predictor {int(page.predictor)}" if page.predictor > 1 else ""
+    return f"{page.bitspersample}-bit {colors} with compression {compression}{predictor}"
+
+
+def _check_segments(file, page: tifffile.TiffPage, with_codecs: bool) -> None:
+    """Raises a `ValueError` if a strip or tile holds more than its pixels, where its decompressor would make room."""
+    limit = math.prod(page.chunks) * page.dtype.itemsize
+    if page.compression in DEFLATE and not with_codecs:
+
+        def excess(data: bytes) -> bool:
+            return len(zlib.decompressobj().decompress(data, limit + 1)) > limit
+
+    elif page.compression in JPEG_2000:
+
+        def excess(data: bytes) -> bool:
+            """Whether any header in it (ISO/IEC 15444-1, A.5.1) is of more than the pixels."""
+            sizes = [struct.unpack(">4x4I16xH", size) for size in re.findall(rb"\xff\x4f\xff\x51(.{38})", data, re.S)]
+            return any((x - x0) * (y - y0) * samples > limit for x, y, x0, y0, samples in sizes)
+
+    else:
+        return
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.seek(offset)
+        if excess(file.read(count)):
+            raise ValueError("its strips or tiles hold more than its pixels")

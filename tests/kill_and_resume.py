@@ -1,5 +1,6 @@
 """Kills trainings at random moments and resumes them: `python tests/kill_and_resume.py --kills 25`.
 
+Every training begins together with another in the same folder, which must leave it alone, and is killed with it.
 The weights, the optimizer's memory and history.csv in the end are held, bit for bit, to those of a training that nobody
 disturbed; TensorBoard must have every step once, and no kill may cost more than one interval between checkpoints.
 """
@@ -121,14 +122,15 @@ def told(run: Path) -> dict[str, collections.Counter]:
 
 def kill_and_resume(folder: Path, data: Path, kills: int, seed: int = 0, *, epochs: int = 8, say=print) -> None:
     """Kills until it has been done `kills` times, each training up to five times before its end."""
-    moments, whole, notes, errors = random.Random(seed), folder / "whole", folder / "notes", folder / "errors"
+    moments, whole, notes = random.Random(seed), folder / "whole", folder / "notes"
+    errors, rival = folder / "errors", folder / "errors of the rival"
     flags = ["--data", str(data), *FLAGS, "--epochs", str(epochs)]
     first = PROCESSES.Process(target=int)  # for which TensorFlow is imported
     first.start()
     first.join()
     begun = time.monotonic()
     process = begin(whole, notes, errors, flags)
-    wait_for_steps(process, notes)
+    wait_for_steps([process], notes)
     stepping = time.monotonic()
     finish(process, errors)
     ended = time.monotonic()
@@ -138,19 +140,22 @@ def kill_and_resume(folder: Path, data: Path, kills: int, seed: int = 0, *, epoc
         run, resume = folder / f"torn-{number}", []
         for _ in range(5):
             notes.unlink(missing_ok=True)
-            process = begin(run, notes, errors, resume or flags)
+            pair = [begin(run, notes, path, resume or flags) for path in (errors, rival)]
             # A third of them anywhere, in the start or in the end, too; else somewhere in the training.
             anywhere = moments.random() < 1 / 3
             if not anywhere:
-                wait_for_steps(process, notes)
+                wait_for_steps(pair, notes)
             time.sleep(moments.uniform(0, ended - begun if anywhere else 0.7 * (ended - stepping)))
-            process.kill()
-            process.join()
-            done += process.exitcode == -signal.SIGKILL
+            for process in pair:
+                process.kill()
+            for process in pair:
+                process.join()
+            assert_one_refused(pair, (errors, rival), stepped=notes.exists())
+            done += any(process.exitcode == -signal.SIGKILL for process in pair)
             lost = assert_little_lost(run, notes)
             say(f"kill {done} in training {number}: {lost}")
             resume = ["--resume"] if (run / "config.json").exists() else []
-            if process.exitcode == 0 or done == kills:
+            if any(process.exitcode == 0 for process in pair) or done == kills:
                 break
             if not resume and run.exists():
                 run, number = folder / f"torn-{number + 1}", number + 1
@@ -165,10 +170,18 @@ def begin(run: Path, notes: Path, errors: Path, flags: list[str]) -> BaseProcess
     return start(["--run", str(run), *flags], errors, notes=notes, pause=0.02)
 
 
-def wait_for_steps(process: BaseProcess, notes: Path) -> None:
-    """Waits for the first step, or for the end of a process without any."""
-    while not notes.exists() and process.is_alive():
+def wait_for_steps(processes: list[BaseProcess], notes: Path) -> None:
+    """Waits for the first step, or for the end of all processes without any."""
+    while not notes.exists() and any(process.is_alive() for process in processes):
         time.sleep(0.01)
+
+
+def assert_one_refused(pair: list[BaseProcess], errors: tuple[Path, Path], *, stepped: bool) -> None:
+    """Of two that began in one folder, one is refused in one sentence before the other takes its first step."""
+    said = [path.read_text() for process, path in zip(pair, errors, strict=True) if process.exitcode == 2]
+    assert len(said) == 1 if stepped else len(said) <= 1, [process.exitcode for process in pair]
+    refusals = ("is in use by another training", "is not empty")  # the second if it came late
+    assert all(any(words in text for words in refusals) and text.count("\n") == 1 for text in said), said
 
 
 def assert_little_lost(run: Path, notes: Path) -> str:

@@ -182,3 +182,15 @@ def save_frames(path, volume, own=lambda i: {}, shared=None, **tags):
     tags |= {"SharedFunctionalGroupsSequence": [groups(**(shared or {}))]}
     usual = dict.fromkeys(["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"])
     return save_dicom(path, volume, **{**usual, **tags})
+
+
+def damaged(whole, chance):
+    """Cut somewhere, or with some bytes changed, most of them in the header."""
+    content = bytearray(whole)
+    if chance.random() < 0.3:
+        return content[: chance.randrange(len(content))]
+    for _ in range(chance.randint(1, 6)):
+        place = chance.randrange(min(len(content), chance.choice([400, 1200, 10**9])))
+        size = chance.choice([1, 1, 2, 4])
+        content[place : place + size] = chance.choice([b"\0", b"\xff", b"\x7f", chance.randbytes(1)]) * size
+    return content

@@ -125,6 +125,21 @@ def test_many_frames_are_read_quickly(tmp_path, monkeypatch):
     assert len(parsed) <= 1
 
 
+def test_many_claimed_frames_are_refused_at_once(tmp_path):
+    path = save_frames(tmp_path / "a.dcm", DEEP)
+    dataset = pydicom.dcmread(path)
+    dataset.NumberOfFrames = 999_999_999
+    dataset.save_as(path)
+    with pytest.raises(UserError, match="too short for 999999999 frames"):
+        files.list_images(tmp_path)
+
+
+def test_a_whole_slide_is_no_stack(tmp_path):
+    save_frames(tmp_path / "a.dcm", RGB, kind="RGB", SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.6")
+    with pytest.raises(UserError, match="is a whole slide in tiles: save"):
+        files.list_images(tmp_path)
+
+
 def test_a_cut_film_is_refused(tmp_path):
     path = save_frames(tmp_path / "a.dcm", DEEP)
     path.write_bytes(path.read_bytes()[:-100])

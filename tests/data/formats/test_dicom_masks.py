@@ -1,5 +1,8 @@
 """DICOM Segmentations and RT Structure Sets as masks of the slices of a series."""
 
+import contextlib
+import random
+
 import numpy as np
 import pydicom
 import pytest
@@ -13,6 +16,7 @@ from medical_files import (
     STEPS,
     WIDTH,
     affine_of,
+    damaged,
     item,
     same,
     save_dicom,
@@ -267,6 +271,22 @@ def test_contours_need_positions(tmp_path):
     with pytest.raises(UserError) as caught:
         labels(tmp_path)
     sentence(caught, "scan.dcm needs the positions")
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "contours"])
+def test_damaged_objects(kind, tmp_path):
+    save_series(tmp_path / "images" / "scan", CT)
+    path, chance = tmp_path / "masks" / "scan.dcm", random.Random(kind)
+    if kind == "segmentation":
+        save_segmentation(path, frames_of(MASK))
+    else:
+        save_contours(path, {1: [circle(9, 8, 6.05, 2, 20), circle(9, 8, 3.05, 2, 20)]})
+    whole = path.read_bytes()
+    for _ in range(40):
+        path.unlink()
+        path.write_bytes(damaged(whole, chance))
+        with contextlib.suppress(UserError):
+            labels(tmp_path)
 
 
 def test_a_segmentation_of_highdicom(tmp_path):

@@ -25,7 +25,7 @@ from unet_lowlevel.data.formats.medical import (
     to_axial,
 )
 from unet_lowlevel.data.formats.nifti import write_nifti
-from unet_lowlevel.errors import UserError, listed, reason
+from unet_lowlevel.errors import UserError, listed, reason, shown
 
 # Slices closer than SAME_PLACE are at one place. Distances of neighbours may differ by UNEVEN relative to their median:
 # positions are sometimes rounded to a tenth of a millimetre, while a missing slice doubles a distance.
@@ -42,6 +42,7 @@ MASKS = (
     "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
 )
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 MORE_DECODERS = "run pip install 'pylibjpeg[all]'"
 # More than any header takes.
@@ -258,6 +259,7 @@ def _decoded(path: Path, header, source, frame: int | None = None) -> np.ndarray
     """
     pydicom = library("pydicom", path)
     syntax = header.file_meta.TransferSyntaxUID
+    name = _name_of(syntax) or shown(str(syntax))
     with contextlib.suppress(NotImplementedError):
         decoder = pydicom.pixels.get_decoder(syntax)
         if decoder.is_available:
@@ -267,14 +269,14 @@ def _decoded(path: Path, header, source, frame: int | None = None) -> np.ndarray
                 if not decoder.missing_dependencies:
                     raise
                 raise UserError(
-                    f"{path} is not readable as DICOM ({syntax.name}, {reason(error)}): {MORE_DECODERS}, or replace it "
+                    f"{path} is not readable as DICOM ({name}, {reason(error)}): {MORE_DECODERS}, or replace it "
                     "by an intact file."
                 ) from None
         raise UserError(
-            f"{path} is compressed as {syntax.name}, which no installed package decodes: save it uncompressed, or "
+            f"{path} is compressed as {name}, which no installed package decodes: save it uncompressed, or "
             f"{MORE_DECODERS}."
         )
-    raise UserError(f"{path} is compressed as {syntax.name}, which no package decodes: save it uncompressed.")
+    raise UserError(f"{path} is compressed as {name}, which no package decodes: save it uncompressed.")
 
 
 @functools.lru_cache(maxsize=1)
@@ -435,6 +437,8 @@ def _headers(path: Path) -> list[Header]:
             return [Header.of(path, dataset, None)]
         _refuse_others(path, dataset)
         frames = int(dataset.get("NumberOfFrames") or 1)
+        if frames > path.stat().st_size:
+            raise ValueError(f"too short for {frames} frames")
         return [Header.of(path, dataset, frame) for frame in (range(frames) if frames > 1 else [None])]
 
 
@@ -553,12 +557,20 @@ def _refuse_frames(path: Path, dataset) -> None:
         )
 
 
+def _name_of(uid) -> str:
+    """The name that the standard gives to a UID; empty for any other."""
+    return library("pydicom", "its name").uid.UID_dictionary.get(uid, ("",))[0]
+
+
 def _refuse_others(path: Path, dataset) -> None:
     """Raises a `UserError` for a DICOM object that is no image."""
-    kind = getattr(dataset.get("SOPClassUID"), "name", "").removesuffix(" Storage")
-    if dataset.get("SOPClassUID") in MASKS:
+    uid = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    kind = _name_of(uid).removesuffix(" Storage")
+    if uid in MASKS:
         raise UserError(f"{path} is a DICOM {kind}, which marks what is in images: put it where the masks are.")
-    if dataset.get("SOPClassUID") == RT_DOSE or ("Rows" not in dataset and kind and "Image" not in kind):
+    if uid == WHOLE_SLIDE:
+        raise UserError(f"{path} is a whole slide in tiles: save the parts to segment as TIFF files.")
+    if uid == RT_DOSE or ("Rows" not in dataset and kind and "Image" not in kind):
         raise UserError(f"{path} is a DICOM {kind}, which holds no image to segment: move it out of the folder.")
     if "Rows" not in dataset:
         raise ValueError("it holds no image")

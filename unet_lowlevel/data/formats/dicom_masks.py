@@ -61,6 +61,8 @@ class Segmentation(MarkedSeries):
 
     def __init__(self, path: Path, series: DicomSeries):
         super().__init__(path, series)
+        self._by_name = {(header.instance, (header.frame or 0) + 1): k for k, header in enumerate(series.headers)}
+        self._positions = np.array([header.position for header in series.headers])
         with refusing(path, "DICOM"):
             dataset = load(path, stop_before_pixels=True)
             self._label_map = dataset.SOPClassUID == LABEL_MAP or dataset.get("SegmentationType") == "LABELMAP"
@@ -74,26 +76,20 @@ class Segmentation(MarkedSeries):
 
     def _slice_of(self, dataset, frame: int) -> int:
         """The slice on which a frame lies."""
-        headers, size = self.series.headers, (dataset.Rows, dataset.Columns)
-        named = {
-            (source.ReferencedSOPInstanceUID, source.get("ReferencedFrameNumber") or 1)
-            for source in entry(dataset, frame, "DerivationImageSequence", "SourceImageSequence") or []
-        }
+        sources = entry(dataset, frame, "DerivationImageSequence", "SourceImageSequence") or []
+        named = [(source.ReferencedSOPInstanceUID, source.get("ReferencedFrameNumber") or 1) for source in sources]
+        on = [self._by_name[name] for name in named if name in self._by_name]
         place = entry(dataset, frame, "PlanePositionSequence", "ImagePositionPatient")
         axes = entry(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
-        on = [k for k, header in enumerate(headers) if (header.instance, (header.frame or 0) + 1) in named]
-        if len(on) != 1 and place and headers[0].position is not None:
-            on = [int(np.argmin([np.linalg.norm(header.position - place) for header in headers]))]
+        placed = place and axes and self.series.affine is not None
+        if len(on) != 1 and placed:
+            on = [int(np.linalg.norm(self._positions - place, axis=1).argmin())]
         if len(on) == 1:
-            header = headers[on[0]]
-            known = place and axes and header.position is not None
-            fits = header.size == size and not (
-                known
-                and (
-                    np.abs(header.position - place).max() > 0.5 * min(header.spacing)
-                    or not np.allclose(header.axes[::-1].reshape(-1), axes, rtol=0, atol=1e-2)
-                )
-            )
+            header = self.series.headers[on[0]]
+            fits = header.size == (dataset.Rows, dataset.Columns)
+            if placed:
+                fits &= np.abs(header.position - place).max() <= 0.5 * min(header.spacing)
+                fits &= np.allclose(header.axes[::-1].reshape(-1), axes, rtol=0, atol=1e-2)
             if fits:
                 return on[0]
         raise UserError(

@@ -122,6 +122,16 @@ def test_a_series_named_by_the_current_folder_stays_in_the_output(place, tiny_ru
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_written_masks_are_read_as_masks_of_their_images(place, tiny_run):
+    assert predict(["--run", str(tiny_run), "--images", "data/images", "--output", "out"]) == 0
+    config = resolve(flags={"images": "data/images", "masks": "out", "classes": 1})
+    pairs = files.find_pairs(config.data)
+    assert [pair.masks[0].path.name for pair in pairs[::6]] == ["a.dcm", "b.dcm", "c.dcm", "d.nii.gz"]
+    assert predict(["--run", str(tiny_run), "--images", "data/images", "--output", "png", "--format", "png"]) == 0
+    for pair, sample in zip(pairs, samples.decoded(pairs, config), strict=True):
+        np.testing.assert_array_equal(sample.label * 255, files.read_image(f"png/{pair.stem}.png")[..., 0])
+
+
 def test_a_mask_that_lies_elsewhere_is_refused(place, capsys):
     path = place / "data" / "masks" / "c.nii.gz"
     path.unlink()

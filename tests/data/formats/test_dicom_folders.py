@@ -150,7 +150,9 @@ def test_other_objects_beside_a_series_are_named_and_the_series_is_done(name, tm
     for place in (folder, tmp_path):
         images, mistakes = listed(place)
         assert images == slices("scan", folder, "1.2.3.4") and len(mistakes) == 1
-        assert f"{folder / 'other.dcm'} is a DICOM {name}, which holds no image to segment: move it" in mistakes[0]
+        assert (
+            f"{folder / 'other.dcm'} is a DICOM {name}, which holds no image to segment: leave it out." in mistakes[0]
+        )
         with pytest.raises(UserError, match="is a DICOM"):
             files.list_images(place)
 

@@ -571,6 +571,6 @@ def _refuse_others(path: Path, dataset) -> None:
     if uid == WHOLE_SLIDE:
         raise UserError(f"{path} is a whole slide in tiles: save the parts to segment as TIFF files.")
     if uid == RT_DOSE or ("Rows" not in dataset and kind and "Image" not in kind):
-        raise UserError(f"{path} is a DICOM {kind}, which holds no image to segment: move it out of the folder.")
+        raise UserError(f"{path} is a DICOM {kind}, which holds no image to segment: leave it out.")
     if "Rows" not in dataset:
         raise ValueError("it holds no image")

@@ -259,6 +259,12 @@ def test_half_probability_by_hand():
     assert float(more_losses.focal(TRUTH, logits, gamma=2.0)) == pytest.approx(math.log(2) / 4)
 
 
+def test_generalized_dice_counts_what_is_invented_of_an_absent_class():
+    """Everywhere p = 1/2 on four pixels of background: overlap 2, areas 2 + 4 and 2 + 0, all with the weight 1/16."""
+    loss = more_losses.generalized_dice(np.zeros([1, 2, 2], np.int32), tf.zeros([1, 2, 2, 1]))
+    assert float(loss) == pytest.approx(1 - 2 * 2 / 8)
+
+
 def test_dice_of_images_and_of_the_batch():
     """Image 1 is half right (4 of 8), image 2 is empty and a pixel is invented."""
     labels = np.concatenate([TRUTH, np.zeros_like(TRUTH)])

@@ -60,11 +60,14 @@ def test_the_same_seed_gives_the_same_bits(dropout_rate):
     assert not np.array_equal(other["output/weight:0"], first["output/weight:0"])
 
 
-def test_dropout_changes_from_step_to_step():
+def test_dropout_changes_from_step_to_step_and_from_seed_to_seed():
     """The same batch, weights that do not move, no batch normalization: only the masks can differ."""
-    step = made(apply(CONFIG, {"dropout_rate": 0.5, "batch_normalization": False, "learning_rate": 0.0}))
-    losses = [float(step(*batch(2))["loss"]) for _ in range(3)]
-    assert len(set(losses)) == 3
+    flags = {"dropout_rate": 0.5, "batch_normalization": False, "learning_rate": 0.0}
+    steps = [made(apply(CONFIG, flags | {"seed": seed})) for seed in (0, 1)]
+    for one, other in zip(*(step.weights for step in steps), strict=True):
+        other.assign(one)
+    losses = [float(step(*batch(2))["loss"]) for step in steps for _ in range(3)]
+    assert len(set(losses)) == 6
 
 
 PLAIN = pytest.mark.parametrize("plain", [False, True], ids=["fast", "plain"])
@@ -95,10 +98,55 @@ def test_plain_gradient_descent_moves_against_the_returned_gradient(plain):
 
 
 @PLAIN
+def test_clipped_gradients_move_the_weights_and_the_norm_before_is_told(plain):
+    config = apply(
+        CONFIG, {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 1.0, "clip_norm": 0.01, "plain": plain}
+    )
+    step = made(config)
+    before = [weight.numpy() for weight in step.weights]
+    results = step(*batch(2))
+    norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in results["gradients"]))
+    assert norm > 0.1 and float(results["gradient_norm"]) == pytest.approx(norm, rel=1e-5)
+    for weight, value, gradient in zip(step.weights, before, results["gradients"], strict=True):
+        np.testing.assert_allclose(weight, value - 0.01 / norm * gradient, atol=1e-6)
+
+
+@PLAIN
+def test_every_step_has_its_own_rate_and_tells_it(plain):
+    """A warm-up of 4 steps, then 6 constant ones; each moves the weights by rate times gradient."""
+    flags = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.4, "warmup_steps": 4, "plain": plain}
+    step = made(apply(CONFIG, flags))
+    for rate in (0.1, 0.2, 0.3, 0.4, 0.4):
+        before = step.model.output.weight.numpy()
+        results = step(*batch(2))
+        gradient = dict(zip(step.names, results["gradients"], strict=True))["output/weight"]
+        assert float(results["learning_rate"]) == pytest.approx(rate)
+        np.testing.assert_allclose(step.model.output.weight, before - rate * gradient, atol=1e-6)
+
+
+@PLAIN
+def test_the_first_step_of_adam_goes_as_far_as_the_learning_rate(plain):
+    """Kingma & Ba 2015, section 2.1: both moments are corrected for one step."""
+    step = made(apply(CONFIG, {"learning_rate": 0.01, "plain": plain}))
+    before = step.model.output.weight.numpy()
+    gradient = dict(zip(step.names, step(*batch(2))["gradients"], strict=True))["output/weight"]
+    np.testing.assert_allclose(step.model.output.weight, before - 0.01 * np.sign(gradient), atol=1e-5)
+
+
+@PLAIN
 def test_learns_one_batch(plain):
     step = made(apply(CONFIG, {"learning_rate": 0.02, "plain": plain}))
     losses = [float(step(*batch(2))["loss"]) for _ in range(40)]
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_average_follows_the_weights_of_the_same_step():
+    """Statistics too: average' = d average + (1 - d) variable, with d = 1 / 10 in the first step."""
+    step = made(apply(CONFIG, {"ema_decay": 0.9}))
+    before = {name: variable.numpy() for name, variable in step.model.named_variables().items()}
+    step(*batch(2))
+    for (name, variable), average in zip(step.model.named_variables().items(), step.average.averages, strict=True):
+        np.testing.assert_allclose(average, 0.1 * before[name] + 0.9 * variable.numpy(), atol=1e-6, err_msg=name)
 
 
 WEIGHTED = apply(CONFIG, {"weight_map": True, "loss": "cross_entropy"})

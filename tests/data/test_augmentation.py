@@ -108,8 +108,15 @@ def test_gray_values_change_by_the_equations():
     assert np.isclose(gamma.min(), x.min(), atol=1e-6) and np.isclose(gamma.max(), x.max(), atol=1e-6)
     order = np.argsort(x.ravel())
     assert (np.diff(gamma.ravel()[order]) >= 0).all() and not np.allclose(gamma, x, atol=1e-3)
-    noise = change_gray_values(tf.zeros([64, 64, 1]), dataclasses.replace(OFF, noise=0.5), [0, 1]).numpy()
-    assert 0 < noise.std() <= 0.52 and abs(noise.mean()) < 0.05
+    noisy = dataclasses.replace(OFF, noise=0.5)
+    noises = [change_gray_values(tf.zeros([64, 64, 1]), noisy, [0, s]).numpy() for s in range(50)]
+    deviations = [noise.std() for noise in noises]  # uniform from 0 to the setting
+    assert (
+        min(deviations) < 0.05
+        and 0.45 < max(deviations) < 0.52
+        and np.mean(deviations) == pytest.approx(0.25, abs=0.05)
+    )
+    assert max(abs(noise.mean()) for noise in noises) < 0.05
     np.testing.assert_array_equal(change_gray_values(image, OFF, [0, 1]), image)
 
 

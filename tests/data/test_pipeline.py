@@ -4,7 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from scipy import ndimage
 
+from unet_lowlevel.data import augmentation, pipeline
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, one_batch, resolve_crop_size
 from unet_lowlevel.data.samples import Normalization, Sample, with_normalization
 from unet_lowlevel.data.storage import on_disk
@@ -60,16 +63,81 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert epoch_order(TrainingBatches(numbered_samples(20), config(seed=1)), 1) != first
 
 
-def test_augmented_pixels_are_a_function_of_seed_and_epoch():
-    rng = np.random.default_rng(0)
-    samples = [
-        Sample(f"s{i}", rng.normal(size=(12, 12, 1)).astype(np.float32), np.zeros((12, 12), np.uint8)) for i in range(9)
-    ]
-    one, two = (TrainingBatches(samples, config(augment=True)) for _ in range(2))
-    for (a, _, _), (b, _, _) in zip(one.of_epoch(3), two.of_epoch(3), strict=True):
-        np.testing.assert_array_equal(a, b)
-    a, b = next(iter(one.of_epoch(1)))[0], next(iter(one.of_epoch(2)))[0]
-    assert not np.array_equal(a, b)
+UNCHANGED = {"flips": False, "quarter_turns": False, "brightness": 0.0, "contrast": 0.0, "gamma": 0.0, "noise": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("side", "flags"),
+    [
+        pytest.param(20, {}, id="crop"),
+        pytest.param(8, {"flips": True, "quarter_turns": True}, id="flips"),
+        pytest.param(8, {"brightness": 0.5}, id="gray values"),
+        pytest.param(8, {"rotation": 40.0}, id="deformation"),
+    ],
+)
+def test_augmented_pixels_are_a_function_of_seed_epoch_and_position(side, flags):
+    """Of equal images, so that nothing else can make a difference."""
+    pixels = np.random.default_rng(0).normal(size=(side, side, 1)).astype(np.float32)
+    samples = [Sample(f"s{i}", pixels, np.zeros((side, side), np.uint8)) for i in range(9)]
+
+    def augmented(epoch, seed):
+        settings = config(augment=True, batch_size=9, seed=seed, **UNCHANGED | flags)
+        ((images, _, _),) = TrainingBatches(samples, settings).of_epoch(epoch)
+        return images.numpy()
+
+    first = augmented(1, 0)
+    np.testing.assert_array_equal(augmented(1, 0), first)
+    assert len({image.tobytes() for image in first}) > 3  # a square has eight symmetries
+    for other in (augmented(2, 0), augmented(1, 1)):
+        assert not np.array_equal(other, first)
+
+
+def test_no_two_draws_have_the_same_seed(monkeypatch):
+    """Those of an image, of two images, of two passes of an epoch, of two epochs, of two seeds."""
+    seeds = []
+
+    def spied(draw, position):
+        def spy(*arguments):
+            tf.numpy_function(lambda seed: seeds.append(tuple(seed.tolist())), [arguments[position]], [])
+            return draw(*arguments)
+
+        return spy
+
+    for place, name, position in (
+        (tf.random.experimental, "stateless_shuffle", 1),
+        (pipeline, "random_start", 3),
+        (pipeline, "random_field", 2),
+        (augmentation, "flip_and_turn", 3),
+        (augmentation, "change_gray_values", 2),
+    ):
+        monkeypatch.setattr(place, name, spied(getattr(place, name), position))
+    for seed in (0, 1):
+        settings = config(augment=True, rotation=40.0, batch_size=3, steps_per_epoch=2, seed=seed)
+        batches = TrainingBatches(numbered_samples(3), settings)
+        for epoch in (1, 2):
+            assert len(list(batches.of_epoch(epoch))) == 2
+    assert len(seeds) == len(set(seeds)) == 2 * 2 * (2 + 4 * 6)
+
+
+def test_passes_of_an_epoch_differ_in_their_order():
+    order = epoch_order(TrainingBatches(numbered_samples(20), config(batch_size=4, steps_per_epoch=10)), 1)
+    assert sorted(order[:20]) == sorted(order[20:]) == list(range(20)) and order[:20] != order[20:]
+
+
+@pytest.mark.parametrize("flags", [{}, {"augment": True, "rotation": 45.0, **UNCHANGED}], ids=["crop", "rotation"])
+def test_beyond_its_border_an_image_is_mirrored(flags, monkeypatch):
+    """A crop larger than the image, as it is and turned by an eighth."""
+    label = np.arange(25, dtype=np.uint8).reshape(5, 5)
+    places = np.stack(np.mgrid[:9, :9]).astype(np.float32)
+    if flags:
+        places = np.tensordot([[0.5**0.5, -(0.5**0.5)], [0.5**0.5, 0.5**0.5]], places - 4, 1).astype(np.float32) + 4
+        monkeypatch.setattr(pipeline, "random_field", lambda crop, changes, seed: tf.constant(places))
+    settings = resolve(flags={"depth": 1, "crop_size": 9, "augment": False} | flags)
+    samples = [Sample("s", label[..., np.newaxis].astype(np.float32), label)]
+    ((images, labels, _),) = TrainingBatches(samples, settings).of_epoch(1)
+    for found, order in ((images[0, ..., 0], 1), (labels[0], 0)):
+        expected = ndimage.map_coordinates(label.astype(np.float64), places - 2, order=order, mode="mirror")
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(2, 8), (7, 28)])

@@ -8,6 +8,7 @@ from kill_and_resume import history, state
 from tiny_training import samples, tiny_config
 
 from unet_lowlevel.core import fast
+from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.reference.layers_unet import LayersUNet
@@ -114,6 +115,23 @@ def test_validation_is_whole_images_of_any_size_and_moves_nothing(tmp_path):
     assert totals.scores()["dice"] == pytest.approx(float(history(tmp_path)[0]["validation_dice"]), abs=1e-12)
     for variable, value in zip(trainer.model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
+
+
+def test_a_smaller_last_batch_counts_by_its_images(tmp_path, monkeypatch):
+    """The loss of an epoch is the mean over its five images, of which the last batch has one."""
+    losses, call = [], TrainStep.__call__
+
+    def noted(step, images, *labels):
+        result = call(step, images, *labels)
+        losses.extend([float(result["loss"])] * len(images))
+        return result
+
+    monkeypatch.setattr(TrainStep, "__call__", noted)
+    told = []
+    Trainer(tiny_config(epochs=1), tmp_path, samples(5), samples()).fit(on_step=lambda step, loss: told.append(loss))
+    assert len(losses) == 5 and losses[0] == losses[1] != losses[4]
+    assert told == pytest.approx([np.mean(losses[:2]), np.mean(losses[:4]), np.mean(losses)], rel=1e-12)
+    assert float(history(tmp_path)[0]["train_loss"]) == told[-1]
 
 
 def test_train_step_traces_once(tmp_path):

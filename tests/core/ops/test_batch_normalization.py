@@ -7,7 +7,7 @@ import tensorflow as tf
 from op_checks import assert_computes, assert_gradients, normal
 
 from unet_lowlevel.core.fast import batch_norm
-from unet_lowlevel.core.ops.batch_normalization import EPSILON, MOMENTUM, BatchNormalization, batch_moments, normalize
+from unet_lowlevel.core.ops.batch_normalization import EPSILON, BatchNormalization, batch_moments, normalize
 
 
 def clear(images, gamma, beta):
@@ -86,14 +86,17 @@ def test_module_starts_as_identity_and_trains_gamma_and_beta():
 
 
 def test_averages_move_in_training_only():
+    """By a tenth of the way with every batch, which is normalized by its own statistics."""
     layer = BatchNormalization(2)
     mean, variance = np.zeros(2), np.ones(2)
     for i in range(3):
         images = 5.0 + 2.0 * normal(2, 3, 3, 2, seed=i)
-        layer(tf.constant(images, tf.float32), training=True)
+        outputs = layer(tf.constant(images, tf.float32), training=True)
         batch_mean, batch_variance = numpy_reference.batch_moments(images)
-        mean = MOMENTUM * mean + (1 - MOMENTUM) * batch_mean
-        variance = MOMENTUM * variance + (1 - MOMENTUM) * batch_variance
+        expected = numpy_reference.normalize(images, batch_mean, batch_variance, np.ones(2), np.zeros(2))
+        np.testing.assert_allclose(outputs, expected, atol=1e-5)
+        mean = 0.9 * mean + 0.1 * batch_mean
+        variance = 0.9 * variance + 0.1 * batch_variance
         np.testing.assert_allclose(layer.moving_mean, mean, atol=1e-5)
         np.testing.assert_allclose(layer.moving_variance, variance, atol=1e-5)
     before = [v.numpy() for v in layer.variables]
@@ -110,7 +113,16 @@ def test_averages_move_once_a_call_in_a_graph_whose_output_nobody_reads():
     images = tf.constant(5.0 + normal(2, 3, 3, 2), tf.float32)
     function = tf.function(lambda x: [layer(x, training=True)][1:], autograph=False)
     function(images)
-    np.testing.assert_allclose(layer.moving_mean, (1 - MOMENTUM) * batch_moments(images)[0], rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * batch_moments(images)[0], rtol=1e-5)
+
+
+def test_statistics_of_bfloat16_images_are_float32():
+    layer = BatchNormalization(2)
+    images = tf.cast(5.0 + 2.0 * normal(2, 9, 9, 2), tf.bfloat16)
+    assert layer(images, training=True).dtype == tf.bfloat16
+    mean, variance = numpy_reference.batch_moments(tf.cast(images, tf.float64).numpy())
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, rtol=1e-5)
 
 
 def test_training_is_keyword_only():

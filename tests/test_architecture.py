@@ -12,7 +12,7 @@ PACKAGE = "unet_lowlevel"
 FLOORS = [
     ["errors", "config"],
     ["core"],
-    ["settings", "geometry", "machine", "terminal"],
+    ["settings", "geometry", "machine", "terminal", "disk"],
     ["pictures", "run_folder", "memory", "summary"],
     ["data", "scoring"],
     ["training"],
@@ -131,6 +131,16 @@ def test_networks_are_not_told_apart_by_their_exact_type():
         for node in ast.walk(tree):
             if isinstance(node, ast.Compare) and part_of(module) != "reference":
                 assert "type(self.model)" not in ast.unparse(node) and "type(model)" not in ast.unparse(node), module
+
+
+def test_one_function_puts_files_in_their_place():
+    """It alone waits until they are on the disk."""
+    for module, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and module != f"{PACKAGE}.disk":
+                called = ast.unparse(node.func)
+                assert called not in ("os.rename", "os.replace", "shutil.move"), f"{module} calls {called}"
+                assert not called.endswith(".rename"), f"{module} calls {called}"
 
 
 def test_arguments_are_parsed_in_cli_only():

@@ -8,7 +8,7 @@ import tensorflow as tf
 from unet_lowlevel import run_folder
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.settings import resolve
-from unet_lowlevel.training.checkpoints import by_name, save
+from unet_lowlevel.training.checkpoints import Series, by_name
 from unet_lowlevel.training.steps import whole_logits
 
 
@@ -26,5 +26,5 @@ def untrained_run(folder: Path, seed: int = 0, validation: tuple[str, ...] = ("b
     model.output.bias.assign((model.output.bias - mean) / deviation)
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.create(folder, config, ["a"], list(validation), "")
-    save(tf.train.CheckpointManager(by_name(model), str(folder / "best"), 1), 1)
+    Series(by_name(model), folder / "best", 1).save(1)
     return folder

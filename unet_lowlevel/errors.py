@@ -1,9 +1,12 @@
 """The one exception that a user's mistake raises."""
 
+import re
 import reprlib
 
 # What a message shows of a value, a name or a reason: a file may hold anything, of any length and depth.
 LONGEST = 300
+# What TensorFlow puts around the words of the system: its operation, the name of a temporary file, what was to be done.
+FROM_TENSORFLOW = re.compile(r"\{\{.*?\}\}|/[^;\n]*; (?=[A-Z][\w/ -]*(?:\n| \[Op:|$))|\n\t.*|\[Op:\w+\]$", re.DOTALL)
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxlong = _brief.maxother = LONGEST
 
@@ -31,8 +34,8 @@ def shown(value) -> str:
 
 def reason(error: BaseException) -> str:
     """What an exception says, on one line and without a full stop; its type where it says nothing."""
-    text = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return cut(text).rstrip(".:") or type(error).__name__
+    text = getattr(error, "strerror", None) or FROM_TENSORFLOW.sub("", str(error))
+    return cut(" ".join(text.split())).rstrip(".:") or type(error).__name__
 
 
 def cut(text: str) -> str:

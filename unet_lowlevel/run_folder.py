@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unet_lowlevel.config import Config
+from unet_lowlevel.disk import put_in_place, sync
 from unet_lowlevel.errors import UserError, shown
 from unet_lowlevel.settings import check, from_json, load_json, to_json
 
@@ -48,6 +49,8 @@ def made(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True)
         new.insert(0, folder)
+        for path in new:
+            sync(path.parent)
         yield
     finally:
         for path in new:
@@ -137,12 +140,12 @@ def refuse_links(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file completely or not at all."""
+    """Writes a file completely or not at all; see `put_in_place`."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # of a killed process, or a link whose target must not be overwritten
     with temporary.open("x", encoding="utf-8") as file:
         file.write(text)
-    os.replace(temporary, path)
+    put_in_place(temporary, path)
 
 
 def create(

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tifffile
 from conftest import sentence
 from PIL import Image
@@ -23,7 +22,7 @@ from unet_lowlevel.inference import predictor as predictor_module
 from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.inference.separation import Separation, write_separation
 from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS
-from unet_lowlevel.training.checkpoints import by_name, save
+from unet_lowlevel.training.checkpoints import Series, by_name
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +329,7 @@ def spoiled(tmp_path):
     run = untrained_run(tmp_path / "spoiled")
     model = UNet(run_folder.read(run)[0].model)
     model.output.bias.assign([np.nan])
-    save(tf.train.CheckpointManager(by_name(model), str(run / "best"), 1), 1)
+    Series(by_name(model), run / "best", 1).save(1)
     return run
 
 

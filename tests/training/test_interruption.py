@@ -1,8 +1,10 @@
 """Trainings that are stopped, killed, doubled or out of room: nothing is lost, and the rest is the same to the bit."""
 
+import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import TINY
@@ -154,12 +156,35 @@ def test_a_full_disk_leaves_the_last_checkpoint(flags, newest, whole, phantoms, 
     process.join()
     assert process.exitcode == 2, errors.read_text()
     (line,) = [line for line in errors.read_text().splitlines() if line.startswith("error: ")]
-    assert f"{run} cannot be written" in line and "--resume" in line
+    assert f"{run} cannot be written (File too large): make room on its disk and go on with --resume; " in line
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert f"ckpt-{newest}.index" in names and not any("ckpt-9" in name or "ckpt-10" in name for name in names)
     assert main(["--run", str(run), "--resume"]) == 0
     assert_same_training(whole, run)
     assert told(run) == told(whole)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink])
+@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(part, damage, whole, tmp_path, capsys):
+    torn = tmp_path / "torn"
+    shutil.copytree(whole, torn)
+    damage(torn / "checkpoints" / f"ckpt-15.{part}")
+    assert main(["--run", str(torn), "--resume"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    newest, before = torn / "checkpoints" / "ckpt-15", torn / "checkpoints" / "ckpt-10"
+    assert line.startswith(f"note: {newest} is damaged (") and f"going on from {before}, the one before" in line
+    assert "{{" not in line and "[Op:" not in line
+    assert_same_training(whole, torn)
+    assert told(torn) == told(whole)
+    damage(newest.with_suffix(f".{part}"))
+    damage(before.with_suffix(f".{part}"))
+    assert main(["--run", str(torn), "--resume"]) == 2
+    assert "restore the run folder" in capsys.readouterr().err
 
 
 def test_state_holds_every_variable(whole):

@@ -66,8 +66,8 @@ class CompiledNetwork:
         if math.isnan(probabilities.sum()):
             weights = self.run / "best" if self.run else "The network"
             raise UserError(
-                f"{weights} gives probabilities that are NaN, because its training diverged or its weights are damaged:"
-                " train anew with a lower --learning-rate, or restore the run folder."
+                f"{weights} gives probabilities that are NaN (its training has diverged, or its weights are damaged): "
+                "train anew with a lower --learning-rate, or restore the run folder."
             )
         return probabilities
 

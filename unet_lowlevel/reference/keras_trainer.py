@@ -271,7 +271,8 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
             say(warning)
         self.journal.pictures(step, self.pictures())
         if self.journal.keep_weights(epoch + 1, row["validation_mean_iou"]):
-            write_keras(self.trainer.unet.network, self.trainer.run / "best.keras")
+            with self.journal.writing():
+                write_keras(self.trainer.unet.network, self.journal.run / "best.keras")
         row["seconds"] = time.perf_counter() - self.start
         self.journal.end_epoch(row, [names[id(weight)] for weight in weights], weights, gradients)
         if not on_terminal():  # on a terminal Keras shows the same beside its bar

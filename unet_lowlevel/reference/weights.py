@@ -1,6 +1,5 @@
 """Copies weights from one implementation to another: by name, bit for bit, all or none."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.disk import put_in_place
 from unet_lowlevel.errors import UserError, listed, reason
 from unet_lowlevel.geometry import smallest_valid_size
 
@@ -62,10 +62,10 @@ def transfer(source: Mapping[str, tf.Variable], target: Mapping[str, tf.Variable
 
 
 def write_keras(network: tf.keras.Model, path: Path) -> None:
-    """Writes a model as a .keras file, completely or not at all; replaces an existing file."""
+    """Writes a model as a .keras file, completely or not at all, in place of an existing one; see `put_in_place`."""
     temporary = path.with_name(f".{path.stem}.tmp.keras")
     network.save(temporary)
-    os.replace(temporary, path)
+    put_in_place(temporary, path)
 
 
 def read_keras(path: Path) -> tf.keras.Model:

@@ -1,14 +1,22 @@
 """Checkpoints: the state of a training, and the best weights, on disk."""
 
+import glob
 import logging
 import shutil
 from pathlib import Path
 
 import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
 from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.disk import sync
 from unet_lowlevel.errors import UserError, listed, reason
+from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.terminal import note
+
+LIST = "checkpoint"  # what TensorFlow calls the file that names the checkpoints of a folder
 
 
 class Progress(tf.Module):
@@ -22,11 +30,69 @@ class Progress(tf.Module):
         self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="best_epoch")
 
 
+class Series:
+    """Numbered checkpoints of the same objects in one folder, and TensorFlow's list of them; the newest ones are kept.
+
+    After a loss of power all that are listed are whole, because a checkpoint is on the disk before it is listed, and
+    the list before an old one is deleted. (`tf.train.CheckpointManager` waits for neither.)
+    """
+
+    def __init__(self, checkpoint: tf.train.Checkpoint, folder: Path, keep: int):
+        """Reads the list.
+
+        Args:
+            checkpoint: the objects.
+            folder: made with the first checkpoint.
+            keep: how many of the newest.
+
+        Raises:
+            UserError: see `listed_in`.
+        """
+        self.checkpoint, self.folder, self.keep = checkpoint, folder, keep
+        self.names = [Path(path).name for path in listed_in(folder)]
+
+    def save(self, number: int) -> None:
+        """Saves a checkpoint under a number; if that fails, removes its files."""
+        name = f"ckpt-{number}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sync(self.folder.parent)
+            self.checkpoint.save_counter.assign_add(1)  # a part of each checkpoint of TensorFlow's manager
+            self.checkpoint.write(str(self.folder / name))
+            for path in (*self.files(name), self.folder):
+                sync(path)
+            names = [*(other for other in self.names if other != name), name]
+            self.write_list(names[-self.keep :])
+        except BaseException:
+            if name not in self.names:
+                self.delete(name)
+            shutil.rmtree(self.folder / f"{name}_temp", ignore_errors=True)
+            raise
+        self.names = names[-self.keep :]
+        for old in names[: -self.keep]:
+            self.delete(old)
+
+    def files(self, name: str) -> list[Path]:
+        return list(self.folder.glob(f"{glob.escape(name)}.*"))
+
+    def delete(self, name: str) -> None:
+        for path in self.files(name):
+            path.unlink(missing_ok=True)
+
+    def write_list(self, names: list[str]) -> None:
+        state = CheckpointState(model_checkpoint_path=names[-1], all_model_checkpoint_paths=names)
+        write_text(self.folder / LIST, text_format.MessageToString(state))
+
+    def restore(self) -> None:
+        """Restores the newest checkpoint that can be read; see `restore`. Later ones are not listed any more."""
+        name = Path(restore(self.checkpoint, self.folder)).name
+        self.names = self.names[: self.names.index(name) + 1]
+
+
 class Checkpoints:
     """The newest states in RUN/checkpoints and the best weights in RUN/best.
 
     The best weights are saved by name, so that every implementation of the network can read them.
-    TensorFlow writes a checkpoint under a temporary name and lists it when it is complete.
     """
 
     def __init__(self, run: Path, keep: int, *, model: UNet, memory: TrainStep | tf.Module, progress: Progress):
@@ -40,13 +106,11 @@ class Checkpoints:
             progress: see `Progress`.
 
         Raises:
-            UserError: see `newest_in`.
+            UserError: see `listed_in`.
         """
-        for name in ("checkpoints", "best"):
-            newest_in(run / name)
         state = tf.train.Checkpoint(model=places_of(model), memory=places_in(memory), progress=progress)
-        self.newest = tf.train.CheckpointManager(state, str(run / "checkpoints"), max_to_keep=keep)
-        self.best = tf.train.CheckpointManager(by_name(model), str(run / "best"), max_to_keep=1)
+        self.newest = Series(state, run / "checkpoints", keep)
+        self.best = Series(by_name(model), run / "best", 1)
         self.variables = [*model.named_variables().values(), *memory.variables]
 
     def finite(self) -> bool:
@@ -55,18 +119,18 @@ class Checkpoints:
         return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values if v.dtype.is_floating]))
 
     def save(self, step: int) -> None:
-        save(self.newest, step)
+        self.newest.save(step)
 
     def save_best(self, epoch: int) -> None:
-        save(self.best, epoch)
+        self.best.save(epoch)
 
     def restore(self) -> None:
-        """Restores the newest state.
+        """Restores the newest state that can be read.
 
         Raises:
             UserError: when there is none or it does not fit.
         """
-        restore(self.newest.checkpoint, Path(self.newest.directory))
+        self.newest.restore()
 
 
 def places_of(model: UNet):
@@ -86,18 +150,6 @@ def places_in(memory: TrainStep | tf.Module):
     return tf.train.Checkpoint(optimizer=memory.optimizer, step=memory.step, **average)
 
 
-def save(manager: tf.train.CheckpointManager, number: int) -> None:
-    """Saves a checkpoint under a number; if that fails, removes its files."""
-    try:
-        manager.save(checkpoint_number=number)
-    except BaseException:
-        folder = Path(manager.directory)
-        for path in folder.glob(f"ckpt-{number}.*"):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(folder / f"ckpt-{number}_temp", ignore_errors=True)
-        raise
-
-
 def by_name(model: UNet) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(variables=model.named_variables())
 
@@ -111,43 +163,55 @@ def restore_best(model: UNet, run: Path) -> None:
     restore(by_name(model), run / "best")
 
 
-def newest_in(folder: Path) -> str | None:
-    """The newest checkpoint in `folder`; None when nothing was ever saved there.
+def listed_in(folder: Path) -> list[str]:
+    """The paths of the checkpoints that are listed in `folder`, from the oldest to the newest; some may be lost.
 
     Raises:
-        UserError: when TensorFlow's list of checkpoints is damaged, or names files that are lost or lie elsewhere: a
+        UserError: when TensorFlow's list of checkpoints is damaged, names only what is lost, or what lies elsewhere: a
             training would start from scratch in the place of the old one, or delete checkpoints of another.
     """
-    notes = folder / "checkpoint"
-    if not notes.exists():
-        return None
+    if not (folder / LIST).exists():
+        return []
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # hides TensorFlow's own messages
     try:
         state = tf.train.get_checkpoint_state(str(folder))
-        path = tf.train.latest_checkpoint(str(folder))
+        newest = state.model_checkpoint_path
+        paths = [*(path for path in state.all_model_checkpoint_paths if path != newest), newest]
+        usable = any(Path(f"{path}.index").is_file() for path in paths)
     except Exception:  # a damaged file raises anything
-        path = None
+        usable = False
     finally:
         logging.disable(level)
-    if path is None:
-        raise UserError(f"{notes} is damaged, or the checkpoint that it names is lost: restore the run folder.")
-    elsewhere = [other for other in (path, *state.all_model_checkpoint_paths) if Path(other).parent != folder]
+    if not usable:
+        raise UserError(f"{folder / LIST} is damaged, or the checkpoint that it names is lost: restore the run folder.")
+    elsewhere = [path for path in paths if Path(path).parent != folder]
     if elsewhere:
-        raise UserError(f"{notes} names {listed(elsewhere)}, which lies elsewhere: restore the run folder.")
-    return path
+        raise UserError(f"{folder / LIST} names {listed(elsewhere)}, which lies elsewhere: restore the run folder.")
+    return paths
 
 
-def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> None:
-    """Restores the newest checkpoint in `folder`; a `UserError` unless it has exactly the variables of `checkpoint`."""
-    path = newest_in(folder)
-    if path is None:
+def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> str:
+    """Restores the newest checkpoint in `folder` that can be read; returns its path, and notes if it is an older one.
+
+    Raises:
+        UserError: unless one of them has exactly the variables of `checkpoint`.
+    """
+    paths = listed_in(folder)
+    if not paths:
         raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")
-    try:
-        status = checkpoint.restore(path).expect_partial()  # or TensorFlow lists what does not fit, much later
-        status.assert_existing_objects_matched()
-        status.assert_consumed()
-    except Exception as error:  # a damaged file raises anything
-        raise UserError(
-            f"{path} does not fit this network or is damaged ({reason(error)}): restore the run folder."
-        ) from error
+    failures = []
+    for path in reversed(paths):
+        try:
+            status = checkpoint.restore(path).expect_partial()  # or TensorFlow lists what does not fit, much later
+            status.assert_existing_objects_matched()
+            status.assert_consumed()
+        except Exception as error:  # a damaged file raises anything
+            failures.append(error)
+            continue
+        if failures:
+            note(f"{paths[-1]} is damaged ({reason(failures[0])}): going on from {path}, the one before")
+        return path
+    raise UserError(
+        f"{paths[-1]} does not fit this network or is damaged ({reason(failures[0])}): restore the run folder."
+    ) from failures[0]

@@ -62,7 +62,7 @@ class Journal:
             run, config.training.checkpoints_to_keep, model=model, memory=memory, progress=self.progress
         )
         self.history: list[dict] = []
-        restored = bool(resume and self.checkpoints.newest.latest_checkpoint)
+        restored = bool(resume and self.checkpoints.newest.names)
         if restored:
             self.checkpoints.restore()
             if int(self.progress.epoch):
@@ -102,7 +102,7 @@ class Journal:
 
     def what_is_kept(self) -> str:
         """For messages: what a failed training leaves."""
-        saved = self.checkpoints.newest.latest_checkpoint
+        saved = self.checkpoints.newest.names
         return f"the checkpoints in {self.run} are as they were" if saved else "nothing was saved yet"
 
     def diverged(self, what: str) -> UserError:
@@ -162,7 +162,6 @@ class Journal:
             more = ("learning_rate", "gradient_norm", "weight_norm", "images_per_second")
             self.summaries.scalars("train", step, {f"training/{name}": row[name] for name in more})
             self.summaries.histograms(step, names, weights, gradients)
-            self.summaries.flush()
             self.history.append(row)
             write_history(self.run / "history.csv", self.history)
             self.progress.epoch.assign(row["epoch"])
@@ -184,6 +183,7 @@ class Journal:
             self.save()
 
     def save(self) -> None:
+        self.summaries.flush()
         self.progress.tally.assign(self.totals.to_json())
         self.checkpoints.save(self.step)
         self.saved, self.saved_steps = time.monotonic(), self.totals.steps
@@ -194,9 +194,8 @@ class Journal:
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
-                f"{self.run} cannot be written ({reason}): make room on its disk and go on with --resume; "
+                f"{self.run} cannot be written ({reason(error)}): make room on its disk and go on with --resume; "
                 f"{self.what_is_kept()}."
             ) from error
 

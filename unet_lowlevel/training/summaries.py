@@ -4,7 +4,6 @@ Training and validation use the same tags in two folders, so that their curves o
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from tensorboard.plugins.histogram.metadata import create_summary_metadata
 from tensorflow.core.util.event_pb2 import Event
 
 from unet_lowlevel.config import Config
+from unet_lowlevel.disk import put_in_place, sync
 from unet_lowlevel.settings import to_json
 
 HISTOGRAM = create_summary_metadata(display_name=None, description=None)
@@ -23,6 +23,7 @@ class Summaries:
     """Writers for RUN/train and RUN/validation. The horizontal axis is the training step."""
 
     def __init__(self, run: Path):
+        self.run = run
         self.writers = {name: tf.summary.create_file_writer(str(run / name)) for name in ("train", "validation")}
 
     def scalars(self, part: str, step: int, values: dict[str, float]) -> None:
@@ -60,8 +61,12 @@ class Summaries:
             tf.summary.text("configuration", "\n".join(["| setting | value |", "| --- | --- |", *rows]))
 
     def flush(self) -> None:
+        """Writes all to the disk."""
         for writer in self.writers.values():
             writer.flush()
+        for part in self.writers:
+            for path in (self.run / part, *(self.run / part).glob("events.*")):
+                sync(path)
 
     def close(self) -> None:
         for writer in self.writers.values():
@@ -105,4 +110,4 @@ def forget_after(run: Path, step: int) -> None:
             with tf.io.TFRecordWriter(str(temporary)) as writer:
                 for record in kept:
                     writer.write(record)
-            os.replace(temporary, path)
+            put_in_place(temporary, path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unet_lowlevel.disk import put_in_place
 from unet_lowlevel.errors import UserError
 
 
@@ -50,7 +51,7 @@ def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     _remove(temporary)
     try:
         yield temporary
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise UserError(f"{path} is not writable ({error.strerror or error}): name a folder with room in it.") from None
     finally:

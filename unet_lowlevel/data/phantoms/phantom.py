@@ -20,6 +20,7 @@ import numpy as np
 from skimage import io
 
 from unet_lowlevel.data.phantoms.thorax import draw_thorax, make_anatomy, scan
+from unet_lowlevel.disk import put_in_place
 from unet_lowlevel.errors import UserError
 
 GROUP_REGEX = r"patient-\d+"
@@ -93,7 +94,7 @@ def write_phantoms(
             io.imsave(unfinished / "masks" / name, mask, check_contrast=False)
         if folder.exists():
             folder.rmdir()  # fails on purpose if something was put there meanwhile
-        os.rename(unfinished, folder)
+        put_in_place(unfinished, folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

@@ -17,7 +17,7 @@ setup(
     license="MIT",
     packages=find_packages(include=["unet_lowlevel", "unet_lowlevel.*"]),
     package_data={"unet_lowlevel": ["py.typed", "CHANGELOG.md", "*/README.md"]},
-    entry_points={"console_scripts": ["unet-lowlevel = unet_lowlevel.cli.main:main"]},
+    entry_points={"console_scripts": ["unet-lowlevel = unet_lowlevel.__main__:main"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "tensorflow>=2.18",

@@ -1,13 +1,12 @@
 """What every script here does: it hands its flags to a command of the package."""
 
-import importlib
 import sys
 
 
-def open_door(command: str, **options) -> None:
-    """Runs `unet_lowlevel.cli.COMMAND.main` and ends with its exit code; says how to install where that is missing."""
+def open_door(module: str, **options):
+    """Runs `main` of a module and ends with its exit code; says how to install where the package is missing."""
     try:
-        module = importlib.import_module(f"unet_lowlevel.cli.{command}")
+        from unet_lowlevel.cli.process import run
     except ModuleNotFoundError as error:
         print(
             f"error: {error.name} is not installed for {sys.executable}: run `python3 -m venv .venv && .venv/bin/pip "
@@ -15,4 +14,4 @@ def open_door(command: str, **options) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    sys.exit(module.main(**options))
+    run(module, **options)

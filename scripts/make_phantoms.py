@@ -3,4 +3,4 @@
 from door import open_door
 
 if __name__ == "__main__":
-    open_door("phantoms")
+    open_door("unet_lowlevel.cli.phantoms")

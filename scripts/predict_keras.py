@@ -3,4 +3,4 @@
 from door import open_door
 
 if __name__ == "__main__":
-    open_door("predict", by_keras=True)
+    open_door("unet_lowlevel.cli.predict", by_keras=True)

@@ -1,9 +1,12 @@
 """What a person sees of a long piece of work: bars on a terminal only, lines at once, paths that can be typed."""
 
+import errno
 import io
 import shlex
 import sys
 from pathlib import Path
+
+import pytest
 
 from unet_lowlevel import terminal
 
@@ -65,3 +68,23 @@ def test_notes_are_no_results(capsys):
     terminal.say("a result")
     terminal.note("memory ran out")
     assert capsys.readouterr() == ("a result\n", "note: memory ran out\n")
+
+
+class Broken(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+@pytest.mark.parametrize("stream", [Broken(), None])
+def test_what_cannot_be_printed_is_lost(stream, monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream)
+    for speak in (terminal.say, terminal.complain, terminal.note, terminal.warn):
+        speak("all is well")
+    assert list(terminal.progress("reading")([1, 2])) == [1, 2]
+
+
+def test_characters_that_the_encoding_lacks_are_escaped(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    terminal.say("runs/肺\udcff")
+    assert sys.stdout.buffer.getvalue() == b"runs/\\u80ba\\udcff\n"

@@ -7,8 +7,8 @@ mask = unet_lowlevel.load("runs/mine").predict("image.png").mask
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # not that of `typing`, whose import takes so long that Ctrl-C may meet it
 if TYPE_CHECKING:
     from unet_lowlevel.config import Config as Config
     from unet_lowlevel.core.unet import UNet as UNet

@@ -1,8 +1,12 @@
 """`python -m unet_lowlevel COMMAND`: the same as the command `unet-lowlevel COMMAND`."""
 
-import sys
+from unet_lowlevel.cli.process import run
 
-from unet_lowlevel.cli.main import main
+
+def main() -> None:
+    """The command `unet-lowlevel`; ends the process."""
+    run("unet_lowlevel.cli.main")
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

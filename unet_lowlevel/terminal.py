@@ -1,9 +1,11 @@
 """Output of long work for people: lines, progress bars, commands to type next."""
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -12,23 +14,41 @@ Progress = Callable[[Iterable], Iterable]
 
 def on_terminal() -> bool:
     """Whether stderr is a terminal: a terminal gets a progress bar, a log gets lines only."""
-    return sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
-def say(text: str, bar: type[tqdm] | tqdm = tqdm) -> None:
-    """Prints a line above the bar, and flushes it, also to a file."""
-    bar.write(text)
-    sys.stdout.flush()
+def say(text: str) -> None:
+    """Prints lines to stdout, above the progress bars, and at once, also to a file; `text` is without the last newline.
+
+    No work ends because it cannot be printed: what a closed pipe or a full disk does not take is lost, and characters
+    that the encoding lacks are escaped.
+    """
+    put(text, sys.stdout)
+
+
+def complain(text: str) -> None:
+    """As `say`, but to stderr."""
+    put(text, sys.stderr)
+
+
+def put(text: str, stream: TextIO | None) -> None:
+    """Prints lines to a stream; None: of a process that was started without it."""
+    if stream is None:
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    with contextlib.suppress(OSError):
+        tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), stream)
+        stream.flush()
 
 
 def note(text: str) -> None:
     """Prints to stderr that the program goes on differently than planned."""
-    tqdm.write(f"note: {text}", file=sys.stderr)
+    complain(f"note: {text}")
 
 
 def warn(text: str) -> None:
     """Prints to stderr what the result will probably suffer from."""
-    tqdm.write(f"warning: {text}", file=sys.stderr)
+    complain(f"warning: {text}")
 
 
 def progress(what: str) -> Progress:

@@ -11,7 +11,7 @@ from unet_lowlevel.data.formats.writing import check_new_output, make_output
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.settings import resolve
-from unet_lowlevel.terminal import show_path
+from unet_lowlevel.terminal import say, show_path
 
 # Held fixed, so that every peer can do the same.
 FIXED = {"in_channels": 1, "loss": "dice", "schedule": "constant"}
@@ -91,11 +91,11 @@ def measure(arguments: argparse.Namespace) -> None:
         rounds=arguments.rounds or (3 if arguments.quick else 10),
         steps=arguments.steps or (3 if arguments.quick else 4),
     )
-    results = run(plan, lambda text: print(text, flush=True))
+    results = run(plan, say)
     text = report(results)
     (output / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (output / "benchmark.md").write_text(text, encoding="utf-8")
-    print(f"\n{text}\nwrote benchmark.json and benchmark.md to {show_path(output)}")
+    say(f"\n{text}\nwrote benchmark.json and benchmark.md to {show_path(output)}")
 
 
 def chosen(flag: str, text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,8 +1,11 @@
 """A training as a whole, from Python and by the command: what it writes, that it repeats itself, what it refuses."""
 
 import contextlib
+import errno
+import io
 import json
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -176,6 +179,20 @@ def test_of_two_at_once_in_one_new_folder_one_trains(command, flags, tmp_path, m
     else:
         assert len(read) == 2 and "in use" not in error and len(max(read, key=len)) == 2
     assert not any((tmp_path / "runs").glob("*"))
+
+
+def test_a_training_ends_though_nobody_listens(tiny_run, phantoms, tmp_path, monkeypatch):
+    """As when `| tee log` was killed."""
+
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, Broken())
+    assert main(["--run", str(tmp_path / "run"), "--data", str(phantoms), "--ema-decay", "0.5", *TINY]) == 0
+    assert main(["--run", str(tmp_path / "run"), "--data", str(phantoms)]) == 2
+    assert_same_training(tiny_run, tmp_path / "run")
 
 
 def test_bad_data_leaves_an_empty_folder_of_the_user(tmp_path, capsys):

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import os
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Collection
@@ -15,8 +16,8 @@ from unet_lowlevel.config import PRESETS, Config
 from unet_lowlevel.errors import UserError, reason, shown
 from unet_lowlevel.scoring import check_scores
 from unet_lowlevel.settings import checked, flag, is_list, is_utf8, resolve, sections, settings
-from unet_lowlevel.terminal import show_path
-from unet_lowlevel.training.interruption import Stopped
+from unet_lowlevel.terminal import complain, say, show_path
+from unet_lowlevel.training.interruption import Interruptions, Stopped
 
 # Hides TensorFlow's remarks on CUDA and CPU, unless the user has set the variable; what matters it raises.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -73,6 +74,9 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("--help-all", action=HelpAll, nargs=0, help="show the other flags as well, and exit")
         self.rare.append((thing, attribute, getattr(thing, attribute)))
         setattr(thing, attribute, instead)
+
+    def _print_message(self, message: str, file=None) -> None:  # all that argparse prints: help and version
+        say(message.rstrip("\n"))
 
     def error(self, message: str):
         raise UserError(f"{message[0].upper()}{message[1:]}: see --help.")
@@ -227,9 +231,10 @@ def given_scores(arguments: argparse.Namespace) -> list[str] | None:
 
 def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str] | None) -> int:
     """Parses and works; a `UserError` becomes one sentence and exit code 2, a signal exit code 128 + its number."""
-    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    debug, signals = "--debug" in (sys.argv[1:] if argv is None else argv), Interruptions()
     try:
-        return work(parser.parse_args(argv)) or 0
+        with signals:
+            return work(parser.parse_args(argv)) or 0
     except (UserError, OSError) as error:
         # Reading and writing have better messages; this one is for all else that the system refuses.
         if isinstance(error, OSError):
@@ -237,15 +242,19 @@ def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser
                 raise
             error = UserError(f"{error.filename} cannot be used ({reason(error)}): mend that, or name another place.")
         if debug:
-            traceback.print_exc()
+            complain(traceback.format_exc().rstrip())
         # A file's name may hold anything; escapes keep the sentence on one line and printable.
         line = "".join(
             c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(error)
         )
-        print(f"error: {line}", file=sys.stderr)
+        complain(f"error: {line}")
         return 2
     except Stopped as stopped:
         return 128 + stopped.signal
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except BaseException as error:
+        if not signals.received and not isinstance(error, KeyboardInterrupt):
+            raise
+        complain(
+            "; ".join(["interrupted", *map(str, error.args)]) if isinstance(error, KeyboardInterrupt) else "interrupted"
+        )
+        return 128 + (signals.received or signal.SIGINT)

@@ -17,7 +17,7 @@ from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 from unet_lowlevel.pictures import contact_sheet
-from unet_lowlevel.terminal import progress, show_path
+from unet_lowlevel.terminal import progress, say, show_path
 
 SETTINGS = [
     *("data", "images", "masks", "channels", "mask_values", "mask_colors", "max_megapixels", "nan", "stream"),
@@ -58,9 +58,9 @@ def check_data(arguments: argparse.Namespace) -> int:
     wrong = any(finding.severity != NOTE for finding in findings)
     if arguments.json:
         report = {"good": not wrong, "facts": facts, "findings": [dataclasses.asdict(found) for found in findings]}
-        print(json.dumps(report, indent=2))
+        say(json.dumps(report, indent=2))
     else:
-        print(report_of(facts, findings, given, sheet))
+        say(report_of(facts, findings, given, sheet))
     return int(wrong)
 
 

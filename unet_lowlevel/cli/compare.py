@@ -5,9 +5,11 @@ import contextlib
 import io
 import json
 import multiprocessing
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from unet_lowlevel.data.formats.writing import check_new_output
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import peak_bytes, start_tensorflow
 from unet_lowlevel.settings import to_json
-from unet_lowlevel.terminal import show_path
+from unet_lowlevel.terminal import say, show_path
 from unet_lowlevel.training.train import with_default_data
 
 # Few, so that all three take a few minutes.
@@ -67,7 +69,7 @@ def compare(arguments: argparse.Namespace) -> None:
     (output / "comparison.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (output / "comparison.md").write_text(table, encoding="utf-8")
     (output / "steps.csv").write_text(comparison.steps_csv(notes), encoding="utf-8")
-    print(
+    say(
         f"\n{table}\nwrote comparison.json, comparison.md and steps.csv to {show_path(output)}\n"
         f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(output)}"
     )
@@ -95,11 +97,12 @@ def train_in_turns(output: Path, settings: Path) -> dict[str, dict]:
             parents[name], child = spawning.Pipe()
             processes.append(spawning.Process(target=one_training, args=(name, flags, child)))
             start = time.perf_counter()
-            processes[-1].start()
+            with out_of_reach_of_signals():
+                processes[-1].start()
             child.close()
             received(parents[name], name)
             notes[name] = {"seconds_to_first_step": time.perf_counter() - start}
-            print(f"{name}: first step after {notes[name]['seconds_to_first_step']:.1f} s", flush=True)
+            say(f"{name}: first step after {notes[name]['seconds_to_first_step']:.1f} s")
         while True:
             messages = {}
             for name, parent in parents.items():
@@ -110,12 +113,25 @@ def train_in_turns(output: Path, settings: Path) -> dict[str, dict]:
             step = messages["lowlevel"]["step"]
             if step % (10 * TURN) == 0:
                 losses = ", ".join(f"{message['loss']:.4f} {name}" for name, message in messages.items())
-                print(f"step {step}: loss {losses}", flush=True)
+                say(f"step {step}: loss {losses}")
     finally:
         for parent in parents.values():
             parent.close()
         for process in processes:
             process.join()
+
+
+@contextlib.contextmanager
+def out_of_reach_of_signals() -> Iterator[None]:
+    """A process that is started inside ignores Ctrl-C and SIGTERM, which mean this one: it ends with the connection."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def received(parent: Connection, name: str) -> dict:
@@ -149,8 +165,9 @@ def one_training(implementation: str, flags: list[str], child: Connection) -> No
         start = time.perf_counter()
 
     printed = io.StringIO()
-    # EOFError: another training has failed, and this one need not go on.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed), contextlib.suppress(EOFError):
+    # The connection ends when another training has failed, or all are interrupted: this one need not go on.
+    ended = contextlib.suppress(EOFError, BrokenPipeError)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed), ended:
         code = train(flags, implementation, on_step)
         failed = {"error": printed.getvalue()}
         notes = {"losses": losses, "step_seconds": step_seconds, "peak_bytes": peak_bytes()}

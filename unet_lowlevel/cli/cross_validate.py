@@ -16,7 +16,7 @@ from unet_lowlevel.cli.arguments import (
 )
 from unet_lowlevel.cli.train import add_no_check, changes_on_resume, resumable
 from unet_lowlevel.inference.cross_validation import SETTINGS, cross_validate, fold_runs, read_settings
-from unet_lowlevel.terminal import show_path
+from unet_lowlevel.terminal import say, show_path
 from unet_lowlevel.training.train import OnStep
 
 # Settings that a cross-validation decides itself.
@@ -70,7 +70,7 @@ def cross_validate_as_asked(arguments: argparse.Namespace, on_step: OnStep | Non
     config = read_settings(folder)[0]
     images = config.data.images or Path(config.data.data) / "images"
     runs = " ".join(map(show_path, fold_runs(folder, config.data.folds)))
-    print(
+    say(
         f"\n{scores_table(rows)}\n\n"
         f"runs, scores.csv and predictions/ of all {rows[-1]['images']} images by the folds that held them out are in "
         f"{show_path(folder)}\n"

@@ -14,7 +14,7 @@ from unet_lowlevel.cli.arguments import (
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import CHANGES
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import show_path
+from unet_lowlevel.terminal import say, show_path
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,8 +78,8 @@ def evaluate_as_asked(arguments: argparse.Namespace) -> None:
     )
     show(result, arguments.split)
     if arguments.choose_thresholds:
-        print(f"wrote instances.json to {show_path(arguments.run[0])}")
-    print(f"wrote metrics.json and per_image.csv to {show_path(arguments.output)}")
+        say(f"wrote instances.json to {show_path(arguments.run[0])}")
+    say(f"wrote metrics.json and per_image.csv to {show_path(arguments.output)}")
 
 
 def show(result: dict, split: str) -> None:
@@ -88,8 +88,8 @@ def show(result: dict, split: str) -> None:
 
     intervals = result.get("intervals")
     width = 30 if intervals else 10
-    print(f"{'':18s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}", end="   ")
-    print(f"({result['images']} images, split {split}{', 95 % intervals' if intervals else ''})")
+    heads = f"{'':18s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}"
+    say(f"{heads}   ({result['images']} images, split {split}{', 95 % intervals' if intervals else ''})")
     for name in result["mean_over_images"]:
         cells = [score_text(result[name]), score_text(result["mean_over_images"][name])]
         if intervals:
@@ -97,4 +97,4 @@ def show(result: dict, split: str) -> None:
                 f"{cell} [{', '.join(map(score_text, intervals[what][name]))}]"
                 for cell, what in zip(cells, ("all_images", "mean_over_images"), strict=True)
             ]
-        print(f"{name:18s} {cells[0]:>{width}s} {cells[1]:>{max(width, 15)}s}")
+        say(f"{name:18s} {cells[0]:>{width}s} {cells[1]:>{max(width, 15)}s}")

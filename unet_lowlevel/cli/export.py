@@ -6,7 +6,7 @@ from pathlib import Path
 from unet_lowlevel.cli.arguments import Parser, run_command
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import show_path
+from unet_lowlevel.terminal import say, show_path
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,4 +36,4 @@ def export(arguments: argparse.Namespace) -> None:
         write_keras(network, output)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
-    print(f"wrote {show_path(output)}: logits of images normalized as the run's config.json says")
+    say(f"wrote {show_path(output)}: logits of images normalized as the run's config.json says")

@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from unet_lowlevel import __version__
+from unet_lowlevel.terminal import complain, say
 
 # {command: (module, what it does)}
 COMMANDS = {
@@ -23,15 +24,15 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
-        print(help_text())
+        say(help_text())
         return 0
     if argv[0] == "--version":
-        print(f"unet_lowlevel {__version__}")
+        say(f"unet_lowlevel {__version__}")
         return 0
     if argv[0] not in COMMANDS:
         close = difflib.get_close_matches(argv[0], COMMANDS, 1)
         remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)}."
-        print(f"error: {argv[0]!r} is no command of unet-lowlevel: {remedy}", file=sys.stderr)
+        complain(f"error: {argv[0]!r} is no command of unet-lowlevel: {remedy}")
         return 2
     return importlib.import_module(f"unet_lowlevel.cli.{COMMANDS[argv[0]][0]}").main(argv[1:])
 

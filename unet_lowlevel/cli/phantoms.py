@@ -6,7 +6,7 @@ from pathlib import Path
 from unet_lowlevel.cli.arguments import Parser, run_command
 from unet_lowlevel.data.phantoms.phantom import write_phantoms
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.terminal import progress, show_path
+from unet_lowlevel.terminal import progress, say, show_path
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,4 +46,4 @@ def make_phantoms(arguments: argparse.Namespace) -> None:
         arguments.seed,
         progress=progress("drawing phantoms"),
     )
-    print(f"wrote {arguments.count} slices to {show_path(arguments.output)}")
+    say(f"wrote {arguments.count} slices to {show_path(arguments.output)}")

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import sys
 from pathlib import Path
 
 from unet_lowlevel import settings
@@ -10,7 +9,7 @@ from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, given_se
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import FORMATS, TILE_SIZE
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import note, progress, show_path
+from unet_lowlevel.terminal import complain, note, progress, say, show_path
 from unet_lowlevel.training.interruption import Stopped
 
 # Settings of the run that may change for another machine or another source of images.
@@ -98,10 +97,9 @@ def predict(arguments: argparse.Namespace) -> int:
             progress=progress("predicting"),
         )
     except Stopped as stopped:
-        print(
+        complain(
             f"stopped by {stopped.signal.name}; {stopped.step} of {len(images)} images are written now, the same "
-            "command with --resume goes on",
-            file=sys.stderr,
+            "command with --resume goes on"
         )
         raise
     total = len(images) + len(mistakes)
@@ -109,12 +107,12 @@ def predict(arguments: argparse.Namespace) -> int:
         others = f" The other {total - 1} cannot be used either." if total > 1 else ""
         raise UserError(done.failures[0] + others)
     there = f"; {done.there} were there" if done.there else ""
-    print(f"wrote masks of {done.written} images to {show_path(arguments.output)}{there}")
+    say(f"wrote masks of {done.written} images to {show_path(arguments.output)}{there}")
     if not done.failures:
         return 0
     unusable = total - done.written - done.there
-    print(f"{unusable} of {total} images could not be used:", *done.failures, sep="\n", file=sys.stderr)
-    print("mend them, and the same command with --resume predicts them too", file=sys.stderr)
+    complain("\n".join([f"{unusable} of {total} images could not be used:", *done.failures]))
+    complain("mend them, and the same command with --resume predicts them too")
     return 3
 
 

@@ -13,7 +13,7 @@ from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, re
 from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import show_path
+from unet_lowlevel.terminal import complain, say, show_path
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import CHANGES_ON_RESUME, OnStep, train
 
@@ -112,11 +112,11 @@ def resumable(folder: Path, name: str, command: str, changes: dict) -> Iterator[
     try:
         yield
     except Stopped as stopped:
-        print(f"stopped by {stopped}; all is saved, go on with:  {resume}", file=sys.stderr)
+        complain(f"stopped by {stopped}; all is saved, go on with:  {resume}")
         raise
     except KeyboardInterrupt:
         if (folder / name).is_file():
-            print(f"what was saved is kept; go on with:  {resume}", file=sys.stderr)
+            raise KeyboardInterrupt(f"what was saved is kept; go on with:  {resume}") from None
         raise
 
 
@@ -138,9 +138,9 @@ def report(run: Path, kept: dict) -> None:
 
     config = run_folder.read(run)[0]
     if config.training.overfit_one_batch:
-        print(overfitting_verdict(read_history(run / "history.csv")[-1]["train_dice"]))
+        say(overfitting_verdict(read_history(run / "history.csv")[-1]["train_dice"]))
     images = config.data.images or Path(config.data.data) / "images"
-    print(
+    say(
         f"{config.training.keep} epoch {kept['epoch']}: validation Dice {kept['validation_dice']:.4f}, "
         f"IoU {kept['validation_iou']:.4f}, mean IoU {kept['validation_mean_iou']:.4f}; weights, curves and settings "
         f"are in {show_path(run)}\n"
@@ -169,4 +169,4 @@ def print_summary(config: Config) -> None:
     model = config.model if config.model.in_channels else dataclasses.replace(config.model, in_channels=1)
     automatic = smallest_valid_size(model, 256) if model.padding == "valid" else 256
     side = config.training.crop_size or automatic
-    print(table(summarize(model, side, side), side, side, model.in_channels))
+    say(table(summarize(model, side, side), side, side, model.in_channels))

@@ -14,7 +14,7 @@ from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.scoring import SCORES, check_scores
-from unet_lowlevel.terminal import progress
+from unet_lowlevel.terminal import progress, say
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import (
     OnStep,
@@ -111,7 +111,7 @@ def run_folds(
     folds = []
     for number, run in enumerate(runs):
         if not (run / FINISHED).is_file():
-            print(f"\nfold-{number} ({number + 1} of {len(runs)})", flush=True)
+            say(f"\nfold-{number} ({number + 1} of {len(runs)})")
             train_fold(configs[number], run, data[number], on_step)
         if not ((run / FINISHED).is_file() and read_fold(run).has(scores)):
             predict_fold(run, pairs, data[number].samples, folder / "predictions", scores)

@@ -16,7 +16,7 @@ from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import progress, show_path
+from unet_lowlevel.terminal import progress, say, show_path
 
 OnStep = Callable[[int, float], None]
 # {"training": stems, "validation": stems}
@@ -196,10 +196,9 @@ def run_training(
     trainer = (make_trainer or Trainer)(config, run, training, validation)
     if not resume:
         run_folder.create(run, config, data.parts["training"], data.parts["validation"], data.digest, implementation)
-    print(
+    say(
         f"training on {len(training)} images, validating on {len(validation)}: {config.training.epochs} epochs of "
-        f"{trainer.batches.steps_per_epoch} steps into {show_path(run)}",
-        flush=True,
+        f"{trainer.batches.steps_per_epoch} steps into {show_path(run)}"
     )
     trainer.fit(resume=resume, on_step=on_step)
     return trainer

@@ -95,17 +95,17 @@ class Trainer:
         ):
             for epoch in range(first + 1, training.epochs + 1):
                 if self.journal.out_of_patience():
-                    say(self.journal.verdict_on_patience(), bar)
+                    say(self.journal.verdict_on_patience())
                     break
                 with within_memory(self.step_too_large):
                     row, gradients = self.train_epoch(epoch, bar, on_step, signals)
                 start, average = time.perf_counter(), self.train_step.average
                 with average.in_place() if average else contextlib.nullcontext():
-                    row |= self.validate(epoch, bar)
+                    row |= self.validate(epoch)
                     self.journal.keep_weights(epoch, row["validation_mean_iou"])
                 row["seconds"] += time.perf_counter() - start
                 self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients)
-                say(epoch_line(row, training.epochs), bar)
+                say(epoch_line(row, training.epochs))
                 self.received = signals.received
                 if signals.received and epoch < training.epochs:
                     raise Stopped(signals.received, row["step"])
@@ -165,7 +165,7 @@ class Trainer:
             self.config, self.journal.what_is_kept(), can_recompute=isinstance(self.model, fast.FastUNet)
         )
 
-    def validate(self, epoch: int, bar: tqdm) -> dict:
+    def validate(self, epoch: int) -> dict:
         """Loss and scores of the validation images, computed whole, one by one; draws some of them."""
         totals, pictures = Totals(), {}
         chosen = evenly(len(self.validation), self.config.training.pictures)
@@ -183,7 +183,7 @@ class Trainer:
                     pictures[sample.stem] = comparison(image, sample.label, predicted[0].numpy())
         warning = warning_of_one_class(totals.confusion, epoch)
         if warning:
-            say(warning, bar)
+            say(warning)
         self.journal.pictures(int(self.train_step.step), pictures)
         return {f"validation_{name}": value for name, value in totals.scores().items()}
 

@@ -118,13 +118,13 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def settings_of_masks(arguments: argparse.Namespace) -> dict[str, object]:
     """All that changes masks, for `unfinished.goes_on`: flags, and a digest of the weights and settings of the runs."""
-    from unet_lowlevel.training.checkpoints import newest_in
+    from unet_lowlevel.training.checkpoints import listed_in
 
     runs = [Path(run) for run in ([arguments.run] if arguments.by_keras else arguments.run)]
     digest = hashlib.sha256()
     for run in runs:
-        weights = Path(f"{newest_in(run / 'best')}.index")  # holds checksums of them
-        for file in (run / "config.json", run / "instances.json", weights):
+        weights = [Path(f"{path}.index") for path in listed_in(run / "best")]  # which hold checksums of them
+        for file in (run / "config.json", run / "instances.json", *weights):
             digest.update(file.read_bytes() if file.is_file() else b"")
     flags = ("run", "images", "probabilities", "with_instances", "overlays", "format", "average", "plain", "model")
     return {name: getattr(arguments, name, None) for name in flags} | {"weights": digest.hexdigest()}

@@ -26,6 +26,10 @@ def test_listing_passes_over_what_is_no_image(tmp_path):
     assert files.list_images(folder)["b"] == folder / "b.PNG"
 
 
+def test_no_format_is_read_and_refused():
+    assert not {*files.SUFFIXES} & {*files.UNREADABLE} and {*files.COMMON} <= {*files.SUFFIXES}
+
+
 def test_pairs_are_matched_by_stem_and_not_by_position(tmp_path):
     images = folder_of(
         tmp_path / "images", "10.png", "9.jpg", "ä ö.tif", "Z.BMP", "a.b.png", "a.png", "a-b.png", "b.png"

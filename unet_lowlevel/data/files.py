@@ -144,8 +144,8 @@ def _images_of(folder: Path, inner: bool, objects: bool, on_mistake: OnMistake) 
     entries, inside = _entries(folder), dicom.look_into(folder)
     for mistake in inside.mistakes:
         on_mistake(mistake)
-    known, masks = {*inside.images, *inside.stacks}, inside.masks if objects else []
-    alone = len(known) + len(inside.series) + len(masks) == 1
+    masks = inside.masks if objects else set()
+    alone = len(inside.images | inside.stacks | masks) + len(inside.series) == 1
 
     def stem(path: Path) -> str:
         if not inner:

@@ -1,15 +1,19 @@
 """What folders with DICOM files hold: radiographs, several series, other objects, images of other formats."""
 
+import functools
+
 import numpy as np
 import pytest
 from conftest import sentence
 from image_files import content
-from medical_files import CT, MASK, ORIGIN, dicom, save_dicom, save_object, save_series
+from medical_files import CT, MASK, ORIGIN, dicom, save_dicom, save_nifti, save_object, save_series, to_nifti
 from PIL import Image
 from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage, RTDoseStorage, RTPlanStorage
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files
+from unet_lowlevel.data.formats import dicom as dicom_reader
+from unet_lowlevel.data.formats import medical
 from unet_lowlevel.data.formats.dicom import is_dicom
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.errors import UserError
@@ -109,6 +113,16 @@ def test_several_series_in_a_folder_are_volumes(numbers, tmp_path):
     assert list(files.list_images(tmp_path)) == list(images)
 
 
+def test_a_wrong_series_number_is_none(tmp_path):
+    folder = tmp_path / "study"
+    for letter, uid in zip("xy", ("1.2.6.8", "1.2.6.9"), strict=True):
+        move(save_series(tmp_path / "new", CT[:3], change=numbered(7777, uid)), folder, letter)
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"7777", b"77a7"))
+    images, mistakes = listed(folder)
+    assert list(images)[::3] == ["study_xb_000", "study_yb_000"] and not mistakes
+
+
 def test_a_scout_beside_a_series_is_an_image_and_the_series_keeps_the_name_of_the_folder(tmp_path):
     folder = save_series(tmp_path / "scan", CT[:3])
     save_dicom(folder / "scout.dcm", CT[4], SeriesInstanceUID="1.2.8")
@@ -198,6 +212,30 @@ def test_files_without_preamble_or_meta_information_are_read(preamble, tmp_path)
     start = 132 if preamble else whole.index(b"\x08\x00\x05\x00")  # SpecificCharacterSet, the first entry
     (tmp_path / "a.dcm").write_bytes(whole[start:])
     holds(tmp_path / "a.dcm", CT[0])
+
+
+def test_a_missing_package_is_named_once(tmp_path, monkeypatch):
+    folder = save_series(tmp_path / "scan", CT)
+    Image.fromarray(MASK[0]).save(folder / "photo.png")
+    monkeypatch.setattr(dicom_reader, "library", functools.partial(missing, medical.library))
+    images, mistakes = listed(folder)
+    assert list(images) == ["photo"] and mistakes == ["no pydicom."]
+
+
+def missing(found, name, path):
+    if name == "pydicom":
+        raise UserError("no pydicom.")
+    return found(name, path)
+
+
+def test_unusable_nifti_files_are_named_and_the_others_are_listed(tmp_path):
+    save_nifti(tmp_path / "a.nii.gz", *to_nifti(CT))
+    content(b"")(tmp_path / "b.nii")
+    save_nifti(tmp_path / "c.nii.gz", np.zeros((4, 5, 6, 7), np.int16))
+    images, mistakes = listed(tmp_path)
+    assert images == slices("a", tmp_path / "a.nii.gz", count=6) and len(mistakes) == 2
+    assert "b.nii is not readable as NIfTI (the file is empty)" in mistakes[0]
+    assert "c.nii.gz has the shape (4, 5, 6, 7)" in mistakes[1]
 
 
 def test_a_broken_link_is_named(tmp_path):

@@ -133,6 +133,24 @@ def test_frames_of_an_enhanced_image_and_a_single_image(tmp_path):
     same(labels(tmp_path), np.concatenate([MASK, MASK[2:3]]))
 
 
+def test_frames_named_by_their_number(tmp_path):
+    (tmp_path / "images").mkdir()
+    save_frames(tmp_path / "images" / "a.dcm", CT, SOPInstanceUID="1.2.8.1")
+    frames = frames_of(MASK)
+
+    def own(number):
+        source = item(ReferencedSOPInstanceUID="1.2.8.1", ReferencedFrameNumber=frames[number][0] + 1)
+        return {
+            "SegmentIdentificationSequence": {"ReferencedSegmentNumber": frames[number][1]},
+            "DerivationImageSequence": {"SourceImageSequence": [source]},
+        }
+
+    (tmp_path / "masks").mkdir()
+    tags = {"SOPClassUID": SegmentationStorage, "SegmentationType": "BINARY"}
+    save_frames(tmp_path / "masks" / "a.dcm", np.stack([frame[2] for frame in frames]), own, **tags)
+    same(labels(tmp_path), MASK)
+
+
 def test_two_volumes_named_alone(tmp_path):
     save_series(tmp_path / "ct", CT)
     save_segmentation(tmp_path / "seg.dcm", frames_of(MASK))

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,10 +136,10 @@ class DicomFolder:
         mistakes: a sentence for each file that is none of these.
     """
 
-    images: list[Path] = field(default_factory=list)
-    stacks: list[Path] = field(default_factory=list)
+    images: set[Path] = field(default_factory=set)
+    stacks: set[Path] = field(default_factory=set)
     series: "dict[str, list[Header]]" = field(default_factory=dict)
-    masks: list[Path] = field(default_factory=list)
+    masks: set[Path] = field(default_factory=set)
     mistakes: list[UserError] = field(default_factory=list)
 
     @property
@@ -149,33 +150,45 @@ class DicomFolder:
 
 def look_into(folder: str | Path) -> DicomFolder:
     """Reads the headers of all DICOM files in `folder` itself; what cannot be used is among the mistakes."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "is not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {found}: name a folder with the files of one DICOM series.")
     # The time makes sure that a changed folder is read anew.
-    return _look_into(Path(folder), Path(folder).stat().st_mtime_ns)
+    return _look_into(folder, folder.stat().st_mtime_ns)
 
 
+# Two: of images and of masks.
 @functools.lru_cache(maxsize=2)
 def _look_into(folder: Path, _: int) -> DicomFolder:
     found = DicomFolder()
     series: dict[str, list[Header]] = {}
-    for path in _dicom_files(folder):
+    files = _dicom_files(folder)
+    try:
+        if files:
+            library("pydicom", folder)
+    except UserError as mistake:
+        found.mistakes.append(mistake)
+        return found
+    for path in files:
         try:
             headers = _headers(path)
         except UserError as mistake:
             found.mistakes.append(mistake)
             continue
         if headers[0].kind in MASKS:
-            found.masks.append(path)
+            found.masks.add(path)
         elif len(headers) > 1:
-            found.stacks.append(path)
+            found.stacks.add(path)
         elif headers[0].alone:
-            found.images.append(path)
+            found.images.add(path)
         else:
             series.setdefault(headers[0].series, []).append(headers[0])
     for uid, headers in series.items():
         if len(headers) > 1:
             found.series[uid] = headers
         else:
-            found.images.append(headers[0].path)
+            found.images.add(headers[0].path)
     return found
 
 
@@ -409,7 +422,7 @@ class Header:
             str(dataset.get("SOPClassUID") or ""),
             str(dataset.get("SOPInstanceUID") or ""),
             str(dataset.get("SeriesInstanceUID")),
-            dataset.get("SeriesNumber"),
+            _series_number(dataset),
             dataset.get("FrameOfReferenceUID"),
             str(dataset.get("PatientID") or "").strip() or None,
             i + 1 if frame is not None else None if number is None else int(number),
@@ -425,6 +438,13 @@ class Header:
     def normal(self) -> np.ndarray:
         """[3] unit vector: columns x rows, towards the head for an ordinary axial slice."""
         return np.cross(self.axes[1], self.axes[0])
+
+
+def _series_number(dataset) -> int | None:
+    """The number by which a series is named; a wrong one is none."""
+    with contextlib.suppress(Exception):
+        return int(dataset.get("SeriesNumber"))
+    return None
 
 
 def _headers(path: Path) -> list[Header]:
@@ -444,16 +464,17 @@ def _headers(path: Path) -> list[Header]:
 
 def _files_in_order(folder: Path, series: str) -> list[Header]:
     """The headers of the slices of a series, the only one in `folder` or that with this UID."""
+    inside = look_into(folder)
     if series:
-        headers = look_into(folder).series[series]
+        headers = inside.series[series]
     else:
-        files = _dicom_files(folder)
-        if not files:
+        if not inside.number:
             raise UserError(f"{folder} holds no DICOM file: name a folder with the files of one series.")
-        headers = [header for file in files for header in _headers(file)]
-        for header in headers:
-            if header.frame is not None or header.kind in MASKS:
-                raise UserError(f"{folder} holds {header.path.name} beside a series: move it to a folder of its own.")
+        if inside.mistakes:
+            raise inside.mistakes[0]
+        for path in sorted(inside.stacks | inside.masks):
+            raise UserError(f"{folder} holds {path.name} beside a series: move it to a folder of its own.")
+        headers = [*itertools.chain(*inside.series.values()), *(_headers(path)[0] for path in sorted(inside.images))]
     _refuse_mixture(folder, headers)
     return _in_order(folder, headers)
 
@@ -533,9 +554,6 @@ def _affine(headers: list[Header]) -> np.ndarray:
 
 def _dicom_files(folder: Path) -> list[Path]:
     """The DICOM files in `folder`, sorted by name."""
-    if not folder.is_dir():
-        found = "is not a folder" if folder.exists() else "does not exist"
-        raise UserError(f"{folder} {found}: name a folder with the files of one DICOM series.")
     return [path for path in sorted(folder.iterdir()) if is_dicom(path)]
 
 

@@ -77,7 +77,11 @@ class Segmentation(MarkedSeries):
     def _slice_of(self, dataset, frame: int) -> int:
         """The slice on which a frame lies."""
         sources = entry(dataset, frame, "DerivationImageSequence", "SourceImageSequence") or []
-        named = [(source.ReferencedSOPInstanceUID, source.get("ReferencedFrameNumber") or 1) for source in sources]
+        named = [
+            (source.ReferencedSOPInstanceUID, int(number))
+            for source in sources
+            for number in np.atleast_1d(source.get("ReferencedFrameNumber") or 1)
+        ]
         on = [self._by_name[name] for name in named if name in self._by_name]
         place = entry(dataset, frame, "PlanePositionSequence", "ImagePositionPatient")
         axes = entry(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient")

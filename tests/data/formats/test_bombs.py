@@ -1,6 +1,7 @@
 """Small compressed volumes that would become huge: no more of them is decompressed than their pixels take."""
 
 import gzip
+import io
 import struct
 import tracemalloc
 import zlib
@@ -9,8 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import sentence
-from medical_files import CT, same, save_dicom, save_nifti, stack, to_nifti
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from medical_files import CT, dicom, same, save_dicom, save_nifti, stack, to_nifti
+from PIL import Image
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
 from unet_lowlevel.data.formats.dicom import DicomSeries, read_dicom
 from unet_lowlevel.data.formats.nifti import NiftiVolume
@@ -72,6 +74,28 @@ def test_what_a_deflated_file_claims_is_limited(tmp_path):
         with pytest.raises(UserError) as caught:
             read()
         sentence(caught, "a.dcm is 20x30 pixels", "--max-megapixels 0.00")
+
+
+@pytest.mark.parametrize(("form", "syntax"), [("JPEG", JPEGBaseline8Bit), ("JPEG2000", JPEG2000Lossless)])
+@pytest.mark.parametrize("frame", [None, 1])
+def test_a_compressed_image_larger_than_its_header_says_is_not_decoded(form, syntax, frame, tmp_path, monkeypatch):
+    frames = []
+    for size in ((30, 20), (400, 300)):
+        buffer = io.BytesIO()
+        Image.new("L", size).save(buffer, form)
+        frames.append(buffer.getvalue())
+    dataset = dicom(np.zeros((2, 20, 30) if frame else (20, 30), np.uint8))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = pydicom.encaps.encapsulate(frames if frame else frames[1:])
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    if frame:
+        same(read_dicom(tmp_path / "a.dcm", frame=0), np.zeros((20, 30), np.uint8))
+    decoded = []
+    monkeypatch.setattr(pydicom.pixels, "pixel_array", lambda *args, **options: decoded.append(args))
+    with pytest.raises(UserError) as caught:
+        read_dicom(tmp_path / "a.dcm", frame=frame)
+    sentence(caught, "20x30 pixels by its header, 120000 by its compressed image", "intact")
+    assert not decoded
 
 
 def nifti(path, change):

@@ -9,11 +9,13 @@ import dataclasses
 import functools
 import io
 import itertools
+import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, check_pixels
 from unet_lowlevel.data.formats.medical import (
@@ -276,6 +278,8 @@ def _decoded(path: Path, header, source, frame: int | None = None) -> np.ndarray
     with contextlib.suppress(NotImplementedError):
         decoder = pydicom.pixels.get_decoder(syntax)
         if decoder.is_available:
+            if syntax.is_encapsulated:
+                _check_claim(path, header, frame or 0)
             try:
                 return pydicom.pixels.pixel_array(source, index=frame)
             except RuntimeError as error:
@@ -302,6 +306,27 @@ def _opened(path: Path, _: int, max_megapixels: float):
     except pydicom.errors.InvalidDicomError:
         plain = False
     return header, path if plain else load(path, max_megapixels)
+
+
+def _check_claim(path: Path, header, frame: int) -> None:
+    """Raises a `ValueError` when a JPEG or JPEG 2000 image has more pixels than the header around it says.
+
+    It would be decoded before that is seen.
+    """
+    pydicom = library("pydicom", path)
+    frames = int(header.get("NumberOfFrames") or 1)
+    try:
+        with open(path, "rb") as file:
+            pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[])
+            # The tag of the pixels and their length, with an explicit VR between them.
+            file.seek(4 if file.read(8)[4:6] in (b"OB", b"OW") else 0, io.SEEK_CUR)
+            content = pydicom.encaps.get_frame(file, frame, number_of_frames=frames)
+        with Image.open(io.BytesIO(content), formats=("JPEG", "JPEG2000")) as image:
+            pixels = math.prod(image.size)
+    except Exception:  # of another kind, or damaged, as its decoder will say
+        return
+    if pixels > header.Rows * header.Columns:
+        raise ValueError(f"{header.Rows}x{header.Columns} pixels by its header, {pixels} by its compressed image")
 
 
 def load(path: Path, max_megapixels: float = MAX_MEGAPIXELS, **options):

@@ -1,5 +1,6 @@
 """DICOM series and NIfTI volumes through the commands: trained on, predicted into the same geometry."""
 
+import importlib
 import json
 
 import highdicom
@@ -108,6 +109,22 @@ def test_masks_of_dicom_are_nifti_or_png_on_wish(form, place, tiny_run):
             np.testing.assert_array_equal(np.asarray(mask.dataobj).T, 255 * found.array)
             affine = open_volume(place / "data/images" / stem).affine
             np.testing.assert_allclose(mask.affine @ [0, 0, 1, 1], np.diag([-1, -1, 1, 1]) @ affine @ [1, 0, 0, 1])
+
+
+def test_without_highdicom_nothing_is_begun(place, tiny_run, monkeypatch, capsys):
+    found = importlib.import_module
+
+    def missing(name, *rest):
+        if name == "highdicom":
+            raise ImportError(name)
+        return found(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    flags = ["--run", str(tiny_run), "--images", "data/images", "--output", "out"]
+    assert predict(flags) == 2
+    error = capsys.readouterr().err
+    assert "needs the package highdicom" in error and error.count("\n") == 1 and not (place / "out").exists()
+    assert predict([*flags, "--format", "nifti"]) == 0
 
 
 def test_a_series_named_by_the_current_folder_stays_in_the_output(place, tiny_run, monkeypatch, capsys):

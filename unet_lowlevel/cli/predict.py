@@ -117,15 +117,17 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def settings_of_masks(arguments: argparse.Namespace) -> dict[str, object]:
-    """All that changes masks, for `unfinished.goes_on`: flags, and a digest of the weights and settings of the runs."""
+    """All that changes masks, for `unfinished.goes_on`: flags, and a digest of the weights and settings of the runs.
+
+    Not the flags of `CHANGES`, which only let in more images.
+    """
     from unet_lowlevel.training.checkpoints import listed_in
 
-    runs = [Path(run) for run in ([arguments.run] if arguments.by_keras else arguments.run)]
-    digest = hashlib.sha256()
-    for run in runs:
+    files = [Path(arguments.model)] if arguments.by_keras and arguments.model else []
+    for run in map(Path, [arguments.run] if arguments.by_keras else arguments.run):
         weights = [Path(f"{path}.index") for path in listed_in(run / "best")]  # which hold checksums of them
-        for file in (run / "config.json", run / "instances.json", *weights):
-            digest.update(file.read_bytes() if file.is_file() else b"")
+        files += [file for file in (run / "config.json", run / "instances.json", *weights) if file.is_file()]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
     flags = ("run", "images", "probabilities", "with_instances", "overlays", "format", "average", "plain", "model")
     return {name: getattr(arguments, name, None) for name in flags} | {"weights": digest.hexdigest()}
 

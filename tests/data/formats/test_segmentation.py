@@ -11,7 +11,6 @@ from medical_files import (
     CT,
     DEEP,
     MASK,
-    ORIGIN,
     STEPS,
     TILTS,
     at,
@@ -19,6 +18,7 @@ from medical_files import (
     same,
     save_dicom,
     save_enhanced,
+    save_frames,
     save_series,
     stack,
     turned,
@@ -26,8 +26,7 @@ from medical_files import (
 
 from unet_lowlevel.data.formats.dicom import DicomSeries
 from unet_lowlevel.data.formats.dicom_masks import open_marked
-from unet_lowlevel.data.formats.segmentation import write_segmentation
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmentation
 
 highdicom = pytest.importorskip("highdicom")
 
@@ -79,7 +78,12 @@ def test_segmentations_are_read_back(tmp_path):
     order, mask = [3, 0, 5, 1, 4, 2], MASK.copy()
     mask[2] = 0
     folder = save_series(tmp_path / "ct", *turned(CT, (0, 2, 1), (True, False, True)))
-    for path in (folder, save_enhanced(tmp_path / "scan.dcm", CT[order], at(*order))):
+    (tmp_path / "frames").mkdir()
+    for i in order:  # of one frame each
+        tags = {"SOPInstanceUID": f"1.2.3.4.{i + 1}"}
+        save_enhanced(tmp_path / "frames" / f"{order[i]}.dcm", CT[i : i + 1], lambda _, i=i: at(*range(6))(i), **tags)
+    enhanced = save_enhanced(tmp_path / "scan.dcm", CT[order], at(*order))
+    for path in (folder, tmp_path / "frames", enhanced):
         series, written = DicomSeries(path), tmp_path / f"{path.stem}_mask.dcm"
         write_segmentation(written, list(dict.fromkeys(series.files)), series.as_stored(mask), 2)
         same(stack(open_marked(written, series)), mask)
@@ -111,9 +115,21 @@ def test_bad_and_missing_values_of_the_source_become_empty(tmp_path):
     assert found.PatientID == "anna" and found.FrameOfReferenceUID
 
 
+@pytest.mark.parametrize("kind", ["1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.12.1", "1.2.3"])
+def test_any_image_may_be_the_source(kind, tmp_path):
+    """Of a retired kind, of one that usually has several frames, of a private one; without a place."""
+    path = save_dicom(tmp_path / "a.dcm", CT[0], SOPClassUID=kind, PatientOrientation=["L", "P"], **NO_PLACE)
+    write_segmentation(tmp_path / "mask.dcm", [path], MASK[:1], 2)
+    found = highdicom.seg.segread(tmp_path / "mask.dcm")
+    assert found.SourceImageSequence[0].ReferencedSOPClassUID == kind and found.PatientOrientation == ["L", "P"]
+    derived = found.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
+    assert derived.ReferencedSOPClassUID == kind
+
+
 def test_what_cannot_be_a_source_is_refused(tmp_path):
-    path = save_dicom(tmp_path / "a.dcm", CT[0], SOPClassUID="1.2.3", ImagePositionPatient=list(ORIGIN))
-    with pytest.raises(UserError) as caught:
-        write_segmentation(tmp_path / "mask.dcm", [path], MASK[:1], 2)
+    """A film has several frames and no place."""
+    path = save_frames(tmp_path / "a.dcm", CT, **NO_PLACE)
+    with pytest.raises(NoSegmentation) as caught:
+        write_segmentation(tmp_path / "mask.dcm", [path], MASK, 2)
     sentence(caught, path, "--format nifti")
     assert list(tmp_path.iterdir()) == [path]

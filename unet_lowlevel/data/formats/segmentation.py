@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unet_lowlevel import __version__
-from unet_lowlevel.data.formats.dicom import load
+from unet_lowlevel.data.formats.dicom import entry, load
 from unet_lowlevel.data.formats.medical import library, refusing
 from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError, reason
@@ -19,9 +19,19 @@ OF_A_PATIENT = [
     "StudyTime", "ReferringPhysicianName",
 ]  # fmt: skip
 TEXTS = ("AS", "CS", "DA", "DT", "LO", "PN", "SH", "TM")
-# What the images of a series have in common, and what each has of its own.
+# What the images of a series have in common.
 OF_A_SERIES = ["StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageOrientationPatient"]
-OF_AN_IMAGE = ["SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "ImagePositionPatient", *OF_A_SERIES]
+# {entry of the place of an image: where it stands in an enhanced file}
+PLACE = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+}
+OF_AN_IMAGE = [
+    "SOPClassUID", "SOPInstanceUID", "Rows", "Columns", *OF_A_SERIES, *PLACE,
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
 
 
 class NoSegmentation(UserError):
@@ -63,7 +73,7 @@ def segmentation_of(sources: Sequence[Path], labels: np.ndarray, segments: int):
     ]
     try:
         with refusing(sources[0], "DICOM"):
-            images = _headers(sources)
+            images, kind = _headers(sources)
             content = highdicom.seg.Segmentation(
                 images,
                 labels,
@@ -85,22 +95,28 @@ def segmentation_of(sources: Sequence[Path], labels: np.ndarray, segments: int):
             f"{sources[0]} cannot be the source of a DICOM segmentation ({reason(error.__context__ or error)}): add "
             "--format nifti or --format png."
         ) from None
-    if "FrameOfReferenceUID" not in content:  # then the standard asks for this instead
-        content.PatientOrientation = images[0].get("PatientOrientation") or ""
+    content.walk(lambda item, element: _refer(item, kind) if element.keyword == "ReferencedSOPClassUID" else None)
+    content.PatientOrientation = images[0].get("PatientOrientation") or ""  # the standard asks for it without a place
     return content
 
 
-def _headers(sources: Sequence[Path]) -> list:
-    """The headers of the source images, with what a segmentation takes from them made good.
+def _refer(item, kind: str) -> None:
+    item.ReferencedSOPClassUID = kind
 
-    Values that the standard forbids become empty. What it requires and the files lack is filled in.
+
+def _headers(sources: Sequence[Path]) -> tuple[list, str]:
+    """The headers of the source images, with what a segmentation takes from them made good; and their SOPClassUID.
+
+    Values that the standard forbids become empty. What it requires and the files lack is filled in. Images of one frame
+    become secondary captures, because highdicom demands of most other kinds what it does not need.
     """
     pydicom = library("pydicom", sources[0])
+    capture, new_uid = pydicom.uid.SecondaryCaptureImageStorage, functools.partial(pydicom.uid.generate_uid, None)
     with pydicom.config.disable_value_validation():
-        first, *others = (
+        first, *others = images = [
             load(source, stop_before_pixels=True, specific_tags=OF_AN_IMAGE if i else None)
             for i, source in enumerate(sources)
-        )
+        ]
         for element in first:
             if element.VR in TEXTS:
                 try:
@@ -111,17 +127,24 @@ def _headers(sources: Sequence[Path]) -> list:
         if first.get("PatientSex") not in ("M", "F", "O"):
             first.PatientSex = ""
         _complete(first, dict.fromkeys(OF_A_PATIENT, ""))
-        new_uid = functools.partial(pydicom.uid.generate_uid, None)
-        _complete(first, {"StudyInstanceUID": new_uid(), "SeriesInstanceUID": new_uid()})
-        placed = bool(first.get("ImagePositionPatient") and first.get("ImageOrientationPatient"))
-        if placed:
+        _complete(first, {"StudyInstanceUID": new_uid(), "SeriesInstanceUID": new_uid(), "SOPClassUID": capture})
+        kind = first.SOPClassUID
+        for image in images:
+            _complete(image, {"SOPInstanceUID": new_uid()})
+            if int(first.get("NumberOfFrames") or 1) == 1:
+                image.SOPClassUID = capture
+                for keyword, macro in PLACE.items():
+                    value = entry(image, 0, macro, keyword)
+                    setattr(image, keyword, value) if value else image.pop(keyword, None)
+        if "ImagePositionPatient" in first and "ImageOrientationPatient" in first:
             _complete(first, {"FrameOfReferenceUID": new_uid(), "PixelSpacing": [1, 1], "SliceThickness": 1})
-        for image in (first, *others):
-            _complete(image, {"SOPClassUID": pydicom.uid.SecondaryCaptureImageStorage, "SOPInstanceUID": new_uid()})
+        else:
+            first.pop("ImagePositionPatient", None)
+        for image in others:
             for keyword in OF_A_SERIES:
-                if keyword in first:  # in the files of a series they may differ by rounding
+                if keyword in first:  # the others may differ by rounding
                     image[keyword] = first[keyword]
-    return [first, *others]
+    return images, kind
 
 
 def _complete(dataset, values: dict) -> None:

@@ -1,5 +1,7 @@
 """What masks mean: their values, colours and files."""
 
+import io
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,7 +12,17 @@ from PIL import Image
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, masks
+from unet_lowlevel.data.check.inspection import inspect
+from unet_lowlevel.data.samples import decoded
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.settings import resolve
+
+
+def encoded(array, form):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, form)
+    return buffer.getvalue()
+
 
 GRAY_COLORS = np.dstack([BINARY * 255] * 3)
 INDICES = (SMOOTH // 50).astype(np.uint8)
@@ -51,10 +63,15 @@ def test_masks_become_class_indices(name, write, classes, expected, tmp_path):
 
 
 NEAREST = ["save it as PNG", "the two values 0 and 255", "nearest neighbour"]
+BY_JPEG = ["because JPEG changes values", "export it anew as PNG"]
+AS_JPEG = encoded(BINARY * 255, "JPEG")
 THREE = (BINARY + (SMOOTH > 100)).astype(np.uint8)
 BAD_MASKS = [
     ("aliased.png", pillow(SMOOTH), 1, [f"{len(np.unique(SMOOTH))} distinct values (0, 5, 10,", " more)", *NEAREST]),
-    ("mask.jpg", pillow(BINARY * 255, quality=50), 1, ["distinct values", *NEAREST]),
+    ("mask.jpg", pillow(BINARY * 255, quality=50), 1, ["distinct values", *BY_JPEG]),
+    ("called.png", content(AS_JPEG), 1, ["distinct values", *BY_JPEG]),
+    ("indices.jpg", content(AS_JPEG), 3, ["distinct values", "--classes 3", *BY_JPEG]),
+    ("colours.jpg", pillow(np.kron(COLORS[BINARY], np.ones((4, 4, 1), np.uint8))), 1, ["distinct colours", *BY_JPEG]),
     ("trimap.png", pillow(np.where(THREE == 2, 128, BINARY * 255).astype(np.uint8)), 1, ["128", *NEAREST]),
     ("three.png", pillow(THREE), 1, ["3 distinct values (0, 1, 2)", "--classes 1", "give --classes 3"]),
     ("three.png", pillow(THREE), 2, ["3 distinct values (0, 1, 2)", "--classes 2", "give --classes 3"]),
@@ -88,6 +105,33 @@ def test_bad_masks_are_refused(name, write, classes, words, tmp_path):
     with pytest.raises(UserError) as caught:
         masks.read_mask(tmp_path / name, classes)
     sentence(caught, tmp_path / name, *words)
+
+
+def test_jpeg_is_named_where_values_or_colours_have_no_class(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(AS_JPEG)
+    for flags in ({"mask_values": "0:0,255:1"}, {"mask_colors": "000000:0,ffffff:1"}):
+        with pytest.raises(UserError) as caught:
+            masks.read_mask(tmp_path / "a.jpg", 1, DataConfig(**flags))
+        sentence(caught, tmp_path / "a.jpg", "does not name", *BY_JPEG)
+
+
+def test_a_turned_image_fits_a_mask_as_viewers_show_it(tmp_path):
+    """And a mask is turned too: a scan of 20x30 pixels that stands on its side, orientation 6."""
+    exif = Image.Exif()
+    exif[274] = 6
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    pillow(GRAY, exif=exif)(tmp_path / "images" / "a.jpg")
+    pillow(np.rot90(BINARY, -1) * 255)(tmp_path / "masks" / "a.png")
+    pillow(GRAY)(tmp_path / "images" / "b.png")
+    pillow(np.rot90(BINARY) * 255, exif=exif)(tmp_path / "masks" / "b.png")
+    config = resolve(flags={"data": str(tmp_path)})
+    first, second = decoded(files.find_pairs(config.data), config)
+    assert first.size == first.image.shape[:2] == (30, 20) and second.size == (20, 30)
+    np.testing.assert_array_equal(first.label, np.rot90(BINARY, -1))
+    np.testing.assert_array_equal(second.label, BINARY)
+    measurements, mistakes = inspect(config)
+    assert [m.image.size == m.mask.size for m in measurements] == [True, True] and not mistakes
 
 
 @pytest.mark.parametrize("values", [[0, 255, 3], [0, 40, 200], [0, 254]])

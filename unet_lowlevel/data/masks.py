@@ -9,6 +9,7 @@ import numpy as np
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data.files import DEFAULTS, read_pixels
+from unet_lowlevel.data.formats.decoding import is_jpeg
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.errors import UserError, listed, shown
 
@@ -47,10 +48,11 @@ def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULT
     pixels = read_pixels(mask, data, indices=not data.mask_values)
     if (pixels != pixels[..., :1]).any():
         colors = [tuple(color) for color in np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0).tolist()]
-        raise UserError(
-            f"{mask} has {len(colors)} distinct colours ({listed(colors, 3)}): say with --mask-colors which class each "
-            "is, or save the mask in gray with the class index of each pixel as its value, or with 0 and 255 for "
-            "background and foreground."
+        raise _refusal(
+            mask,
+            f"has {len(colors)} distinct colours ({listed(colors, 3)})",
+            "say with --mask-colors which class each is, or save the mask in gray with the class index of each pixel "
+            "as its value, or with 0 and 255 for background and foreground",
         )
     pixels = pixels[..., 0]
     if data.mask_values:
@@ -69,19 +71,26 @@ def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULT
         hint = f", or give --classes {int(values[-1]) + 1} if the values are class indices"
     elif len(values) > 32:  # gray edges: too many values to map
         hint = ""
-    raise UserError(
-        f"{mask} has {len(values)} distinct values ({listed(values.tolist())}), which does not fit --classes "
-        f"{classes}: save it as PNG with {kind}, resized with nearest neighbour{hint}."
+    raise _refusal(
+        mask,
+        f"has {len(values)} distinct values ({listed(values.tolist())}), which does not fit --classes {classes}",
+        f"save it as PNG with {kind}, resized with nearest neighbour{hint}",
     )
+
+
+def _refusal(mask: Path | Slice | str, what: str, remedy: str) -> UserError:
+    """The error that `mask` has values or colours of no class; of JPEG the cause is known, and another remedy."""
+    if not isinstance(mask, Slice) and is_jpeg(mask):
+        what, remedy = f"{what}, because JPEG changes values", "export it anew as PNG from where it was drawn"
+    return UserError(f"{mask} {what}: {remedy}.")
 
 
 def _labels_of_values(mask, pixels: np.ndarray, classes_of: dict[float, int]) -> np.ndarray:
     values, inverse = np.unique(pixels, return_inverse=True)
     unknown = [value for value in values.tolist() if value not in classes_of]
     if unknown:
-        raise UserError(
-            f"{mask} has the values {listed(unknown)}, which --mask-values does not name: add {unknown[0]:g}:CLASS."
-        )
+        what = f"has the values {listed(unknown)}, which --mask-values does not name"
+        raise _refusal(mask, what, f"add {unknown[0]:g}:CLASS")
     return np.array([classes_of[value] for value in values.tolist()], np.uint8)[inverse].reshape(pixels.shape)
 
 
@@ -96,9 +105,8 @@ def _labels_of_colors(mask, classes_of: dict[int, int], data: DataConfig) -> np.
     codes, inverse = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
     unknown = [f"{code:06x}" for code in codes.tolist() if code not in classes_of]
     if unknown:
-        raise UserError(
-            f"{mask} has the colours {listed(unknown)}, which --mask-colors does not name: add {unknown[0]}:CLASS."
-        )
+        what = f"has the colours {listed(unknown)}, which --mask-colors does not name"
+        raise _refusal(mask, what, f"add {unknown[0]}:CLASS")
     return np.array([classes_of[code] for code in codes.tolist()], np.uint8)[inverse].reshape(pixels.shape[:2])
 
 

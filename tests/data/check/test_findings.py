@@ -99,7 +99,7 @@ FAULTS = {
     "colours": (changed(lambda image: np.dstack([image] * 3), "images"), "error", "channels", "--channels gray"),
     "other size": (changed(lambda mask: mask[:-1]), "error", "size", "nearest neighbour"),
     "gray edges": (changed(blurred), "error", "gray_edges", "resized with nearest neighbour"),
-    "JPEG mask": (as_jpeg, "error", "gray_edges", "never as JPEG"),
+    "JPEG mask": (as_jpeg, "error", "gray_edges", "export them anew as PNG"),
     "more classes": (
         changed(lambda mask: mask // 255 + (np.arange(64) > 40).astype(np.uint8)),
         "error",

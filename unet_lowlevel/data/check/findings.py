@@ -21,6 +21,8 @@ ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 NEARLY_EVERYTHING = 0.95
 RARE = 0.01
 FAR_FROM_FRACTION = 0.15
+BLURRED = "save them as PNG with nothing but 0 and 255, resized with nearest neighbour, never as JPEG"
+BLURRED_BY_JPEG = "export them anew as PNG with nothing but 0 and 255, since JPEG makes such edges"
 # The text before the last number of a stem: the patient, if the number is that of a slice.
 BEFORE_LAST_NUMBER = r"^(.*\D)\d+\D*$"
 
@@ -81,14 +83,16 @@ def unusable(evidence: Evidence) -> Iterator[Finding]:
     """Files that training would refuse; those with the same remedy become one finding."""
     alike: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
     for mistake in evidence.mistakes:
-        remedy = what_and_remedy(mistake.error)[1] if mistake.kind != "gray_edges" else ""
+        remedy = what_and_remedy(mistake.error)[1]
+        if mistake.kind == "gray_edges":
+            remedy = BLURRED_BY_JPEG if "because JPEG" in str(mistake.error) else BLURRED
         alike[mistake.kind, remedy if mistake.stem else str(mistake.error)].append(mistake)
-    for (kind, _), mistakes in alike.items():
+    for (kind, remedy), mistakes in alike.items():
         stems = tuple(mistake.stem for mistake in mistakes if mistake.stem)
         what, fix = what_and_remedy(mistakes[0].error)
         if kind == "gray_edges":
             what = f"{count(stems, 'mask')} with gray edges, which leave open what is marked: {listed(stems)}"
-            fix = "save them as PNG with nothing but 0 and 255, resized with nearest neighbour, never as JPEG"
+            fix = remedy
         elif len(stems) > 1:
             what += f"; likewise {listed(stems[1:])}"
         yield Finding(ERROR, kind, what, fix, stems)

@@ -114,6 +114,12 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
+def is_jpeg(path: Path | str) -> bool:
+    """Whether this is the JPEG file of an image, whatever its suffix."""
+    with open(path, "rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"
+
+
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
     """Stored pixels [H,W,...] as viewers show them; `orientation` as in EXIF and TIFF, where numbers but 2..8 are 1."""
     if orientation in SIDEWAYS:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import resource
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -70,6 +71,12 @@ def by_tifffile(array, **options) -> bytes:
 
 
 STACK = np.stack([GRAY] * 3)
+TURNED = Image.Exif()
+TURNED[274] = 6
+PYRAMID = io.BytesIO()
+with tifffile.TiffWriter(PYRAMID) as file:
+    for step in (1, 2, 4):
+        file.write(GRAY[::step, ::step], photometric="minisblack", subfiletype=int(step > 1), metadata=None)
 VALID = [
     by_pillow(GRAY, "png"),
     by_pillow(BINARY, "png"),
@@ -102,7 +109,22 @@ VALID = [
     by_pillow(BINARY > 0, "tiff", compression="group4"),
     by_pillow(RGB, "tiff", "P"),
     by_pillow(GRAY, "tiff", compression="packbits"),
+    by_pillow(RGB, "jpeg", exif=TURNED),
+    by_pillow(RGB, "png", "P", exif=TURNED),
+    by_tifffile(RGB, photometric="rgb", extratags=[(274, "H", 1, 6, True)], tile=(16, 16)),
+    by_tifffile(GRAY.astype(np.int16), byteorder=">", compression="zlib", predictor=True),
+    by_tifffile(GRAY, photometric="palette", colormap=np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))),
+    by_pillow(RGB, "tiff", "CMYK", compression="tiff_lzw"),
+    by_pillow(RGB, "tiff", "YCbCr"),
+    PYRAMID.getvalue(),
 ]
+if find_spec("imagecodecs"):
+    VALID += [
+        by_tifffile(GRAY.astype(np.int16), byteorder=">", compression="lzw"),
+        by_tifffile(GRAY.astype(np.float32), compression="zstd", predictor=True),
+        by_tifffile(RGB, photometric="rgb", compression="jpeg2000"),
+        by_tifffile(GRAY // 16, bitspersample=4),
+    ]
 NUMBERS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**32 - 1, 10_000]
 
 

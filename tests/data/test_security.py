@@ -137,8 +137,8 @@ BOMBS = {
     "claim.tif": (lambda: tiff(100_000, 100_000), "100000x100000"),
     "tiles.tif": (lambda: tiff(64, 64, tile=2**20), "1048576x1048576"),
     "channels.tif": (lambda: tiff(20_000, 20_000, samples=50), "50 channels"),
-    "claim.gif": (lambda: gif(60_000, 60_000, screen=60_000), "60000x60000"),
-    "small_screen.gif": (lambda: gif(60_000, 60_000, screen=1), "60000x60000"),
+    "claim.gif": (lambda: gif(60_000, 60_000, screen=60_000), "3600 megapixels"),
+    "small_screen.gif": (lambda: gif(60_000, 60_000, screen=1), "3600 megapixels"),
     "claim.jpg": (lambda: jpeg(60_000, 60_000), "60000x60000"),
     "claim.bmp": (lambda: bmp(60_000, 60_000), "60000x60000"),
 }

@@ -207,6 +207,19 @@ def test_more_than_pillow_allows_is_read(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_a_gif_of_45_bytes_takes_no_gigabytes(tmp_path):
+    """Pillow makes room for what a frame covers when it opens the file, here 63090x26652 pixels."""
+    frame = b"\x21\xf9\x04\x09\0\0\0\0" + b"\x2c\0\0\0\0" + struct.pack("<2H", 26652, 63090) + b"\0\x08\x02\x4c\x01\0;"
+    path = tmp_path / "a.gif"
+    for size in ((26652, 63090), (1, 1)):
+        path.write_bytes(b"GIF89a" + struct.pack("<2H", *size) + b"\0\0\0" + frame)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(UserError) as caught:
+            files.read_pixels(path)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 100_000  # KiB
+        sentence(caught, path, "1681 megapixels, more than --max-megapixels 500", "raise that limit")
+
+
 def test_pages_beyond_the_file_are_refused(tmp_path):
     """Numbers that no file can have stand where the next page should be."""
     for i, (options, form) in enumerate([({}, "<I"), ({"bigtiff": True}, "<Q")]):
@@ -434,6 +447,21 @@ def test_coefficients_of_ycbcr_count_without_compression_too(codecs, tmp_path):
     expected = np.dstack([red, green, blue]).clip(0, 255)
     for path in tmp_path.iterdir():
         np.testing.assert_allclose(files.read_pixels(path), expected, atol=2)
+
+
+def test_what_pillow_cannot_decode_is_named_with_what_can(codecs, tmp_path):
+    """A Pillow without Zstandard fails as on a damaged file."""
+    for name, array, compression in (("a.tif", GRAY, "lzw"), ("b.tif", RGB, "jpeg")):
+        tifffile.imwrite(tmp_path / name, array, compression=compression)
+        with tifffile.TiffFile(tmp_path / name, mode="r+b") as file:
+            file.filehandle.seek(file.pages[0].dataoffsets[0])
+            file.filehandle.write(b"\xff" * 40)
+    with_codecs = codecs() is True
+    for name in ("a.tif", "b.tif"):
+        with pytest.raises(UserError) as caught:
+            files.read_pixels(tmp_path / name)
+        message = sentence(caught, tmp_path / name, "intact")
+        assert ("[formats]" in message) == (name == "a.tif" and not with_codecs)
 
 
 def test_other_metadata_does_not_turn_a_tiff(codecs, tmp_path):

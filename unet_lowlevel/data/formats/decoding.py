@@ -38,8 +38,6 @@ BY_ITSELF = (1, *DEFLATE)
 BY_IMAGECODECS = (*BY_ITSELF, 5, 32773, 34925, 50000, *JPEG_2000)
 # Two threads that redirect stderr at the same time would not restore it.
 _stderr_away = threading.Lock()
-# Pillow's own limit holds for all files, and would refuse what --max-megapixels allows.
-Image.MAX_IMAGE_PIXELS = None
 # Its own reader of uncompressed TIFF knows neither subsampled YCbCr nor coefficients other than those of JPEG.
 TiffImagePlugin.READ_LIBTIFF = True
 
@@ -78,9 +76,18 @@ def decode(
                 return _decode_tiff(file, page, indices, max_megapixels)
             if head.startswith(b"\x89PNG") and head[24:25] == b"\x10" and head[25:26] != b"\0":
                 raise ValueError("Pillow would cut it to 8 bits; 16 bits a colour are read from TIFF only")
+            # Pillow's own limit might refuse what ours allows. But of a GIF it makes room for the first frame before
+            # it says how large that is.
+            Image.MAX_IMAGE_PIXELS = int(1e6 * max_megapixels) if head.startswith(b"GIF") else None
             return _decode_pillow(file, ("PNG", "JPEG", "BMP", "GIF"), page, indices, max_megapixels)
     except (MemoryError, UserError):
         raise
+    except Image.DecompressionBombError as error:
+        pixels = int(re.search("[0-9]+", str(error))[0])
+        raise UserError(
+            f"{path} is {pixels / 1e6:.4g} megapixels, more than --max-megapixels {max_megapixels:g}: raise that limit "
+            "if the file can be trusted."
+        ) from None
     except Exception as error:  # damaged files raise anything: struct.error, zlib.error, SyntaxError, ...
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):
@@ -278,11 +285,14 @@ def _decode_tiff(file, number: int | None, indices: bool, max_megapixels: float)
         alpha = page.extrasamples in ((1,), (2,)) or (page.photometric == 2 and page.samplesperpixel == 4)
         if not _is_for_tifffile(file, page):
             file.seek(0)
+            Image.MAX_IMAGE_PIXELS = None
             try:
                 with _without_stderr():
                     array = _decode_pillow(file, ("TIFF",), page.index, indices, max_megapixels)
             except OSError as error:  # says too little: "decoder error -2", "cannot identify image file"
-                raise ValueError(f"Pillow cannot decode {_kind_of(page)}") from error
+                better = page.compression in BY_IMAGECODECS and 5 not in tifffile.TIFF.DECOMPRESSORS
+                hint = "; intact, pip install 'unet-lowlevel[formats]' makes it readable" if better else ""
+                raise ValueError(f"Pillow cannot decode this {_kind_of(page)}{hint}") from error
             if page.photometric < 3 and math.prod(array.shape[2:]) != page.samplesperpixel - alpha:
                 raise ValueError("Pillow would leave out some of its channels")
             return ~array if page.photometric == 0 and as_stored else array  # Pillow makes 0 white in all of them

@@ -262,7 +262,14 @@ class AugmentationConfig:
 class TrainingConfig:
     """The loop around the step."""
 
-    epochs: int = setting(15, "passes over the training images", minimum=1, maximum=10**6, everyday=True)
+    epochs: int = setting(
+        15,
+        "passes over the training images; with --resume, more of them extend a training: the schedule then becomes that "
+        "of all epochs, so that the learning rate jumps",
+        minimum=1,
+        maximum=10**6,
+        everyday=True,
+    )
     steps_per_epoch: int = setting(
         0, "training steps an epoch; 0: one pass over the images", minimum=0, maximum=10**6, everyday=True
     )

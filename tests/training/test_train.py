@@ -258,6 +258,36 @@ def test_a_training_that_diverged_goes_on_more_carefully(implementation, phantom
     assert [float(row["learning_rate"]) for row in history(run)] == pytest.approx([1e-3, 1e-4])
 
 
+@pytest.mark.parametrize("implementation", ["lowlevel", "keras"])
+def test_a_jump_of_the_learning_rate_is_told(implementation, phantoms, tmp_path, capsys):
+    """Only where there is one."""
+    run = tmp_path / "run"
+    assert main(["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "2"], implementation) == 0
+    jumps = "note: the learning rate was 1e-05 in the last step and goes on at 0.000435: with --epochs 4 and"
+    for flags, jump in ([], False), (["--epochs", "1"], False), (["--epochs", "4"], True), (["--epochs", "4"], False):
+        assert main(["--run", str(run), "--resume", *flags], implementation) == 0
+        error = capsys.readouterr().err
+        assert (jumps in error) == ("note: " in error) == jump
+    assert "note: the learning rate" not in error
+
+
+def test_a_jump_within_an_epoch_is_told(phantoms, tmp_path, capsys):
+    """From the rate of the last step, whatever its epoch."""
+    run = tmp_path / "run"
+
+    def stop(step, loss):
+        if step in (1, 4):
+            signal.raise_signal(signal.SIGTERM)
+
+    begin = ["--data", str(phantoms), *TINY, "--schedule", "constant"]
+    for flags in (begin, ["--resume", "--learning-rate", "0.01"]):
+        assert main(["--run", str(run), *flags], on_step=stop) == 128 + signal.SIGTERM
+    assert "was 0.001 in the last step and goes on at 0.01: with" in capsys.readouterr().err
+    assert main(["--run", str(run), "--resume"]) == 0
+    assert "was 0.01 in the last step and goes on at 0.001: with" in capsys.readouterr().err
+    assert history(run)[-1]["learning_rate"] == str(float(np.float32(0.001)))
+
+
 def test_a_stopped_training_says_with_which_settings_it_goes_on(phantoms, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "1"]) == 0

@@ -162,6 +162,7 @@ class KerasTrainer:
     def fit(self, *, resume: bool = False, on_step: OnStep | None = None) -> dict:
         """As `Trainer.fit`, but only at the end of epochs the state is saved and a signal ends the training."""
         self.journal = Journal(self.config, self.run, self.unet, self.model.optimizer, resume=resume)
+        self.journal.note_learning_rate(self.total_steps)
         channels = self.config.model.in_channels
         if not self.journal.history:
             self.journal.summaries.graph(

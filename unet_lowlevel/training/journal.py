@@ -14,9 +14,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from unet_lowlevel.config import Config
+from unet_lowlevel.core.optimizers import learning_rate_at
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.terminal import note
 from unet_lowlevel.training.checkpoints import Checkpoints, Progress
 from unet_lowlevel.training.summaries import Summaries, forget_after
 from unet_lowlevel.training.totals import Totals
@@ -87,6 +89,23 @@ class Journal:
     def step(self) -> int:
         """Training steps so far, those of the unfinished epoch included."""
         return (self.history[-1]["step"] if self.history else 0) + self.totals.steps
+
+    def note_learning_rate(self, total_steps: int) -> None:
+        """Notes that the learning rate jumps, because a resumed training has other settings than before.
+
+        Args:
+            total_steps: of the whole training.
+        """
+        training, optimizer = self.config.training, self.config.optimizer
+        last = float(self.totals.learning_rate)
+        if self.history and not self.totals.steps:
+            last = self.history[-1]["learning_rate"]
+        as_now, coming = (float(learning_rate_at(tf.constant(self.step - i), optimizer, total_steps)) for i in (1, 0))
+        if last and len(self.history) < training.epochs and not math.isclose(last, as_now, rel_tol=1e-5):
+            note(
+                f"the learning rate was {last:.3g} in the last step and goes on at {coming:.3g}: with --epochs "
+                f"{training.epochs} and --learning-rate {optimizer.learning_rate:g} the run has another schedule"
+            )
 
     def out_of_patience(self) -> bool:
         """Whether validation has not improved for --patience epochs."""

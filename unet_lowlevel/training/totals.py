@@ -13,12 +13,14 @@ class Totals:
 
     def __init__(self):
         self.steps, self.images, self.seconds = 0, 0, 0.0
+        self.learning_rate = 0.0  # of the last step; 0: unknown
         self.loss, self.confusion, self.thresholds = 0.0, np.int64(0), np.int64(0)
 
     def add(self, result: dict, images: int) -> None:
         """Adds the result of a `TrainStep` or an `EvaluationStep` for so many images."""
         self.steps += 1
         self.images += images
+        self.learning_rate = result.get("learning_rate", 0.0)
         self.loss += float(result["loss"]) * images
         self.confusion = self.confusion + result["confusion"].numpy().sum(0)
         self.thresholds = self.thresholds + result["thresholds"].numpy().sum(0)
@@ -41,6 +43,8 @@ class Totals:
         """
         totals = cls()
         found = json.loads(text) if text else vars(totals)
+        if isinstance(found, dict):
+            found = {"learning_rate": 0.0} | found  # version 0.1 did not save it
         if not isinstance(found, dict) or found.keys() != vars(totals).keys():
             raise ValueError(f"not the sums {listed(vars(totals))}")
         for name, value in found.items():

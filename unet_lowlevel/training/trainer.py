@@ -59,9 +59,9 @@ class Trainer:
         if config.training.output_bias_prior:
             self.model.set_output_bias(class_frequencies(training, config.model.classes))
         self.batches = TrainingBatches(training, config)
-        total_steps = config.training.epochs * self.batches.steps_per_epoch
+        self.total_steps = config.training.epochs * self.batches.steps_per_epoch
         crop = (config.training.crop_size,) * 2
-        self.train_step = train_step(self.model, config, crop, total_steps)
+        self.train_step = train_step(self.model, config, crop, self.total_steps)
         self.evaluation_step = EvaluationStep(self.model, config)
         self.received: signal.Signals | None = None  # it asked the training to end, perhaps in the last epoch
 
@@ -82,6 +82,7 @@ class Trainer:
         """
         training = self.config.training
         self.journal = Journal(self.config, self.run, self.model, self.train_step, resume=resume)
+        self.journal.note_learning_rate(self.total_steps)
         if int(self.train_step.step) == 0:
             self.journal.summaries.graph(self.train_step.compiled)
         first = len(self.journal.history)

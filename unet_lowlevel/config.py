@@ -264,8 +264,8 @@ class TrainingConfig:
 
     epochs: int = setting(
         15,
-        "passes over the training images; with --resume, more of them extend a training: the schedule then becomes that "
-        "of all epochs, so that the learning rate jumps",
+        "passes over the training images; with --resume, more of them extend a training: the schedule becomes that "
+        "of all epochs, and the learning rate jumps",
         minimum=1,
         maximum=10**6,
         everyday=True,

@@ -133,6 +133,24 @@ def test_frames_of_an_enhanced_image_and_a_single_image(tmp_path):
     same(labels(tmp_path), np.concatenate([MASK, MASK[2:3]]))
 
 
+@pytest.mark.parametrize("kind", ["segmentation", "contours"])
+def test_a_single_image_keeps_its_rows_and_columns_and_so_does_its_mask(kind, tmp_path):
+    """A series would be turned to axial slices."""
+    volume, steps, origin = turned(CT, (0, 2, 1), (False, True, False))
+    mask = turned(MASK, (0, 2, 1), (False, True, False))[0].copy()
+    folder = save_series(tmp_path / "new", volume[2:3], steps, origin + 2 * steps[0])
+    (tmp_path / "images").mkdir()
+    next(folder.iterdir()).rename(tmp_path / "images" / "a.dcm")
+    if kind == "segmentation":
+        save_segmentation(tmp_path / "masks" / "a.dcm", [(0, k, (mask[2] == k).astype(np.uint8)) for k in (1, 2)],
+                          places=False)  # fmt: skip
+    else:
+        save_contours(tmp_path / "masks" / "a.dcm", {1: [circle(9, 8, 6.05, 2)]})
+        mask[2] = turned(disc(9, 8, 6.05)[None].astype(np.uint8), (0, 2, 1), (False, True, False))[0][0]
+    same(labels(tmp_path), np.ascontiguousarray(mask[2:3]))
+    np.testing.assert_array_equal(files.read_image(tmp_path / "images" / "a.dcm")[..., 0], volume[2])
+
+
 def test_frames_named_by_their_number(tmp_path):
     (tmp_path / "images").mkdir()
     save_frames(tmp_path / "images" / "a.dcm", CT, SOPInstanceUID="1.2.8.1")

@@ -60,14 +60,14 @@ HEADER = [
 
 
 class DicomSeries:
-    """The files of one DICOM series in a folder, a slice each; or a file of several frames, a slice each.
+    """The files of one DICOM series in a folder, a slice each; or the frames of a file.
 
     The slices are in the order of ImagePositionPatient along their normal, or without positions in that of
     InstanceNumber. Frames that are no even stack (phases, echoes, a film) stay in their order. One slice is read at a
     time.
 
     Attributes:
-        path: of the folder, or of the file of several frames.
+        path: of the folder or the file.
         files: the DICOM file of each slice.
         frames: the frame of its file that is the slice, from 0; None in a file of one frame.
         headers: see `Header`, of each slice.
@@ -96,7 +96,8 @@ class DicomSeries:
         if headers[0].position is not None:
             self.affine = _affine(headers)
             transform = to_axial(self.affine, self.path)
-            if transform[0, 0] == 0:  # the slices are axial
+            single = self.path.is_file() and self.count == 1  # read as it is
+            if transform[0, 0] == 0 and not single:  # the slices are axial
                 self._transform = transform
             orientations = library("nibabel", self.path).orientations
             self.affine = self.affine @ orientations.inv_ornt_aff(self._transform, shape)
@@ -296,7 +297,8 @@ def _decoded(path: Path, header, source, frame: int | None = None) -> np.ndarray
     raise UserError(f"{path} is compressed as {name}, which no package decodes: save it uncompressed.")
 
 
-@functools.lru_cache(maxsize=1)
+# Two: an image's file and its mask's.
+@functools.lru_cache(maxsize=2)
 def _opened(path: Path, _: int, max_megapixels: float):
     """The header of a file of several frames, and from where pydicom takes one of them: mostly the file itself."""
     pydicom = library("pydicom", path)

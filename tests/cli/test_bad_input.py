@@ -268,6 +268,18 @@ MISTAKES = {
             evaluate_run(output="."),
             ["exists already"],
         ),
+        (
+            "unusable volume",
+            lambda p: (p / "data" / "images" / "empty.nii").touch(),
+            evaluate_run(split="all"),
+            ["data/images/empty.nii", "the file is empty", "intact"],
+        ),
+        (
+            "broken image",
+            lambda p: max((p / "data" / "images").iterdir()).write_bytes(b"\x89PNG"),
+            evaluate_run(split="all"),
+            ["data/images/", "not readable", "intact"],
+        ),
     ],
     "phantoms": [
         (

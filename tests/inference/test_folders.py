@@ -291,11 +291,13 @@ def test_mended_images_are_predicted_by_resuming(tiny_run, gallery, tmp_path, ca
     assert "--resume predicts them too" in capsys.readouterr().err
     shutil.copy(gallery / "2.png", images)
     (images / "scan.nii").unlink()
+    (images / "3.png").write_bytes(b"\x89PNG")  # whose mask is there
     assert run_predict(tiny_run, [images], out, "--resume") == 0
+    assert "wrote masks of 1 images" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == [f"{i}.png" for i in range(7)]
     assert run_predict(tiny_run, [images], out, "--resume") == 2  # that one is finished
     assert "exists already" in capsys.readouterr().err
-    assert run_predict(tiny_run, [images], tmp_path / "new", "--resume") == 0  # nothing to go on with
+    assert run_predict(tiny_run, [gallery], tmp_path / "new", "--resume") == 0  # nothing to go on with
 
 
 def test_another_run_is_noticed(tiny_run, gallery, tmp_path, capsys):

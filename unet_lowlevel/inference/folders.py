@@ -149,7 +149,8 @@ def predict_files(
             image = read_image(source, predictor.config.data)
             predictor.check_channels(image, source)
         except UserError as error:
-            outputs.fail(stem, source, error)
+            if stem not in outputs.done:
+                outputs.fail(stem, source, error)
             return None
         return Picture(stem, source, image, predictor.normalizations(image), block)
 

@@ -181,6 +181,23 @@ def test_many_files_with_one_fault_are_one_finding(data, capsys):
     assert f"likewise {', '.join(cut_ones[1:6])} and 2 more" in found["image"]["what"]
 
 
+@pytest.mark.parametrize(
+    ("names", "fires"),
+    [
+        (["benign_{:03}", "malignant_{:03}"], False),
+        (["scan{}"], False),
+        (["patient3_{:02}", "patient4_{:02}"], True),
+        (["anna_{}", "ben_{}", "carla_{}", "dora_{}"], True),
+    ],
+)
+def test_running_numbers_in_a_class_are_no_patients(names, fires, data, capsys):
+    for kind in ("images", "masks"):
+        for index, file in enumerate(sorted((data / kind).iterdir())):
+            file.rename(file.with_name(names[index % len(names)].format(index) + ".png"))
+    main(["--data", str(data), "--json"])
+    assert fires == ("groups" in {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]})
+
+
 def test_names_of_patients_ask_for_groups(clean, data, capsys):
     """Without --group-regex, which the finding proposes, the split tears patients; each on its own is silence."""
     assert main(["--data", str(clean), "--json"]) == 1

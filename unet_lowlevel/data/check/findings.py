@@ -192,9 +192,12 @@ def groups_of_names(evidence: Evidence) -> Iterator[Finding]:
     groups = defaultdict(list)
     for stem in stems:
         groups[splits.matched_group(stem, regex)].append(stem)
-    together = [members for members in groups.values() if len(members) > 1]
-    torn = [members for members in together if evidence.torn(members)]
-    if len(groups) > 1 and sum(map(len, together)) > len(stems) / 2 and torn:
+    together = {name: members for name, members in groups.items() if len(members) > 1}
+    # benign_1, ..., benign_437 are running numbers in a class, not images of one patient.
+    if any(len(together[name]) > len(stems) / 3 and not re.search(r"\d", name) for name in together):
+        return
+    torn = [members for members in together.values() if evidence.torn(members)]
+    if len(groups) > 1 and sum(map(len, together.values())) > len(stems) / 2 and torn:
         what = (
             "the names of images look as if some were of one patient, whom the split would put on both sides: "
             + listed([f"{members[0]} ~ {members[-1]}" for members in torn])

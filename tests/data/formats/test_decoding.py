@@ -207,6 +207,30 @@ def test_more_than_pillow_allows_is_read(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_strips_that_lie_over_each_other_are_refused(tmp_path):
+    """Each of many could be as long as the file, which would be read for hours."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GRAY, compression="zlib", rowsperstrip=1)
+    end = path.stat().st_size
+    with open(path, "ab") as file:
+        file.write(zlib.compress(GRAY[0]) + bytes(50_000))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["StripOffsets"].overwrite([end] * 20)
+        file.pages[0].tags["StripByteCounts"].overwrite([50_000] * 20)
+    with pytest.raises(UserError) as caught:
+        files.read_pixels(path)
+    sentence(caught, path, "lie over each other")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_equal_tiles_may_be_one(compression, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint8), tile=(16, 16), compression=compression)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        tag = file.pages[0].tags["TileOffsets"]
+        tag.overwrite([tag.value[0]] * len(tag.value))
+    assert not files.read_pixels(tmp_path / "a.tif").any()
+
+
 def test_a_gif_of_45_bytes_takes_no_gigabytes(tmp_path):
     """Pillow makes room for what a frame covers when it opens the file, here 63090x26652 pixels."""
     frame = b"\x21\xf9\x04\x09\0\0\0\0" + b"\x2c\0\0\0\0" + struct.pack("<2H", 26652, 63090) + b"\0\x08\x02\x4c\x01\0;"

@@ -239,7 +239,7 @@ def _slices(path: Path | str, tiff: tifffile.TiffFile) -> tuple[Sequence[tifffil
     Smaller copies of a page, as pyramids and previews have them, do not count.
     """
     pages = tiff.pages
-    if len(tiff.series) > 1 or len(tiff.series[0].levels) > 1:
+    if len(tiff.series) > 1 or not all(level.keyframe.is_subifd for level in tiff.series[0].levels[1:]):
         every = [page.aspage() for page in pages]
         pages = [page for page in every if not page.is_reduced]
         if len({page.hash for page in pages}) != 1 or (len(tiff.series) > 1 and len(pages) == len(every)):
@@ -274,6 +274,10 @@ def _decode_tiff(file, number: int | None, indices: bool, max_megapixels: float)
         size = os.fstat(file.fileno()).st_size
         if size < needed:  # checked here, because libtiff would print its own message
             raise ValueError(f"truncated: {size} of {needed} bytes")
+        if (
+            sum(page.databytecounts) > size + 2 * page.nbytes
+        ):  # as if each were as long as the file: reading takes hours
+            raise ValueError("its strips or tiles lie over each other")
         if page.axes not in ("YX", "YXS", "SYX"):
             raise ValueError(f"its shape is {page.shape}, not height x width x channels")
         if not page.is_memmappable:

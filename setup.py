@@ -20,9 +20,9 @@ setup(
     entry_points={"console_scripts": ["unet-lowlevel = unet_lowlevel.__main__:main"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
-        "tensorflow>=2.18",
+        "tensorflow>=2.21",  # before it, each version asks for a TensorBoard of its own number
         "keras>=3.12",  # before it, safe mode could be got round by the files that it is to guard against
-        "tensorboard>=2.18",
+        "tensorboard>=2.21",  # before it, it needs pkg_resources, which setuptools 82 no longer has
         "numpy>=1.26.4",
         "scikit-image>=0.24",
         "pillow>=11",

@@ -139,9 +139,10 @@ def test_list_of_whole_groups_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("stems", "settings", "content", "words"),
     [
-        (["p1", "p2", "x"], {"group_regex": r"p\d"}, None, ["--group-regex", r"'p\\d'", "'x'", "rename"]),
+        (["p1", "p2", "x"], {"group_regex": r"p\d"}, None, [r"--group-regex 'p\\d'", "'x'", "rename", "the flag out"]),
         (["p1", "p2"], {"group_regex": "p("}, None, ["--group-regex", "'p('", "'p1'", "no regular expression"]),
-        (["p1"], {}, None, ["one image", "'p1'", "add images"]),
+        (["p1"], {}, None, ["only one image, 'p1', but one group", "add images."]),
+        (["p1"], {"group_regex": "p"}, None, ["only one image, 'p1', but one group", "add images."]),
         (["p1"], {"folds": 2}, None, ["one image", "'p1'", "add images"]),
         (["p1", "p1b"], {"group_regex": "p1"}, None, ["2 images of a single group", "--group-regex 'p1'", "mend"]),
         (["a", "b", "c"], {"folds": 4}, None, ["--folds is 4", "only 3 images", "at most"]),

@@ -325,6 +325,24 @@ def test_overfitting_one_batch(phantoms, tmp_path, capsys):
     assert "one batch was not learned by heart" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ["--batch-size", "10"],
+            "--batch-size 10 is more than the 9 images to train on: every epoch is one step, of all",
+        ),
+        (["--batch-size", "10", "--steps-per-epoch", "1"], "every step takes images several times"),
+        (["--batch-size", "9"], None),
+    ],
+)
+def test_a_batch_larger_than_the_data_is_noted(flags, words, phantoms, tmp_path, capsys):
+    assert main(["--run", str(tmp_path / "run"), "--data", str(phantoms), *TINY, "--epochs", "1", *flags]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == (1 if words else 0) and (not words or words in notes[0])
+    assert history(tmp_path / "run")[0]["step"] == "1"
+
+
 def test_paper_preset_trains(phantoms, tmp_path):
     """The paper's settings, at a size for tests: valid padding with mirrored surroundings, two classes."""
     flags = ["--preset", "paper", "--base-channels", "2", "--depth", "3", "--crop-size", "60", "--epochs", "1"]

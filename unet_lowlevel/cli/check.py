@@ -18,6 +18,7 @@ from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 from unet_lowlevel.pictures import contact_sheet
 from unet_lowlevel.terminal import progress, say, show_path
+from unet_lowlevel.training.train import by_patient
 
 SETTINGS = [
     *("data", "images", "masks", "channels", "mask_values", "mask_colors", "max_megapixels", "nan", "stream"),
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def check_data(arguments: argparse.Namespace) -> int:
     """Checks, reports, and returns 1 when there is an error or a warning."""
     given = given_settings(arguments)
-    config = settings.check(settings.apply(Config(), given))
+    config = by_patient(settings.check(settings.apply(Config(), given)))
     sheet = Path(arguments.sheet) if arguments.sheet else None
     if sheet:
         check_sheet(sheet)

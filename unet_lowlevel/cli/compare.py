@@ -95,10 +95,11 @@ def train_in_turns(output: Path, settings: Path) -> dict[str, dict]:
             # --patience is given, because train_keras.py has a default of its own.
             flags = ["--run", str(output / name), "--config", str(settings), "--patience", "0"]
             parents[name], child = spawning.Pipe()
-            processes.append(spawning.Process(target=one_training, args=(name, flags, child)))
+            process = spawning.Process(target=one_training, args=(name, flags, child))
             start = time.perf_counter()
             with out_of_reach_of_signals():
-                processes[-1].start()
+                process.start()
+            processes.append(process)
             child.close()
             received(parents[name], name)
             notes[name] = {"seconds_to_first_step": time.perf_counter() - start}
@@ -114,6 +115,10 @@ def train_in_turns(output: Path, settings: Path) -> dict[str, dict]:
             if step % (10 * TURN) == 0:
                 losses = ", ".join(f"{message['loss']:.4f} {name}" for name, message in messages.items())
                 say(f"step {step}: loss {losses}")
+    except BaseException:  # a comparison cannot go on with what the others would save
+        for process in processes:
+            process.kill()
+        raise
     finally:
         for parent in parents.values():
             parent.close()

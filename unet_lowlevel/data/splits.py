@@ -37,7 +37,7 @@ def matched_group(stem: str, regex: str, known: str | None = None) -> str:
     if match is None:
         raise UserError(
             f"--group-regex {shown(regex)} does not match the stem {stem!r}: give an expression that finds the group "
-            "in every stem, or rename the file."
+            "in every stem, rename the file, or leave the flag out where no images belong together."
         )
     bracket = match.group(1) if match.re.groups else None
     return match.group() if bracket is None else bracket
@@ -73,8 +73,8 @@ def split(
         if single_volume:
             groups = {stem: [stem] for stem in sorted(stems)}
         if len(groups) < 2:
-            found = f"one image, {stems[0]!r}," if len(stems) == 1 else f"{len(stems)} images of a single group"
-            by = f" by --group-regex {data.group_regex!r}" if data.group_regex else ""
+            found = f"one image, {stems[0]!r}" if len(stems) == 1 else f"{len(stems)} images of a single group"
+            by = f" by --group-regex {data.group_regex!r}" if data.group_regex and len(stems) > 1 else ""
             raise UserError(
                 f"There is only {found}{by}, but one group must train and another be held out: add images"
                 f"{', or mend --group-regex' if by else ''}."

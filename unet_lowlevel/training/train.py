@@ -16,7 +16,7 @@ from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import progress, say, show_path
+from unet_lowlevel.terminal import note, progress, say, show_path
 
 OnStep = Callable[[int, float], None]
 # {"training": stems, "validation": stems}
@@ -137,19 +137,24 @@ def check_same_settings(run: Path, stored: Config, config: Config, may_change: C
 
 
 def with_default_data(config: Config) -> Config:
-    """`config` with the phantoms as data if it names none; makes the phantoms if they are missing."""
+    """`config` with the phantoms as data if it names none, see `by_patient`; makes the phantoms if they are missing."""
     if config.data.data or config.data.images:
-        return config
+        return by_patient(config)
     if not PHANTOMS.exists():
         try:
             phantom.write_phantoms(PHANTOMS, **PHANTOM_SETTINGS, progress=progress("drawing phantoms"))
         except (OSError, UserError):
             if not PHANTOMS.exists():  # else another training has drawn them meanwhile, the same to the bit
                 raise
-    changes = {"data": str(PHANTOMS)}
-    if not config.data.group_regex:
-        changes["group_regex"] = phantom.GROUP_REGEX
-    return settings.apply(config, changes)
+    return by_patient(settings.apply(config, {"data": str(PHANTOMS)}))
+
+
+def by_patient(config: Config) -> Config:
+    """`config` with the phantoms' patients as groups, if its data are those of `PHANTOMS` and it names no groups."""
+    data = config.data.data
+    if not data or Path(data).absolute() != PHANTOMS.absolute() or config.data.group_regex:
+        return config
+    return settings.apply(config, {"group_regex": phantom.GROUP_REGEX})
 
 
 def split_of(pairs: list[Pair], config: Config) -> Split:
@@ -200,5 +205,10 @@ def run_training(
         f"training on {len(training)} images, validating on {len(validation)}: {config.training.epochs} epochs of "
         f"{trainer.batches.steps_per_epoch} steps into {show_path(run)}"
     )
+    batch_size = config.training.batch_size
+    if batch_size > len(training):
+        repeats = config.training.steps_per_epoch
+        step = "every step takes images several times" if repeats else "every epoch is one step, of all of them"
+        note(f"--batch-size {batch_size} is more than the {len(training)} images to train on: {step}")
     trainer.fit(resume=resume, on_step=on_step)
     return trainer

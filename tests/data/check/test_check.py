@@ -7,7 +7,10 @@ import pytest
 from checked_data import GROUPS, change, cut, path, read, report, write_clean
 
 from unet_lowlevel.cli.check import main
+from unet_lowlevel.config import Config
 from unet_lowlevel.data.check import report as facts
+from unet_lowlevel.data.phantoms import phantom
+from unet_lowlevel.training.train import with_default_data
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,20 @@ def test_clean_data_has_no_findings(clean, capsys):
     for words in ("24", "64x64", "uint8", "values 0, 255", "18 to train on, 6 held out", "--overfit-one-batch"):
         assert words in output
     assert f"--data {clean} --group-regex 'patient-\\d+' --overfit-one-batch" in output
+
+
+def test_the_demonstration_is_good(clean, tmp_path, monkeypatch, capsys):
+    """Its patients are known to the check as to a training; the same slices in another folder are anyone's."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "phantoms").symlink_to(clean)
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/phantoms", "./data/phantoms/", str(tmp_path / "data" / "phantoms")):
+        assert main(["--data", name]) == 0
+        assert "good to train on" in capsys.readouterr().out
+        assert with_default_data(Config.of(data=name)).data.group_regex == phantom.GROUP_REGEX
+        assert with_default_data(Config.of(data=name, group_regex="slice")).data.group_regex == "slice"
+    assert main(["--data", str(clean)]) == 1
+    assert "some were of one patient" in capsys.readouterr().out
 
 
 def test_sheet_shows_the_suspicious_first(data, tmp_path, capsys):

@@ -186,8 +186,9 @@ def test_bad_names(name, words, place, capfd):
     (place / "data" / "images" / name).write_bytes(encoded("png"))
     refused(train, ["--data", "data"], words, place, capfd)
     if "rename it" in words:
-        (place / "data" / "images" / name).rename(place / name)
-        refused(predict, ["--run", "run", "--images", ".", "--output", "out"], words, place, capfd)
+        (place / "new").mkdir()
+        (place / "data" / "images" / name).rename(place / "new" / name)
+        refused(predict, ["--run", "run", "--images", "new", "--output", "out"], words, place, capfd)
 
 
 @pytest.mark.parametrize("suffix", KINDS)

@@ -340,3 +340,10 @@ def test_a_full_disk_is_one_sentence(tiny_run, gallery, tmp_path, capsys, monkey
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png", "predict.json"]
     monkeypatch.undo()
     assert run_predict(tiny_run, [gallery], tmp_path / "out", "--resume") == 0
+
+
+def test_names_that_cannot_be_printed_are_shown_by_their_codes(tmp_path):
+    other, named = "a\x1b[2J.txt", "b\x1b.png"
+    for name in (other, named):
+        (tmp_path / name).write_bytes(b"")
+    assert folders.unused(tmp_path, {}, [f"{tmp_path} holds {named!r}: rename it."]) == [repr(other)]

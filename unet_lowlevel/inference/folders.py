@@ -75,10 +75,12 @@ def unused(folder: Path, images: dict[str, Path | Slice], mistakes: list[str]) -
     known = {image if isinstance(image, Path) else image.path for image in images.values()}
     known |= {parent for path in known for parent in path.parents}
     others = [path for path in (sorted(folder.iterdir()) if folder.is_dir() else []) if not path.name.startswith(".")]
+    # A sentence shows what cannot be printed by its codes.
     return [
-        path.name
+        path.name if path.name.isprintable() else repr(path.name)
         for path in others
-        if not (path in known or is_dicom(path) or any(str(path) in mistake for mistake in mistakes))
+        if not (path in known or is_dicom(path))
+        and not any(str(path) in mistake or repr(path.name) in mistake for mistake in mistakes)
     ]
 
 

@@ -30,8 +30,9 @@ IMPLEMENTATIONS = ("lowlevel", "highlevel", "keras")
 def runs(phantoms, tmp_path_factory):
     """{implementation: run folder} of the same short training."""
     folder = tmp_path_factory.mktemp("three")
+    flags = ["--data", str(phantoms), *TINY, "--threshold", "0.2"]
     for name in IMPLEMENTATIONS:
-        assert train.main(["--run", str(folder / name), "--data", str(phantoms), *TINY], name) == 0
+        assert train.main(["--run", str(folder / name), *flags], name) == 0
     return {name: folder / name for name in IMPLEMENTATIONS}
 
 

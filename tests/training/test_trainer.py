@@ -141,6 +141,16 @@ def test_train_step_traces_once(tmp_path):
     assert trainer.evaluation_step.compiled.experimental_get_tracing_count() == 1
 
 
+def test_seed_and_length_of_the_training_reach_network_and_schedule(tmp_path):
+    """Three epochs of three steps; the first weights are those of the seed."""
+    trainers = [Trainer(tiny_config(seed=seed), tmp_path, samples(5), samples()) for seed in (0, 1)]
+    assert [trainer.train_step.total_steps for trainer in trainers] == [9, 9]
+    for seed, trainer in enumerate(trainers):
+        expected = UNet(trainer.config.model, seed=seed).output.weight
+        np.testing.assert_array_equal(trainer.model.output.weight, expected)
+    assert not np.array_equal(*(trainer.model.output.weight for trainer in trainers))
+
+
 def test_output_bias_starts_at_the_share_of_foreground(tmp_path):
     trainer = Trainer(tiny_config(), tmp_path, samples(), samples())
     share = np.mean([sample.label.mean() for sample in samples()])

@@ -1,0 +1,815 @@
+"""The mutations that `mutate.py` makes: {module of the package: [(what goes wrong, text, its replacement, tests)]}.
+
+A text occurs exactly once in its module. Tests are files or single tests below `tests/`, those of a file as `::test_a`
+for the file that mirrors the module; without any, that file as a whole. The quicker a test, the better.
+"""
+
+LOSSES = "core/test_losses.py"
+DROPOUT = "core/test_step.py::test_dropout_changes_from_step_to_step_and_from_seed_to_seed"
+FORMS = "core/test_fast.py::test_ten_steps_of_training_by_the_fast_forms_are_those_of_the_book"
+PREDICTOR = "inference/test_predictor.py::test_probabilities_are_the_mean_of_the_runs"
+WHOLE_IMAGE = "inference/test_tiling.py::test_tiles_give_the_logits_of_the_whole_image"
+SIGNAL = "training/test_interruption.py::test_a_signal_saves_and_ends"
+RESUMED = "training/test_interruption.py::test_an_interrupted_training_goes_on_bit_for_bit"
+
+MUTATIONS: dict[str, list[tuple[str, ...]]] = {
+    "core/ops/activations.py": [
+        ("ELU is scaled", "tf.nn.elu(images)", "tf.nn.selu(images)"),
+    ],
+    "core/ops/batch_normalization.py": [
+        ("averages lag", "MOMENTUM = 0.9 ", "MOMENTUM = 0.99 "),
+        ("a smaller epsilon", "EPSILON = 1e-3", "EPSILON = 1e-5"),
+        (
+            "the variance is divided by n - 1",
+            "tf.reduce_mean(tf.square(images - mean), [0, 1, 2])",
+            "tf.reduce_sum(tf.square(images - mean), [0, 1, 2]) / tf.cast(tf.size(images[..., 0]) - 1, images.dtype)",
+        ),
+        ("the root has no epsilon", "tf.math.rsqrt(variance + epsilon)", "tf.math.rsqrt(variance)"),
+        (
+            "a prediction uses the statistics of its batch",
+            "return normalize(images, self.moving_mean, self.moving_variance,",
+            "return normalize(images, *batch_moments(images),",
+        ),
+        (
+            "training uses the averages",
+            "return normalize(images, mean, variance, self.gamma",
+            "return normalize(images, self.moving_mean, self.moving_variance, self.gamma",
+        ),
+        (
+            "averages stay",
+            "        self.move_averages(mean, variance)\n",
+            "",
+        ),
+        (
+            "averages move the wrong share",
+            "(1.0 - MOMENTUM) * (self.moving_variance",
+            "MOMENTUM * (self.moving_variance",
+        ),
+        (
+            "statistics are computed in bfloat16",
+            "batch_moments(tf.cast(images, self.gamma.dtype))",
+            "(tf.cast(moment, self.gamma.dtype) for moment in batch_moments(images))",
+        ),
+    ],
+    "core/ops/convolution.py": [
+        ("every second pixel", "strides=1", "strides=2"),
+        ("always padded", "padding=padding.upper()", 'padding="SAME"'),
+        ("no bias", "tf.nn.bias_add(outputs, tf.cast(bias, images.dtype))", "outputs"),
+        (
+            "the filter is flipped",
+            "tf.nn.conv2d(images, tf.cast(weight, images.dtype)",
+            "tf.nn.conv2d(images, tf.cast(weight[::-1, ::-1], images.dtype)",
+        ),
+        (
+            "the fan-in does not count the filter's pixels",
+            "out_channels], kernel_size**2 * in_channels, seed",
+            "out_channels], in_channels, seed",
+            "::test_module_owns_its_variables core/ops/test_initializers.py",
+        ),
+        ("a bias before batch normalization", "if use_bias else None", "", "::test_module_without_bias"),
+    ],
+    "core/ops/cropping.py": [
+        ("the mirror repeats the border", "position, period - position)", "position, period - position - 1)"),
+        ("one pixel beside the middle", "images)[1] - height) // 2", "images)[1] - height + 1) // 2"),
+        (
+            "the skip comes last",
+            "tf.concat([crop_like(skip, images), images], axis=-1)",
+            "tf.concat([images, crop_like(skip, images)], axis=-1)",
+        ),
+        ("all is added at the far side", "-((padded_height - height) // 2), -((padded_width - width) // 2)", "0, 0"),
+    ],
+    "core/ops/dropout.py": [
+        ("what stays is not enlarged", "images / (1.0 - rate)", "images"),
+        ("the others are dropped", ">= rate", "< rate"),
+        ("whole channels are dropped", "tf.shape(images), seed", "tf.shape(images[:, :1, :1]), seed"),
+        ("the seed does not matter", "tf.shape(images), seed", "tf.shape(images), [0, 0]"),
+    ],
+    "core/ops/initializers.py": [
+        ("half the variance", "2.0 / fan_in", "1.0 / fan_in"),
+        ("all weights draw from one stream", 'f"{tf.get_current_name_scope()}/{name}"', "name"),
+        ("the seed does not matter", "fan_in, (seed, stream)", "fan_in, (0, stream)"),
+        ("biases start at 0 whatever is said", "tf.constant(value, tf.float32)", "tf.constant(0.0)"),
+    ],
+    "core/ops/pooling.py": [
+        ("the mean", "tf.nn.max_pool2d(", "tf.nn.avg_pool2d("),
+        ("one pixel at a time", "strides=size", "strides=1"),
+    ],
+    "core/ops/transposed_convolution.py": [
+        ("no bias", "tf.nn.bias_add(outputs, tf.cast(bias, images.dtype))", "outputs"),
+        ("the filter is flipped", "tf.cast(weight, images.dtype), shape", "tf.cast(weight[::-1], images.dtype), shape"),
+        (
+            "the fan-in counts the filter's pixels",
+            "out_channels, in_channels], in_channels, seed",
+            "out_channels, in_channels], kernel_size**2 * in_channels, seed",
+            "::test_module_owns_its_variables core/ops/test_initializers.py",
+        ),
+    ],
+    "core/losses.py": [
+        ("Dice without smoothing above", "2.0 * overlap + smooth, areas", "2.0 * overlap, areas"),
+        ("Dice with squares", "areas = tf.reduce_sum(p, axes)", "areas = tf.reduce_sum(p * p, axes)"),
+        ("Dice never over the batch", "[0, 1, 2] if over_batch else [1, 2]", "[1, 2]"),
+        ("Dice of the background, too", "[..., 1:], tf.nn.softmax(logits)[..., 1:]", ", tf.nn.softmax(logits)"),
+        (
+            "cross-entropy without weights",
+            "pixel_weights(labels, class_weights, weight_map) * pixel_cross_entropy",
+            "pixel_cross_entropy",
+        ),
+        ("class weights give way to the map", "else weights * weight_map", "else weight_map"),
+        ("the sum ignores smooth", "return dice(labels, logits, smooth=smooth) +", "return dice(labels, logits) +"),
+        ("the sum is a mean", "smooth=smooth) + cross_entropy(", "smooth=smooth) + 0.5 * cross_entropy("),
+    ],
+    "core/more_losses.py": [
+        ("generalized Dice by area", "tf.math.divide_no_nan(1.0, tf.square(area))", "1.0 / area", LOSSES),
+        (
+            "absent classes do not count in generalized Dice",
+            "tf.where(area > 0, weight, tf.reduce_max(weight, -1, keepdims=True))",
+            "weight",
+            LOSSES,
+        ),
+        ("focal loss with gamma 2", "tf.pow(wrong, gamma)", "tf.pow(wrong, 2.0)", LOSSES),
+        ("focal loss without weights", "pixel_weights(labels, class_weights, weight_map) * tf.pow", "tf.pow", LOSSES),
+        (
+            "alpha and beta are exchanged",
+            "alpha * false_positives + beta * false_negatives",
+            "beta * false_positives + alpha * false_negatives",
+            LOSSES,
+        ),
+        ("batch_dice is dice", 'smooth | {"over_batch": True}', "smooth", LOSSES),
+        (
+            "the focal gamma of the settings is lost",
+            'class_weights | {"gamma": config.focal_gamma}',
+            "class_weights",
+            LOSSES,
+        ),
+    ],
+    "core/optimizers.py": [
+        ("Adam's first moment is not corrected", " / (1.0 - tf.pow(beta_1, step))", ""),
+        (
+            "Adam's second moment is not corrected",
+            "learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, step))",
+            "learning_rate",
+        ),
+        ("epsilon under the root", "tf.sqrt(second) + epsilon", "tf.sqrt(second + epsilon)"),
+        ("beta_2 is 0.99", "0.9, 0.999, 1e-7", "0.9, 0.99, 1e-7"),
+        ("Adam counts from 2", "tf.cast(step, tf.float32) + 1.0", "tf.cast(step, tf.float32) + 2.0"),
+        (
+            "the momentum is a mean",
+            "velocity = momentum * velocity - learning_rate * gradient",
+            "velocity = momentum * velocity - (1.0 - momentum) * learning_rate * gradient",
+        ),
+        (
+            "no Nesterov",
+            "(momentum * velocity - learning_rate * gradient if nesterov else velocity), velocity",
+            "velocity, velocity",
+        ),
+        ("the schedule ends a step late", "max(total_steps - 1 - warmup, 1.0)", "max(total_steps - warmup, 1.0)"),
+        ("half a cosine", "tf.cos(math.pi * x)", "tf.cos(0.5 * math.pi * x)"),
+        ("the warm-up starts at 0", "(step + 1.0) / warmup", "step / warmup"),
+        ("the schedule is not delayed by the warm-up", "(step - warmup) / max(", "step / max("),
+        ("biases decay", "weight.shape.rank > 1", "weight.shape.rank > 0"),
+        ("decay is not scaled by the rate", "learning_rate * weight_decay * weight)", "weight_decay * weight)"),
+        ("small gradients are enlarged", "limit / tf.maximum(norm, limit)", "limit / norm"),
+    ],
+    "core/moving_average.py": [
+        ("the random start stays", "tf.minimum(self.decay, (1.0 + step) / (10.0 + step))", "self.decay"),
+        ("the weights are lost to their averages", "variable.assign(value)", "pass"),
+    ],
+    "core/step.py": [
+        (
+            "clipped gradients are not applied",
+            "self.weights, clipped, step",
+            "self.weights, gradients, step",
+            "::test_clipped_gradients_move_the_weights_and_the_norm_before_is_told",
+        ),
+        (
+            "the norm is recorded after clipping",
+            '"gradient_norm": gradient_norm',
+            '"gradient_norm": global_norm(clipped)',
+            "::test_clipped_gradients_move_the_weights_and_the_norm_before_is_told",
+        ),
+        (
+            "the next step's rate",
+            "learning_rate_at(step, self",
+            "learning_rate_at(step + 1, self",
+            "::test_every_step_has_its_own_rate_and_tells_it",
+        ),
+        (
+            "the next step's rate is recorded",
+            '"learning_rate": learning_rate,',
+            '"learning_rate": learning_rate_at(step + 1, self.config.optimizer, self.total_steps),',
+            "::test_every_step_has_its_own_rate_and_tells_it",
+        ),
+        (
+            "the optimizer counts one step more",
+            "clipped, step, learning_rate)",
+            "clipped, step + 1, learning_rate)",
+            "::test_the_first_step_of_adam_goes_as_far_as_the_learning_rate",
+        ),
+        ("dropout drops the same in every step", "tf.cast(step, tf.int32)]", "0]", DROPOUT),
+        ("dropout does not know the seed", "tf.stack([self.config.training.seed,", "tf.stack([0,", DROPOUT),
+        ("the network does not train", "training=True, seed=seed", "training=False, seed=seed", DROPOUT),
+        (
+            "the average follows a step late",
+            "            self.optimizer.apply(self.weights, clipped, step, learning_rate)\n"
+            "            self.step.assign_add(1)\n"
+            "            if self.average:\n"
+            "                self.average.update(step)\n",
+            "            if self.average:\n"
+            "                self.average.update(step)\n"
+            "            self.optimizer.apply(self.weights, clipped, step, learning_rate)\n"
+            "            self.step.assign_add(1)\n",
+            "::test_the_average_follows_the_weights_of_the_same_step",
+        ),
+        (
+            "the average is of trained weights only",
+            "list(model.named_variables().values()), decay",
+            "self.weights, decay",
+            "::test_the_average_follows_the_weights_of_the_same_step",
+        ),
+        (
+            "weight maps do not reach the loss",
+            "self.loss(labels, logits, *maps)",
+            "self.loss(labels, logits)",
+            "::test_weights_say_how_much_a_pixel_counts",
+        ),
+    ],
+    "core/unet.py": [
+        (
+            "dropout after the last convolution",
+            "rates[0] = config.dropout_rate",
+            "rates[-1] = config.dropout_rate",
+            "::test_dropout_follows_the_first_or_the_last_convolution",
+        ),
+        ("dropout in every block", "elif deep:", "else:", "::test_dropout_stands_where_the_settings_say"),
+        ("all blocks drop alike", "fold_in(seed, self.stream)", "seed", "::test_dropout_stands_where_the_settings_say"),
+        (
+            "channels grow, but do not double",
+            "config.base_channels * 2**level",
+            "config.base_channels * (level + 1)",
+            "::test_channels_double_at_every_level",
+        ),
+        (
+            "the prior is no logit",
+            "tf.math.log(p[1:] / (1.0 - p[1:]))",
+            "tf.math.log(p[1:])",
+            "::test_output_bias_gives_the_prior",
+        ),
+        (
+            "bfloat16 is float32",
+            "tf.cast(padded, self.config.precision)",
+            "padded",
+            "core/test_precision.py::test_logits_are_float32_and_close",
+        ),
+        (
+            "dropout acts in predictions",
+            "if training and self.dropout_rates[i]",
+            "if self.dropout_rates[i]",
+            "::test_dropout_acts_in_training_only_and_is_a_function_of_the_seed",
+        ),
+    ],
+    "core/fast.py": [
+        (
+            "the variance of the fused operation",
+            "variance * ((n - 1.0) / n)",
+            "variance",
+            "::test_fused_normalization_is_that_with_the_moments",
+        ),
+        (
+            "folding forgets the scale of the mean",
+            "return weight * scale, beta - moving_mean * scale",
+            "return weight * scale, beta - moving_mean",
+            "::test_one_convolution_and_its_normalization",
+        ),
+        (
+            "folding forgets epsilon",
+            "moving_variance + EPSILON)",
+            "moving_variance)",
+            "::test_one_convolution_and_its_normalization",
+        ),
+        (
+            "Adam in place is not corrected",
+            "beta1_power=beta_1_power",
+            "beta1_power=0.0",
+            "::test_ten_steps_in_place_are_those_of_the_book",
+        ),
+        (
+            "Adam in place counts from 0",
+            "tf.cast(step, tf.float32) + 1.0",
+            "tf.cast(step, tf.float32) + 1e-3",
+            "::test_ten_steps_in_place_are_those_of_the_book",
+        ),
+        (
+            "no Nesterov in place",
+            "use_nesterov=self.nesterov",
+            "use_nesterov=False",
+            "::test_ten_steps_in_place_are_those_of_the_book",
+        ),
+        (
+            "averages move twice with recomputation",
+            "if not again:",
+            "if True:",
+            "::test_a_layer_is_normalized_and_its_averages_move_once",
+        ),
+        (
+            "a bias for each part",
+            "conv2d(part, share, None, padding)",
+            "conv2d(part, share, bias, padding)",
+            "::test_parts_are_convolved_as_if_joined",
+        ),
+        (
+            "a tile sees less than it depends on",
+            "// scale - beyond[level], 0)",
+            "// scale, 0)",
+            "::test_the_core_is_a_crop_of_the_whole",
+        ),
+        (
+            "all blocks drop alike",
+            "fold_in(seed, block.stream)",
+            "seed",
+            "core/test_unet.py::test_dropout_stands_where_the_settings_say",
+        ),
+        (
+            "the slope of ELU is that of ReLU",
+            "tf.raw_ops.EluGrad(gradients=",
+            "tf.raw_ops.ReluGrad(gradients=",
+            "::test_bfloat16_elu_and_its_gradient_are_float32s_rounded",
+        ),
+    ],
+    "geometry.py": [
+        ("less surroundings than it takes", "needed = 2 * needed + lost", "needed = needed + lost", WHOLE_IMAGE),
+        (
+            "the reach is rounded down",
+            "-(-(found[-1] + lost_by_block(config) // 2) // 2)",
+            "found[-1] // 2",
+            WHOLE_IMAGE,
+        ),
+        (
+            "valid windows begin too far inside",
+            "Span(start, stop, start - margin // 2,",
+            "Span(start, stop, start,",
+            WHOLE_IMAGE,
+        ),
+        (
+            "mirrored at one side only",
+            "before = (padded - length) // 2\n    count",
+            "before = 0\n    count",
+            WHOLE_IMAGE,
+        ),
+        (
+            "a tile's first pixel is not its core's",
+            "start + before - low))\n    return found",
+            "0))\n    return found",
+            WHOLE_IMAGE,
+        ),
+        (
+            "the margin counts the bottleneck twice",
+            "2 * (2 ** (config.depth - 1) - 1))",
+            "2 * 2 ** (config.depth - 1))",
+        ),
+    ],
+    "data/augmentation.py": [
+        ("a window never reaches the last place", "tf.maximum(last + half + 1, 1)", "tf.maximum(last + half, 1)"),
+        ("the window begins inside of the margin", "inside = -half + tf", "inside = tf"),
+        ("flips are rare", "stateless_uniform([4], seed) < 0.5", "stateless_uniform([4], seed) < 0.25"),
+        (
+            "the mask is not flipped",
+            "return tuple(change(pixels) for pixels in (image, label, weights) if pixels is not None)",
+            "return tuple(pixels if pixels is label else change(pixels) for pixels in (image, label, "
+            "weights) if pixels is not None)",
+        ),
+        (
+            "weights are not flipped",
+            "fold_in(seed, 1), weights)\n    return",
+            "fold_in(seed, 1)), weights\n    image, masks = image[0], image[1:]\n    return",
+        ),
+        ("contrast about 0", "mean = tf.reduce_mean(image)", "mean = 0.0"),
+        (
+            "gamma is a factor",
+            "tf.pow((image - low) / span, 1.0 + config.gamma * gamma)",
+            "(image - low) / span * (1.0 + config.gamma * gamma)",
+        ),
+        ("only brighter", "config.brightness * brightness", "config.brightness * tf.abs(brightness)"),
+        ("noise always at full strength", "config.noise * tf.abs(noise)", "config.noise"),
+        (
+            "gray values by the seed of the flips",
+            "config, fold_in(seed, 2)), *masks",
+            "config, fold_in(seed, 1)), *masks",
+            "data/test_pipeline.py",
+        ),
+    ],
+    "data/deformation.py": [
+        ("masks take the pixel before", "tf.floor(field + 0.5)", "tf.floor(field)"),
+        ("a larger scale is smaller", "[2, 2]) / (1.0 + scale)", "[2, 2]) * (1.0 + scale)"),
+        (
+            "the middle is half a pixel away",
+            "(np.array(crop) - 1).reshape(2, 1) / 2",
+            "np.array(crop).reshape(2, 1) / 2",
+        ),
+        ("the window is not where the field is", "start + tf.cast(first, tf.int32), extent", "start, extent"),
+        (
+            "rows and columns are exchanged",
+            "for t in tf.unstack((field - floor)",
+            "for t in tf.unstack((field - floor)[::-1]",
+        ),
+        ("parabolas beyond the ends are lines", "[3, -3, 1]", "[2, -1, 0]"),
+        (
+            "affine and elastic are seldom both",
+            "grid += config.elastic",
+            "grid = tf.constant(points.reshape(2, -1), tf.float32) + config.elastic",
+        ),
+    ],
+    "data/pipeline.py": [
+        ("one order for all epochs", "fold_in([training.seed, 1], self.epoch)", "tf.constant([training.seed, 1])"),
+        ("one order for all seeds", "fold_in([training.seed, 1], self.epoch)", "fold_in([0, 1], self.epoch)"),
+        ("not shuffled", "tf.random.experimental.stateless_shuffle(everything, fold_in(seed, i))", "everything"),
+        (
+            "all passes of an epoch alike",
+            "stateless_shuffle(everything, fold_in(seed, i))",
+            "stateless_shuffle(everything, seed)",
+        ),
+        (
+            "all images of an epoch change alike",
+            "fold_in(fold_in([training.seed, 2], self.epoch), position)",
+            "fold_in([training.seed, 2], self.epoch)",
+        ),
+        (
+            "images change alike in all epochs",
+            "fold_in(fold_in([training.seed, 2], self.epoch), position)",
+            "fold_in([training.seed, 2], position)",
+        ),
+        (
+            "images change alike for all seeds",
+            "fold_in([training.seed, 2], self.epoch), position",
+            "fold_in([0, 2], self.epoch), position",
+        ),
+        ("all crops at one place", "crop, margin, fold_in(seed, 0))", "crop, margin, [training.seed, 2])"),
+        ("all deformations alike", "changes, fold_in(seed, 3))", "changes, [training.seed, 3])"),
+        ("deformations by the seed of the crop", "changes, fold_in(seed, 3))", "changes, fold_in(seed, 0))"),
+        (
+            "gray values and flips by the seed of order",
+            "changes, seed, *weights)",
+            "changes, [training.seed, 1], *weights)",
+        ),
+        (
+            "the border is repeated beyond the image",
+            "mirror_indices(start[i], extent[i], size[i])",
+            "tf.clip_by_value(start[i] + tf.range(extent[i]), 0, size[i] - 1)",
+        ),
+        ("the batches before are not skipped", ".skip(self.first)", "", SIGNAL),
+        (
+            "classes are not balanced",
+            "tf.gather(balance, label) + weights[0]",
+            "weights[0]",
+            "data/test_weight_maps.py::test_each_sample_has_its_map_and_batches_the_whole_equation",
+        ),
+        (
+            "the last batch is dropped",
+            ".batch(training.batch_size)",
+            ".batch(training.batch_size, drop_remainder=True)",
+        ),
+        ("crops up to 512", "LARGEST_AUTOMATIC_CROP = 256", "LARGEST_AUTOMATIC_CROP = 512"),
+    ],
+    "data/samples.py": [
+        (
+            "the variance instead of its root",
+            "math.sqrt(pairwise_sum(pixels, lambda x: (x - mean) ** 2) / pixels.size)",
+            "pairwise_sum(pixels, lambda x: (x - mean) ** 2) / pixels.size",
+        ),
+        (
+            "a crop is normalized by itself",
+            "parts = self.normalization(self.image[place])",
+            "parts = normalization(self.image[place], DataConfig())(self.image[place])",
+        ),
+        ("nothing is clipped", "np.clip(x, 0.0, 1.0, out=x)", "pass"),
+        (
+            "borders between objects are not learned",
+            "(self.label if target is None else target)[place]",
+            "self.label[place]",
+            "data/test_weight_maps.py::test_instance_labels_say_what_the_objects_are",
+        ),
+    ],
+    "data/masks.py": [
+        ("only what all masks have", "np.maximum(label, part, out=label)", "np.minimum(label, part, out=label)"),
+        (
+            "foreground and background are exchanged",
+            "return (pixels != 0).astype(np.uint8)",
+            "return (pixels == 0).astype(np.uint8)",
+        ),
+        ("BGR", "red << 16 | green << 8 | blue", "blue << 16 | green << 8 | red"),
+        (
+            "values in their order are the classes",
+            "np.array([classes_of[value] for value in values.tolist()], np.uint8)[inverse]",
+            "inverse.astype(np.uint8)",
+        ),
+    ],
+    "data/instances.py": [
+        (
+            "objects touch at corners",
+            "connectivity=1",
+            "connectivity=2",
+            "data/test_weight_maps.py inference/test_separation.py::test_evaluation_and_written_instances_agree",
+        ),
+    ],
+    "data/weight_maps.py": [
+        ("squares of the distances", "(first + second) ** 2", "(first**2 + second**2)"),
+        ("a narrower sigma", "np.float32(2 * sigma**2)", "np.float32(sigma**2)"),
+        ("weight inside of objects", "np.where(instances == 0, weights, np.float32(0))", "weights"),
+        ("absent classes take part", "np.count_nonzero(occurs) * frequencies", "frequencies.size * frequencies"),
+        ("borders between classes", "touch &= label[here] == label[there]", "pass"),
+        ("borders between rows only", "((0, 1), (1, 0))", "((1, 0),)"),
+        ("a border at one side", "border[there] |= touch", "pass"),
+        (
+            "the second nearest object is the nearest",
+            "np.minimum(farther, np.maximum(nearer, distance), out=farther)",
+            "np.minimum(farther, distance, out=farther)",
+        ),
+    ],
+    "data/splits.py": [
+        (
+            "groups are torn",
+            "groups.setdefault(matched_group(stem, data.group_regex, (known or {}).get(stem)), [])",
+            "groups.setdefault(stem, [])",
+        ),
+        ("the seed does not matter", "np.random.Philox(seed)", "np.random.Philox(0)"),
+        ("small groups are dealt first", "key=lambda name: -len(groups[name])", "key=lambda name: len(groups[name])"),
+        ("always the first fold", "return folds[data.fold]", "return folds[0]"),
+        ("always the first block", "data.folds)[data.fold].tolist()", "data.folds)[0].tolist()"),
+        ("rounding adds an image", "images - 1e-9), 1)", "images), 1)"),
+        ("the fraction is rounded down", "math.ceil(data.validation_fraction", "math.floor(data.validation_fraction"),
+        (
+            "sides are exchanged",
+            "return sorted(set(stems) - held_out), sorted(held_out)",
+            "return sorted(held_out), sorted(set(stems) - held_out)",
+        ),
+    ],
+    "scoring/counts.py": [
+        ("on the threshold is below it", "probabilities[..., 0] >= threshold", "probabilities[..., 0] > threshold"),
+        (
+            "IoU without the overlap taken off",
+            "ratio(hit, predicted + true - hit, absent)",
+            "ratio(hit, predicted + true, absent)",
+        ),
+        ("Dice of one overlap", "ratio(2 * hit, predicted + true", "ratio(hit, predicted + true"),
+        ("precision is recall", "ratio(hit, predicted, absent)", "ratio(hit, true, absent)"),
+        ("the background counts", "values[..., 1:].mean(-1)", "values.mean(-1)"),
+        ("thresholds up to 0.86", "0.5 + 0.05 * i", "0.5 + 0.04 * i"),
+        ("what is absent scores 0", "np.where(predicted + true > 0, 0.0, 1.0)", "0.0 * true"),
+        ("the threshold is 0.5 whatever is said", "table[:, 0, THRESHOLDS.index(threshold)]", "table[:, 0, 0]"),
+        (
+            "truth and prediction are exchanged",
+            "(image * classes + labels) * classes + predictions",
+            "(image * classes + predictions) * classes + labels",
+        ),
+    ],
+    "scoring/curves.py": [
+        ("ties count whole", "lower + negative / 2", "lower + negative"),
+        ("soft Dice without squares", "np.square(p).sum(dtype=np.float64)", "p.sum(dtype=np.float64)"),
+        (
+            "classes that are not known count as 0",
+            "weights = np.where(np.isnan(values), 0.0, weights)",
+            "weights = weights + 0.0 * np.nan_to_num(values)",
+        ),
+        ("bins too wide to tell sure networks apart", "LOGIT = 18.0", "LOGIT = 4.0"),
+        (
+            "precision at the cut below",
+            "(positive * precision).sum(-1) / np",
+            "(positive * np.roll(precision, 1, -1)).sum(-1) / np",
+        ),
+    ],
+    "scoring/surfaces.py": [
+        (
+            "the 90th percentile",
+            "np.percentile(forth, 95), np.percentile(back, 95)",
+            "np.percentile(forth, 90), np.percentile(back, 90)",
+        ),
+        ("the farthest", "np.percentile(forth, 95), np.percentile(back, 95)", "forth.max(), back.max()"),
+        ("one direction only", "max(np.percentile(forth, 95), np.percentile(back, 95))", "np.percentile(forth, 95)"),
+        ("the mean of one direction", "np.concatenate([forth, back]).mean()", "forth.mean()"),
+        ("a missed object costs nothing", "(float(np.hypot(*truth.shape)),) * 2", "(0.0,) * 2"),
+        ("distances to all of the mask", "mask & ~binary_erosion(mask) for mask", "mask for mask"),
+    ],
+    "scoring/boundaries.py": [
+        (
+            "cells touch at corners",
+            "found = label(prediction, connectivity=1)",
+            "found = label(prediction, connectivity=2)",
+        ),
+        ("the middle cut", "means.min(-1), means.max(-1)", "means[..., 4], means[..., 4]"),
+        ("every error splits or merges", "np.bincount(pairs[:, 0]) > 1", "np.bincount(pairs[:, 0]) > 0"),
+        ("boundaries shrink before they grow", "for value in (False, True)", "for value in (True, False)"),
+        ("pixels between cells are one cell", "cells.max() + 1 + np.arange(np.count_nonzero(none))", "cells.max() + 1"),
+    ],
+    "scoring/objects.py": [
+        ("on the threshold is below it", "iou >= s]", "iou > s]"),
+        (
+            "an object matches twice",
+            "return np.count_nonzero(maximum_bipartite_matching(graph) >= 0)",
+            "return graph.nnz",
+        ),
+        ("missed objects are free", "total = counts.sum(-1)", "total = counts[..., :2].sum(-1)"),
+        ("objects match in any class", "(true[pairs[0]] == k) & (predicted[pairs[1]] == k)", "true[pairs[0]] == k"),
+        (
+            "the smallest is left out",
+            "self.areas >= max(smallest, 1)",
+            "self.areas > max(smallest, 1)",
+            "inference/test_separation.py",
+        ),
+        ("classes without objects score 1", "np.maximum(total, 1), np.nan)", "np.maximum(total, 1), 1.0)"),
+    ],
+    "inference/tiling.py": [
+        (
+            "the tile begins with its core",
+            "computed[rows.inside : rows.inside + rows.stop - rows.start]",
+            "computed[: rows.stop - rows.start]",
+        ),
+        (
+            "rows of the window are shifted",
+            "seen[rows - top]",
+            "seen[rows - top - 1]",
+            "::test_windows_are_mirrored_like_a_padded_image",
+        ),
+    ],
+    "inference/views.py": [
+        (
+            "flipped predictions are not turned back",
+            "        found = self._reversed(found)\n",
+            "",
+            "::test_flips_of_a_part_and_back",
+        ),
+        ("two flips too few", "repeat=3", "repeat=2", "::test_flips_are_the_eight_symmetries_of_the_square"),
+        (
+            "the border is repeated beyond the image",
+            'mode="mirror"',
+            'mode="nearest"',
+            "::test_rotations_agree_with_scikit_image",
+        ),
+        ("beyond the image is nothing", 'mode="mirror"', 'mode="constant"', "::test_rotations_agree_with_scikit_image"),
+        (
+            "turned the other way",
+            "np.array([[cos, -sin], [sin, cos]])",
+            "np.array([[cos, sin], [-sin, cos]])",
+            "::test_rotations_agree_with_scikit_image",
+        ),
+    ],
+    "inference/predictor.py": [
+        (
+            "the sum of the networks",
+            "np.float32(len(self.networks) * len(self.views))",
+            "np.float32(len(self.views))",
+            PREDICTOR,
+        ),
+        (
+            "the sum of the views",
+            "np.float32(len(self.networks) * len(self.views))",
+            "np.float32(len(self.networks))",
+            "inference/test_views.py::test_average_over_flips_is_the_mean_of_turned_predictions",
+        ),
+        ("all networks normalize as the first", "its_normalize, *view.part", "normalize[0], *view.part", PREDICTOR),
+        (
+            "a tile is normalized by itself",
+            "tf.constant(normalize(window)",
+            "tf.constant(normalization(window, self.data)(window)",
+            "inference/test_folders.py::test_large_images_give_the_same_masks "
+            "inference/test_tiling.py::test_any_part_has_the_probabilities_of_the_whole_image",
+        ),
+        (
+            "the threshold is 0.5 whatever is said",
+            "threshold = self.config.training.threshold",
+            "threshold = 0.5",
+            "::test_threshold_of_the_run_decides",
+        ),
+        (
+            "the weights are those of an untrained network",
+            "restore_best(model, run)",
+            "pass",
+            "inference/test_evaluation.py::test_evaluation_agrees_with_the_training_and_with_the_written_masks",
+        ),
+        (
+            "any run's held-out images are held out",
+            "set.intersection(*",
+            "set.union(*",
+            "::test_held_out_is_what_no_run_has_seen",
+        ),
+    ],
+    "inference/separation.py": [
+        ("on the threshold is below it", "mask = probability >= threshold", "mask = probability > threshold"),
+        ("objects grow without end", "mask=above(probability, threshold, neck)", "mask=above(probability, 0.0, neck)"),
+        ("necks twice as wide", "reconstruction(depth - neck, depth", "reconstruction(depth - 2 * neck, depth"),
+        ("seeds join at corners", "return label(core, connectivity=1)", "return label(core, connectivity=2)"),
+        ("holes stay", "binary_fill_holes(mask) if neck else mask", "mask"),
+        ("objects grow from low to high", "watershed(-probability,", "watershed(probability,"),
+        ("small objects count in the choice", "np.where(found.areas >= smallest, found.classes, 0)", "found.classes"),
+        (
+            "probabilities of another class grow",
+            "np.where(greatest == k, probabilities[..., k], 0)",
+            "probabilities[..., k]",
+        ),
+    ],
+    "training/steps.py": [
+        (
+            "training scores without the threshold",
+            "threshold=config.training.threshold)",
+            "threshold=0.5)",
+            "training/test_steps.py",
+        ),
+        (
+            "validation scores without the threshold",
+            "p, self.config.training.threshold)",
+            "p, 0.5)",
+            "training/test_steps.py",
+        ),
+        (
+            "a valid network is not shown the surroundings",
+            "before = -valid_margin(model.config) // 2",
+            "before = 0",
+            "core/test_unet.py::test_whole_gives_every_pixel_of_a_valid_network "
+            "core/test_unet.py::test_whole_equals_the_plain_valid_output_inside",
+        ),
+        (
+            "the book is trained by fast forms",
+            "optimizers.make_optimizer if config.model.plain else ",
+            "",
+            "core/test_step.py::test_plain_training_learns_and_has_the_losses_of_the_fast_one",
+        ),
+    ],
+    "training/totals.py": [
+        ("the loss is not weighted by images", 'float(result["loss"]) * images', 'float(result["loss"])'),
+        ("only the first image counts", 'result["confusion"].numpy().sum(0)', 'result["confusion"].numpy()[0]'),
+    ],
+    "training/trainer.py": [
+        (
+            "a smaller last batch counts as a full one",
+            "totals.add(result, len(index))",
+            "totals.add(result, self.config.training.batch_size)",
+            "::test_a_smaller_last_batch_counts_by_its_images",
+        ),
+        (
+            "weights are validated, not their averages",
+            "average.in_place() if average else contextlib.nullcontext()",
+            "contextlib.nullcontext()",
+            "::test_average_of_the_weights_is_validated_and_kept_as_best",
+        ),
+        (
+            "the schedule ends with the first epoch",
+            "config.training.epochs * self.batches.steps_per_epoch",
+            "self.batches.steps_per_epoch",
+            "::test_seed_and_length_of_the_training_reach_network_and_schedule",
+        ),
+        (
+            "the seed does not reach the network",
+            "network(config.model, seed=config.training.seed)",
+            "network(config.model, seed=0)",
+            "::test_seed_and_length_of_the_training_reach_network_and_schedule",
+        ),
+        (
+            "a resumed epoch takes its first batches twice",
+            "self.batches.of_epoch(epoch, totals.steps)",
+            "self.batches.of_epoch(epoch)",
+            SIGNAL,
+        ),
+    ],
+    "training/journal.py": [
+        (
+            "the last of equals is the best",
+            "mean_iou > float(self.progress.best_mean_iou)",
+            "mean_iou >= float(self.progress.best_mean_iou)",
+            "training/test_trainer.py::test_early_stopping_waits_for_its_patience",
+        ),
+        (
+            "patience lasts an epoch more",
+            "int(self.progress.best_epoch) >= patience",
+            "int(self.progress.best_epoch) > patience",
+            "training/test_trainer.py::test_early_stopping_waits_for_its_patience",
+        ),
+        ("the sums of an unfinished epoch are lost", "assign(self.totals.to_json())", 'assign("")', SIGNAL),
+    ],
+    "training/checkpoints.py": [
+        (
+            "the step begins anew",
+            "optimizer=memory.optimizer, step=memory.step, **average",
+            "optimizer=memory.optimizer, **average",
+            "training/test_train.py::test_more_epochs_extend_a_finished_training",
+        ),
+        (
+            "the optimizer forgets",
+            "optimizer=memory.optimizer, step=memory.step, **average",
+            "step=memory.step, **average",
+            "training/test_train.py::test_more_epochs_extend_a_finished_training",
+        ),
+        (
+            "the averages begin anew",
+            'average = {"average": memory.average} if memory.average else {}',
+            "average = {}",
+            RESUMED,
+        ),
+        ("moving statistics are not restored", "model=places_of(model), memory", "memory", RESUMED),
+    ],
+    "reference/keras_trainer.py": [
+        (
+            "training scores without the threshold",
+            "Scores(config.model.classes, config.training.threshold)",
+            "Scores(config.model.classes, 0.5)",
+            "::test_histories_are_the_same_up_to_rounding",
+        ),
+    ],
+}

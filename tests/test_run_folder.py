@@ -98,11 +98,11 @@ def test_check_new(tmp_path, run):
 
 
 def test_links_in_a_run_are_refused_before_it_is_written_to(run, tmp_path):
-    run_folder.refuse_links(run)
+    run_folder.check_resumable(run)
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "more").symlink_to(tmp_path)
     with pytest.raises(UserError, match="checkpoints/more is a link, but all that --resume writes to must lie in"):
-        run_folder.refuse_links(run)
+        run_folder.check_resumable(run)
 
 
 def test_a_run_in_use_is_refused(run):

@@ -1,5 +1,6 @@
-"""Puts files and folders in their place as a whole, also if the power fails."""
+"""Puts files and folders in their place as a whole, also if the power fails; finds a folder that was renamed."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -30,3 +31,34 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+class Place:
+    """A folder that is found again when it, or one above it, is renamed."""
+
+    def __init__(self, folder: Path):
+        """Follows the folder, which exists, until `close`."""
+        self.folder = folder
+        self.descriptor = None if os.name == "nt" else os.open(folder, os.O_RDONLY)  # Windows renames none in use
+
+    def current(self) -> Path | None:
+        """Where the folder is now; None if it was removed, or if the system does not tell."""
+        if self.descriptor is None:
+            return self.folder
+        paths = [self.folder]
+        with contextlib.suppress(OSError):  # without /proc
+            paths.append(Path(os.readlink(self.through())))
+        for path in paths:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(path.stat(), os.fstat(self.descriptor)):
+                    return path
+        return None
+
+    def through(self) -> Path:
+        """A path that leads to the folder wherever it is now, where the system has such paths."""
+        path = Path(f"/proc/self/fd/{self.descriptor}")
+        return path if path.exists() else self.folder
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)

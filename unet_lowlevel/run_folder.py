@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unet_lowlevel.config import Config
-from unet_lowlevel.disk import put_in_place, sync
+from unet_lowlevel.disk import Place, put_in_place, sync
 from unet_lowlevel.errors import UserError, shown
 from unet_lowlevel.settings import check, from_json, load_json, to_json
 
@@ -124,15 +124,22 @@ def in_use(folder: Path) -> Iterator[None]:
             pass
         if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise refusal  # the other training has just ended, and what is locked here was its file
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        with contextlib.closing(Place(folder)) as place:
+            try:
+                yield
+            finally:
+                if place.current():
+                    (place.current() / LOCK).unlink(missing_ok=True)
 
 
-def refuse_links(folder: Path) -> None:
-    """Raises a `UserError` if a run folder contains a link: a resumed training would write to its target."""
-    links = [path for path in sorted(folder.rglob("*")) if path.is_symlink()]
+def check_resumable(folder: Path) -> None:
+    """Raises a `UserError` if a run folder contains a link, whose target a resumed training would write to, or if
+    something in it cannot be written."""
+    paths = [folder, *sorted(folder.rglob("*"))]
+    blocked = [path for path in paths if path.is_dir() and not os.access(path, os.W_OK)]
+    if blocked:
+        raise UserError(f"{blocked[0]} cannot be written to, but --resume does so: allow it, or go on with a copy.")
+    links = [path for path in paths[1:] if path.is_symlink()]
     if links:
         raise UserError(
             f"{links[0]} is a link, but all that --resume writes to must lie in the run folder: copy it there."

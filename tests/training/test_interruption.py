@@ -2,13 +2,15 @@
 
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY
-from kill_and_resume import assert_same_training, kill_and_resume, start, state, told
+from conftest import TINY, on_disk
+from kill_and_resume import assert_same_training, history, kill_and_resume, start, state, told
 from tiny_training import interrupt_in_epoch_two
 
 from unet_lowlevel import run_folder
@@ -185,6 +187,81 @@ def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(part, damage, 
     damage(before.with_suffix(f".{part}"))
     assert main(["--run", str(torn), "--resume"]) == 2
     assert "restore the run folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the new name")
+@pytest.mark.parametrize("implementation", ["lowlevel", "keras"])
+@pytest.mark.parametrize("taken", [False, True], ids=["gone", "another"])
+def test_a_run_that_is_renamed_is_saved_under_its_new_name(taken, implementation, phantoms, tmp_path, capsys):
+    """And not torn in two; nothing is written to what has taken its place."""
+    run, moved = tmp_path / "run", tmp_path / "renamed run"
+    flags = ["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "3", "--stream"]
+
+    def rename():
+        run.rename(moved)
+        if taken:
+            shutil.copytree(moved, run)
+            before.update(on_disk(run))
+
+    before = {}
+    assert main(flags, implementation, on_step=at_step(5, rename)) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert (
+        line.startswith(f"error: {run} was renamed to {moved} while it was trained; ")
+        and "step 6 is saved there" in line
+    )
+    assert line.endswith(f"go on with --run '{moved}' --resume.")
+    assert on_disk(run) == before if taken else not run.exists()
+    assert {path.name for path in moved.iterdir()} - {"best.keras"} == {
+        "config.json", "split.json", "history.csv", "checkpoints", "best", "train", "validation"
+    }  # fmt: skip
+    assert [row["epoch"] for row in history(moved)] == ["1", "2"]
+    assert main(["--run", str(moved), "--resume"], implementation) == 0
+    whole = tmp_path / "whole"
+    assert main(["--run", str(whole), *flags[2:]], implementation) == 0
+    assert_same_training(whole, moved)
+    assert told(whole) == told(moved)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the new name")
+def test_a_run_that_is_renamed_within_an_epoch(whole, phantoms, tmp_path, capsys):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    flags = ["--run", str(run), "--data", str(phantoms), *LONG, "--checkpoint-steps", "2"]
+    assert main(flags, on_step=at_step(1, lambda: run.rename(moved))) == 2
+    assert f"all up to step 2 is saved there: go on with --run {moved} --resume." in capsys.readouterr().err
+    assert not run.exists()
+    assert main(["--run", str(moved), "--resume"]) == 0
+    assert_same_training(whole, moved)
+    assert told(moved) == told(whole)
+
+
+def test_a_run_that_is_removed_ends_its_training(phantoms, tmp_path, capsys):
+    run = tmp_path / "run"
+    flags = ["--run", str(run), "--data", str(phantoms), *LONG]
+    assert main(flags, on_step=at_step(7, lambda: shutil.rmtree(run))) == 2
+    assert f"{run} was renamed or removed while it was trained" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_what_cannot_be_written_is_refused_before_anything_starts(whole, tmp_path):
+    """Without TensorFlow, and before the data is read."""
+    torn = tmp_path / "torn"
+    shutil.copytree(whole, torn)
+    code = (
+        "import os, sys\n"
+        "from unet_lowlevel.cli.train import main\n"
+        "allowed = os.access\n"
+        "os.access = lambda path, mode: allowed(path, mode) and os.path.basename(path) != 'checkpoints'\n"
+        f"assert main(['--run', {str(torn)!r}, '--resume', '--epochs', '9']) == 2\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    before = on_disk(torn)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == (
+        f"error: {torn / 'checkpoints'} cannot be written to, but --resume does so: allow it, or go on with a copy.\n"
+    )
+    assert on_disk(torn) == before
 
 
 def test_state_holds_every_variable(whole):

@@ -14,6 +14,7 @@ from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded, with_normalization
 from unet_lowlevel.data.weight_maps import separation, separation_border
+from unet_lowlevel.disk import Place
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 from unet_lowlevel.terminal import Progress
@@ -87,7 +88,7 @@ def on_disk(run: Path) -> Iterator[Keep]:
         nonlocal number
         number += 1
         try:
-            return StoredSample(sample, folder, str(number))
+            return StoredSample(sample, place.through(), str(number))
         except OSError as error:
             raise UserError(
                 f"--stream cannot write image {number}, {sample.stem}, to {folder} ({error.strerror or error}): make "
@@ -100,7 +101,11 @@ def on_disk(run: Path) -> Iterator[Keep]:
             folder.mkdir(parents=True)
         except OSError as error:
             raise UserError(f"--run {run} cannot be made ({error.strerror}): choose another place.") from None
-        yield keep
+        with contextlib.closing(Place(folder)) as place:
+            try:
+                yield keep
+            finally:
+                folder = place.current() or folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -65,7 +65,7 @@ def cross_validate(
     if resume:
         stored, fingerprint, stored_scores = read_settings(folder)
         scores = stored_scores if scores is None else scores
-        run_folder.refuse_links(folder)
+        run_folder.check_resumable(folder)
         check_same_settings(folder, stored, config, ("stream", *DECIDED))
         config = settings.apply(stored, {"stream": config.data.stream})
     else:

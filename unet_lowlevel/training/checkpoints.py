@@ -118,6 +118,10 @@ class Checkpoints:
         values = map(tf.convert_to_tensor, self.variables)
         return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values if v.dtype.is_floating]))
 
+    def move_to(self, run: Path) -> None:
+        """Goes on in the run folder under its new name."""
+        self.newest.folder, self.best.folder = run / "checkpoints", run / "best"
+
     def save(self, step: int) -> None:
         self.newest.save(step)
 

@@ -16,9 +16,10 @@ from tqdm import tqdm
 from unet_lowlevel.config import Config
 from unet_lowlevel.core.optimizers import learning_rate_at
 from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.disk import Place
 from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.run_folder import write_text
-from unet_lowlevel.terminal import note
+from unet_lowlevel.terminal import note, show_path
 from unet_lowlevel.training.checkpoints import Checkpoints, Progress
 from unet_lowlevel.training.summaries import Summaries, forget_after
 from unet_lowlevel.training.totals import Totals
@@ -58,7 +59,7 @@ class Journal:
         Raises:
             UserError: when the checkpoint cannot be restored.
         """
-        self.config, self.run = config, run
+        self.config, self.run, self.place = config, run, Place(run)
         self.progress = Progress()
         self.checkpoints = Checkpoints(
             run, config.training.checkpoints_to_keep, model=model, memory=memory, progress=self.progress
@@ -206,11 +207,34 @@ class Journal:
         self.progress.tally.assign(self.totals.to_json())
         self.checkpoints.save(self.step)
         self.saved, self.saved_steps = time.monotonic(), self.totals.steps
+        if self.run != self.place.folder:
+            raise UserError(
+                f"{self.place.folder} was renamed to {self.run} while it was trained; all up to step {self.step} is "
+                f"saved there: go on with --run {show_path(self.run)} --resume."
+            )
+
+    def follow(self) -> None:
+        """Goes on where the run folder is now: what is written must not be torn in two when it is renamed.
+
+        Raises:
+            UserError: when it is lost.
+        """
+        run = self.place.current()
+        if run is None:
+            raise UserError(
+                f"{self.run} was renamed or removed while it was trained: go on with --resume and its new name, or "
+                "train anew."
+            )
+        if run != self.run:
+            self.summaries.close()
+            self.run, self.summaries = run, Summaries(run)
+            self.checkpoints.move_to(run)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Turns the errors of a full disk into a `UserError`; earlier checkpoints stay intact."""
+        """Turns the errors of a full disk into a `UserError`; earlier checkpoints stay intact. See also `follow`."""
         try:
+            self.follow()
             yield
         except (OSError, tf.errors.OpError) as error:
             raise UserError(
@@ -225,6 +249,7 @@ class Journal:
     def close(self) -> None:
         with contextlib.suppress(OSError, tf.errors.OpError):  # a full disk, already reported
             self.summaries.close()
+        self.place.close()
 
 
 def epoch_line(row: dict, epochs: int) -> str:

@@ -113,7 +113,7 @@ class TrainingData:
 def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str | None, Split]:
     """The run's settings with `CHANGES_ON_RESUME`, its data's fingerprint, its split; or a `UserError`."""
     stored_config, stored, parts = run_folder.read(run)
-    run_folder.refuse_links(run)
+    run_folder.check_resumable(run)
     if stored.get("implementation") != implementation:
         raise UserError(f"--run {run} was not made by train_{implementation}.py: go on with the script that made it.")
     if stored_config.training.overfit_one_batch:

@@ -248,7 +248,7 @@ def test_what_is_certain_to_run_out_is_refused_before_the_training(
 ):
     """32 x 32 pixels of 6 x 2 channels of 4 bytes are 48 KiB; the samples themselves take 24 KiB."""
     run = tmp_path / "run"
-    flags = ["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "1"]
+    flags = ["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "1", "--no-check"]
     memory_information(monkeypatch, tmp_path, 47)
     assert train(flags, implementation) == 2
     message = only_error(capsys)

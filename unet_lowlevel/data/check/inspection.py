@@ -274,7 +274,7 @@ def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
         marked, iterations=BAND, border_value=1
     )
     outline = ndimage.binary_dilation(marked) & ~ndimage.binary_erosion(marked, border_value=1)
-    steepness = ndimage.gaussian_gradient_magnitude(pixels, 1.0)
+    steepness = ndimage.gaussian_gradient_magnitude(pixels, 1.0, output=np.float64)  # whose squares do not overflow
     rows, columns = (max(length // FRAME, 1) for length in marked.shape)
     inner = marked[rows:-rows, columns:-columns]
     return Traits(

@@ -140,6 +140,12 @@ def test_exit_codes(capfd):
     assert arguments.run_command(lambda parsed: 3, full_parser(), []) == 3
     assert arguments.run_command(interrupted, full_parser(), []) == 130
     assert capfd.readouterr().err == "interrupted\n"
+
+    def interrupted_with_a_remedy(parsed):
+        raise KeyboardInterrupt("go on with --resume")
+
+    assert arguments.run_command(interrupted_with_a_remedy, full_parser(), []) == 130
+    assert capfd.readouterr().err == "interrupted; go on with --resume\n"
     # Our own mistakes are not passed off as the user's.
     with pytest.raises(ZeroDivisionError):
         arguments.run_command(broken, full_parser(), [])

@@ -134,6 +134,17 @@ def test_help_may_be_cut_off(tmp_path):
     assert (process.returncode, process.stderr) == (0, b"")
 
 
+def test_a_killed_command_leaves_no_semaphores(tmp_path):
+    """Of which a second process would speak, that Python starts for them: a lock of progress bars is one.
+
+    It is so where processes are spawned: on macOS, and those of a comparison.
+    """
+    speak = "        import multiprocessing\n        multiprocessing.set_start_method('spawn')\n"
+    speak += "        arguments.say('words')\n        import os, signal\n        os.kill(os.getpid(), signal.SIGKILL)"
+    process = start(tmp_path, COMMAND.format(speak))
+    assert (process.returncode, process.stdout, process.stderr) == (-signal.SIGKILL, "words\n", "")
+
+
 @pytest.mark.parametrize("name", ["tensorflow", "skimage", "tqdm"])
 def test_a_package_that_is_missing_is_one_sentence(name, tmp_path):
     """Also where it is missed only at work."""

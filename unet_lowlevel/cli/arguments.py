@@ -7,9 +7,12 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
+
+from tqdm import tqdm
 
 from unet_lowlevel import __version__
 from unet_lowlevel.config import PRESETS, Config
@@ -21,6 +24,8 @@ from unet_lowlevel.training.interruption import Interruptions, Stopped
 
 # Hides TensorFlow's remarks on CUDA and CPU, unless the user has set the variable; what matters it raises.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The default is a lock of several processes, which one that is killed leaves behind.
+tqdm.set_lock(threading.RLock())
 
 
 # {command of the wheel: its script in a checkout}
@@ -254,7 +259,6 @@ def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser
     except BaseException as error:
         if not signals.received and not isinstance(error, KeyboardInterrupt):
             raise
-        complain(
-            "; ".join(["interrupted", *map(str, error.args)]) if isinstance(error, KeyboardInterrupt) else "interrupted"
-        )
+        remedy = error.args if isinstance(error, KeyboardInterrupt) else ()  # else it is what has become of one
+        complain("; ".join(["interrupted", *map(str, remedy)]))
         return 128 + (signals.received or signal.SIGINT)

@@ -571,9 +571,9 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         ("bins too wide to tell sure networks apart", "LOGIT = 18.0", "LOGIT = 4.0"),
         (
-            "precision at the cut below",
-            "(positive * precision).sum(-1) / np",
-            "(positive * np.roll(precision, 1, -1)).sum(-1) / np",
+            "precision of what is below the cut",
+            "np.cumsum(histograms[..., ::-1], -1)[..., ::-1]",
+            "np.cumsum(histograms, -1)",
         ),
     ],
     "scoring/surfaces.py": [
@@ -636,7 +636,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "",
             "::test_flips_of_a_part_and_back",
         ),
-        ("two flips too few", "repeat=3", "repeat=2", "::test_flips_are_the_eight_symmetries_of_the_square"),
+        (
+            "no transposed views",
+            "itertools.product((False, True), repeat=3)",
+            "itertools.product((False,), *[(False, True)] * 2)",
+            "::test_flips_are_the_eight_symmetries_of_the_square",
+        ),
         (
             "the border is repeated beyond the image",
             'mode="mirror"',

@@ -198,10 +198,11 @@ def test_a_predictor_of_networks_without_a_run_has_default_thresholds():
     assert predictor.predict(np.zeros((5, 6))).instances().shape == (5, 6)
 
 
-def test_threshold_of_the_run_decides(tiny_run):
-    predictor = load(tiny_run)
-    probabilities = np.array([[[0.4], [0.5], [0.6]]], np.float32)
-    assert predictor.labels(probabilities).tolist() == [[0, 1, 1]]
+@pytest.mark.parametrize(("threshold", "labels"), [(0.3, [1, 1, 1]), (0.5, [0, 1, 1]), (0.6, [0, 0, 1])])
+def test_threshold_of_the_run_decides(threshold, labels):
+    config = unet_lowlevel.Config.of(in_channels=1, base_channels=2, depth=2, threshold=threshold)
+    predictor = Predictor([UNet(config.model)], [config])
+    assert predictor.labels(np.array([[[0.4], [0.5], [0.6]]], np.float32)).tolist() == [labels]
 
 
 # Loading.

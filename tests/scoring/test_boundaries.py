@@ -280,11 +280,21 @@ def test_the_best_cut_counts():
     assert (sums[0, :3] > 0.2).all() and np.allclose(sums[0, 3:], 0)
     expected = {"rand_error": 0.0, "v_rand": 1.0, "v_info": 1.0, "warping_error": 0.0, "splits_and_mergers": 0.0}
     assert boundary_scores(sums) == pytest.approx(expected)
+    surer = boundary_sums(cells, truth, np.where(truth, 0.95, 0.75), truth.size)
+    assert boundary_scores(surer) == pytest.approx(expected)  # from a cut of 0.8 on
     # One cut for all images: 0.3 and less are right here, 0.4 and more there.
     other = boundary_sums(np.ones_like(cells), np.ones_like(truth), foreground, truth.size)
     both = boundary_scores(sums + other)
     assert both["warping_error"] == pytest.approx(1 / truth.size / 2)
     assert both["rand_error"] > 0 and both["v_rand"] < 1
+
+
+def test_cells_that_touch_at_a_corner_are_two():
+    truth = np.zeros((8, 8), bool)
+    truth[:4, :4] = truth[4:, 4:] = True
+    scores = boundary_scores(boundary_sums(label(truth, connectivity=1), truth, truth.astype(float), truth.size))
+    expected = {"rand_error": 0.0, "v_rand": 1.0, "v_info": 1.0, "warping_error": 0.0, "splits_and_mergers": 0.0}
+    assert scores == pytest.approx(expected)
 
 
 def test_width_of_predicted_boundaries_matters_to_the_rand_error_only():

@@ -96,14 +96,16 @@ def test_predicted_labels():
     assert predicted_labels(one).dtype == predicted_labels(three).dtype == tf.int32
 
 
+@pytest.mark.parametrize("threshold", [0.25, 0.7])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_counts_take_logits(channels):
+def test_counts_take_logits_and_a_threshold(channels, threshold):
+    """Whether it is one of those that are counted anyway, or not."""
     labels, probabilities = example(channels)
     logits = np.log(np.clip(probabilities, 1e-6, 1)) - (np.log1p(-probabilities) if channels == 1 else 0)
-    found = logit_counts(tf.constant(labels), tf.constant(logits, tf.float32), 0.25)
+    found = logit_counts(tf.constant(labels), tf.constant(logits, tf.float32), threshold)
     assert list(found) == ["confusion", "thresholds"]
     confusion, thresholds = found.values()
-    predictions = probabilities[..., 0] >= 0.25 if channels == 1 else probabilities.argmax(-1)
+    predictions = probabilities[..., 0] >= threshold if channels == 1 else probabilities.argmax(-1)
     for n in range(SHAPE[0]):
         for t, p in np.ndindex(*confusion.shape[1:]):
             assert confusion[n, t, p] == np.sum((labels[n] == t) & (predictions[n] == p))

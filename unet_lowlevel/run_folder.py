@@ -7,6 +7,7 @@ instances.json   thresholds that separate objects, once chosen
 best/            the weights with the best validation mean IoU (--keep last: those of the last epoch)
 history.csv      one line per epoch
 train/, validation/    TensorBoard
+.lock            locked as long as a training works here
 """
 
 import contextlib

@@ -89,6 +89,7 @@ def test_last_weights_are_kept_where_wished(tmp_path, monkeypatch):
     """With a validation that gets worse from epoch to epoch; patience goes by it all the same."""
     scores = Totals.scores
     for keep, epoch in (("best", 1), ("last", 3)):
+        (tmp_path / keep).mkdir()
         config = tiny_config(epochs=9, patience=2, keep=keep)
         trainer, falling = Trainer(config, tmp_path / keep, samples(), samples()), iter(np.arange(1.0, 0.0, -0.05))
         monkeypatch.setattr(Totals, "scores", lambda totals: scores(totals) | {"mean_iou": next(falling)})  # noqa: B023

@@ -35,28 +35,42 @@ def next_free(name: str, runs: Path = Path("runs")) -> Iterator[Path]:
         for number in itertools.count(1):
             folder = runs / f"{name}-{number}"
             try:
-                stack.enter_context(made(folder))
+                new = stack.enter_context(made(folder))
                 break
             except FileExistsError:
                 if not runs.is_dir():
                     raise
+        sync_names(new)
         yield folder
 
 
 @contextlib.contextmanager
-def made(folder: Path) -> Iterator[None]:
-    """Makes a folder that does not exist yet; in the end removes it, and the parents it was made with, if empty."""
+def made(folder: Path) -> Iterator[list[Path]]:
+    """Makes a folder that does not exist yet; in the end removes it, and the parents it was made with, if empty.
+
+    Yields:
+        the folder and those parents.
+    """
     new = [path for path in folder.parents if not path.exists()]
     try:
         folder.mkdir(parents=True)
         new.insert(0, folder)
-        for path in new:
-            sync(path.parent)
-        yield
+        yield new
     finally:
-        for path in new:
-            with contextlib.suppress(OSError):  # not empty
-                path.rmdir()
+        remove_empty(new)
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Removes those of the folders that are empty."""
+    for path in folders:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def sync_names(new: list[Path]) -> None:
+    """Waits until the names of new folders are on the disk."""
+    for path in new:
+        sync(path.parent)
 
 
 def check_new(folder: Path) -> None:
@@ -82,14 +96,16 @@ def taken(folder: Path) -> Iterator[None]:
         UserError: when the folder cannot be made, is not empty, or is in use.
     """
     check_new(folder)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     with contextlib.ExitStack() as stack:
+        stack.callback(remove_empty, new)  # whoever has made them: the other may have come too late to lock
         try:
-            stack.enter_context(made(folder))
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            if not folder.is_dir():  # else it was empty, or another training has just made it
-                raise UserError(f"--run {folder} cannot be made ({error.strerror}): choose another place.") from None
+            raise UserError(f"--run {folder} cannot be made ({error.strerror}): choose another place.") from None
         stack.enter_context(in_use(folder))
         check_new(folder)  # again: a training may have begun and ended in between
+        sync_names(new)  # not before the lock: it takes a while
         yield
 
 

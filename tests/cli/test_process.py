@@ -18,10 +18,15 @@ def start(folder: Path, command: str, *modules: str, **options) -> subprocess.Co
     for name, text in [("command", command), *((f"module_{i}", text) for i, text in enumerate(modules))]:
         (folder / f"{name}.py").write_text(text)
     paths = os.pathsep.join([str(ROOT), str(folder)])
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": hear_signals} | options
     return subprocess.run(
         [sys.executable, "-c", START], text=True, env=os.environ | {"PYTHONPATH": paths}, check=False, **options
     )
+
+
+def hear_signals() -> None:
+    """Undoes that a shell lets what it runs in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def raises(number: signal.Signals) -> str:

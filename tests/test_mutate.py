@@ -6,6 +6,7 @@ import re
 import pytest
 from mutate import ROOT, mutations
 
+README = ROOT / "unet_lowlevel" / "core" / "README.md"
 CODE = {module: (ROOT / module).read_text(encoding="utf-8") for module in {m.module for m in mutations()}}
 
 
@@ -17,3 +18,7 @@ def test_a_mutation_changes_one_place_into_other_code_and_names_tests_that_exist
     for test in mutation.tests:
         file, _, name = test.partition("::")
         assert re.search(rf"^def {name or 'test_.*'}\(", (ROOT / file).read_text(encoding="utf-8"), re.M), test
+
+
+def test_the_readme_tells_how_many_there_are():
+    assert f"notice {len(mutations())} of {len(mutations())}" in README.read_text(encoding="utf-8")

@@ -115,8 +115,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "pixel_cross_entropy",
         ),
         ("class weights give way to the map", "else weights * weight_map", "else weight_map"),
-        ("the sum ignores smooth", "return dice(labels, logits, smooth=smooth) +", "return dice(labels, logits) +"),
-        ("the sum is a mean", "smooth=smooth) + cross_entropy(", "smooth=smooth) + 0.5 * cross_entropy("),
+        ("the sum ignores smooth", "regions = dice(labels, logits, smooth=smooth,", "regions = dice(labels, logits,"),
+        ("the sum is a mean", "regions + cross_entropy(", "regions + 0.5 * cross_entropy("),
     ],
     "core/more_losses.py": [
         ("generalized Dice by area", "tf.math.divide_no_nan(1.0, tf.square(area))", "1.0 / area", LOSSES),
@@ -126,6 +126,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "weight",
             LOSSES,
         ),
+        ("pixels without a label are background", "labelled=tf.cast(labelled, tf.float32)", "labelled=None", LOSSES),
         ("focal loss with gamma 2", "tf.pow(wrong, gamma)", "tf.pow(wrong, 2.0)", LOSSES),
         ("focal loss without weights", "pixel_weights(labels, class_weights, weight_map) * tf.pow", "tf.pow", LOSSES),
         (
@@ -713,14 +714,14 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "training/steps.py": [
         (
             "training scores without the threshold",
-            "threshold=config.training.threshold)",
-            "threshold=0.5)",
+            "threshold=config.training.threshold,",
+            "threshold=0.5,",
             "training/test_steps.py",
         ),
         (
             "validation scores without the threshold",
-            "p, self.config.training.threshold)",
-            "p, 0.5)",
+            "p, self.config.training.threshold,",
+            "p, 0.5,",
             "training/test_steps.py",
         ),
         (
@@ -812,8 +813,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "reference/keras_trainer.py": [
         (
             "training scores without the threshold",
-            "Scores(config.model.classes, config.training.threshold)",
-            "Scores(config.model.classes, 0.5)",
+            "Scores(config.model.classes, config.training.threshold,",
+            "Scores(config.model.classes, 0.5,",
             "::test_histories_are_the_same_up_to_rounding",
         ),
     ],

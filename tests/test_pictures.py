@@ -150,3 +150,12 @@ def test_arguments_are_left_alone():
     np.testing.assert_array_equal(image, RAMP)
     np.testing.assert_array_equal(labels, LABELS)
     np.testing.assert_array_equal(guess, 1 - LABELS)
+
+
+def test_pixels_without_a_label_are_gray():
+    truth = np.array([[0, 1, 255, 255]], np.uint8)
+    image, gray = np.zeros((1, 4, 1)), [128, 128, 128]
+    assert pictures.colour_labels(truth)[0].tolist() == [BLACK, WHITE, gray, gray]
+    assert pictures.errors(image, truth, np.array([[0, 1, 0, 1]]))[0].tolist() == [BLACK, BLACK, gray, gray]
+    picture = pictures.overlay(image, truth)[0].tolist()
+    assert picture[2] == gray and picture[3] == [38, 38, 38]  # outlined, and tinted

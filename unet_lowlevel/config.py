@@ -6,6 +6,9 @@ the defaults below, `--preset`, `--config FILE.json`, flags.
 
 from dataclasses import dataclass, field
 
+# The label of a pixel that does not count: none of the classes, of which there are at most 255.
+IGNORED = 255
+
 
 def setting(
     default, help, *, choices=(), minimum=None, maximum=None, below=None, metavar: str = "", everyday: bool = False
@@ -176,9 +179,18 @@ class DataConfig:
         choices=("as_stored", "gray", "rgb"),
     )
     mask_values: str = setting(
-        "", "which gray value of the masks is which class, as in 0:0,128:1,255:2; none: 0 and 255, or class numbers"
+        "",
+        "which gray value of the masks is which class, as in 0:0,128:1,255:2,254:ignore; none: 0 and 255, or class "
+        "numbers",
     )
-    mask_colors: str = setting("", "which colour of the masks is which class, as in 000000:0,ff0000:1,00ff00:2")
+    mask_colors: str = setting(
+        "", "which colour of the masks is which class, as in 000000:0,ff0000:1,00ff00:2,808080:ignore"
+    )
+    ignore_value: tuple[float, ...] = setting(
+        (),
+        "gray value of the pixels of masks that nobody has labelled, as in 254; they count in no loss, score or class "
+        "frequency",
+    )
     max_megapixels: float = setting(
         500.0,
         "larger images are refused before they are decoded, for a small file can claim any size; uncompressed TIFF "
@@ -225,6 +237,11 @@ class DataConfig:
         metavar="REGEX",
         everyday=True,
     )
+
+    @property
+    def ignored(self) -> int | None:
+        """The label of pixels that do not count; None where masks have none."""
+        return IGNORED if self.ignore_value or ":ignore" in self.mask_values + self.mask_colors else None
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,16 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from unet_lowlevel.config import IGNORED
+
 # Colours of the classes 1, 2, ...; further classes repeat them.
 CLASS_COLOURS = np.array(
     [[230, 60, 60], [60, 140, 240], [70, 190, 90], [240, 180, 40], [170, 90, 210], [60, 200, 200]], np.uint8
 )
 # Colours of the label values 0 ... 255; 0, the background, is black.
 LABEL_PALETTE = np.concatenate([np.zeros((1, 3), np.uint8), np.resize(CLASS_COLOURS, (255, 3))])
+UNLABELLED = np.full(3, 128, np.uint8)  # gray
+PICTURE_PALETTE = np.concatenate([LABEL_PALETTE[:IGNORED], [UNLABELLED]])
 MISSED = np.array([60, 120, 255], np.uint8)  # foreground in the truth only: blue
 INVENTED = np.array([255, 70, 50], np.uint8)  # foreground in the prediction only: red
 CONFUSED = np.array([255, 200, 40], np.uint8)  # foreground in both, of different classes: yellow
@@ -26,16 +30,17 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def colour_labels(labels: np.ndarray) -> np.ndarray:
-    """Labels [H, W] as colours: background black; foreground white if no label exceeds 1, else `CLASS_COLOURS`."""
-    if labels.max(initial=0) <= 1:
-        return np.repeat(np.where(labels[..., np.newaxis] > 0, 255, 0), 3, axis=-1).astype(np.uint8)
-    return np.where(labels[..., np.newaxis] > 0, CLASS_COLOURS[(labels - 1) % len(CLASS_COLOURS)], 0).astype(np.uint8)
+    """Labels [H, W] as colours of `PICTURE_PALETTE`, but foreground white if no class exceeds 1."""
+    palette = PICTURE_PALETTE.copy()
+    if labels.max(initial=0, where=labels != IGNORED) <= 1:
+        palette[1] = 255
+    return palette[labels]
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The image [H, W, C] with each class of labels [H, W] tinted and outlined in its colour."""
+    """The image [H, W, C] with each class of labels [H, W] tinted and outlined in its colour of `PICTURE_PALETTE`."""
     picture = to_rgb(image)
-    colours = CLASS_COLOURS[(labels - 1) % len(CLASS_COLOURS)]
+    colours = PICTURE_PALETTE[labels]
     tinted = (0.7 * picture + 0.3 * colours).astype(np.uint8)
     picture = np.where(labels[..., np.newaxis] > 0, tinted, picture)
     # A pixel is on the outline if one of its four neighbours has another class.
@@ -49,11 +54,12 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The darkened image with wrong pixels coloured: blue missed, red invented, yellow another class."""
+    """The darkened image with wrong pixels coloured, blue missed, red invented, yellow another class; gray no truth."""
     picture = (0.6 * to_rgb(image)).astype(np.uint8)
     picture[(truth > 0) & (prediction == 0)] = MISSED
     picture[(truth == 0) & (prediction > 0)] = INVENTED
     picture[(truth > 0) & (prediction > 0) & (truth != prediction)] = CONFUSED
+    picture[truth == IGNORED] = UNLABELLED
     return picture
 
 

@@ -149,6 +149,17 @@ def check(config: Config) -> Config:
         raise UserError("--data already names the folder of images/ and masks/: give it, or --images with --masks.")
     if data.mask_values and data.mask_colors:
         raise UserError("--mask-values and --mask-colors both say what the masks mean: give one of them.")
+    named = [value for value in data.ignore_value if value in range(classes)]
+    if named and not data.mask_values:
+        raise UserError(
+            f"--ignore-value is {named[0]:g}, but that is class {named[0]:g}: give that of pixels without a label, or "
+            "say with --mask-values which value each class has."
+        )
+    if data.ignore_value and data.mask_colors:
+        raise UserError(
+            "--ignore-value is a gray value, but --mask-colors names colours: add the colour there, as in "
+            "808080:ignore."
+        )
     if bool(data.images) != bool(data.masks):
         raise UserError("--images and --masks go together: give both, or --data with images/ and masks/ in it.")
     return config

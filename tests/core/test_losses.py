@@ -96,6 +96,55 @@ def test_weights_twice_as_large_double_the_loss():
 
 
 ALL = settings()["loss"][1].metadata["choices"]
+# Of the first image some pixels are labelled, of the second none.
+LABELLED = np.stack([np.random.default_rng(8).permutation(np.arange(12) % 2).reshape(3, 4), np.zeros((3, 4), int)])
+
+
+@pytest.mark.parametrize("labelled", [LABELLED, LABELLED[::-1], LABELLED + LABELLED[::-1], np.ones(SHAPE, int)])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize(("name", "options", "weighted"), CASES)
+def test_only_labelled_pixels_count(name, options, weighted, channels, labelled):
+    """The labels of the others are those of no class."""
+    labels, logits = example(channels)
+    if weighted:
+        options = {**options, "class_weights": CLASS_WEIGHTS[: max(channels, 2)], "weight_map": WEIGHT_MAP}
+    maps = {key: tf.constant(options[key]) for key in options if key == "weight_map"}
+    numbers = {key: options[key] for key in options if key != "weight_map"}
+    loss = more_losses.over_labelled(lambda a, z, *m, **w: LOSSES[name](a, z, *m, **numbers, **w), ignored=255)
+    value, gradient = value_and_gradient(
+        lambda a, z: loss(a, z, *maps.values()), np.where(labelled, labels, 255).astype(np.int32), logits
+    )
+    options, exact = {**options, "labelled": labelled}, logits.astype(np.float64)
+    expected = oracle.gradient(lambda z: getattr(oracle, name)(labels, z, **options), exact)
+    assert value == pytest.approx(getattr(oracle, name)(labels, exact, **options), rel=1e-5, abs=1e-6)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert not gradient[labelled == 0].any() and gradient[labelled == 1].any()
+
+
+@pytest.mark.parametrize("logit", [-1000.0, 0.0, 1000.0])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+def test_a_batch_without_labels_costs_nothing(name, channels, logit, smooth):
+    """Trap: 0 / 0, and Dice without smooth, which calls an image without areas wrong."""
+    loss = more_losses.make_loss(LossConfig(loss=name, dice_smooth=smooth, focal_gamma=0.5), ignored=255)
+    value, gradient = value_and_gradient(loss, np.full(SHAPE, 255, np.int32), np.full((*SHAPE, channels), logit))
+    assert value == 0 and not gradient.any()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_where_all_pixels_count_no_operation_speaks_of_labels(name):
+    signature = [tf.TensorSpec([None, 4, 4], tf.int32), tf.TensorSpec([None, 4, 4, 3], tf.float32)]
+    kinds = [
+        {
+            operation.type
+            for operation in tf.function(loss, signature, autograph=False)
+            .get_concrete_function()
+            .graph.get_operations()
+        }
+        for loss in (more_losses.make_loss(LossConfig(loss=name), ignored) for ignored in (None, 255))
+    ]
+    assert kinds[0].isdisjoint({"NotEqual", "BroadcastTo"}) and {"NotEqual", "BroadcastTo"} <= kinds[1]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

@@ -12,15 +12,16 @@ from unet_lowlevel.errors import UserError
 from unet_lowlevel.settings import resolve
 
 
-def read(folder, label, instances=None, masks=1, classes=3):
+def read(folder, label, instances=None, masks=1, classes=3, **flags):
     """`read_objects` of files in the folder: a mask of class numbers, or one for each object, and instance labels."""
     paths = [folder / f"mask-{i}.png" for i in range(masks)]
+    folder.mkdir(exist_ok=True)
     for path, pixels in zip(paths, [label] if masks == 1 else label, strict=True):
         write_image(path, np.asarray(pixels, np.uint8))
     if instances is not None:
         write_image(folder / "instances.png", np.asarray(instances, np.uint16))
     pair = Pair("a", folder / "a.png", tuple(paths), "a", folder / "instances.png" if instances is not None else None)
-    config = resolve(flags={"classes": classes})
+    config = resolve(flags={"classes": classes, **flags})
     return read_objects(pair, read_label(pair.masks, classes, config.data), config)
 
 
@@ -68,3 +69,19 @@ def test_an_object_in_the_background(tmp_path):
     with pytest.raises(UserError) as caught:
         read(tmp_path, label, instances, classes=3)
     sentence(caught, tmp_path / "instances.png", "object 8", tmp_path / "mask-0.png")
+
+
+IGNORE = {"ignore_value": (9.0,)}
+
+
+def test_objects_end_where_labels_do(tmp_path):
+    """In components, in instance labels, and in masks of their own."""
+    numbers, classes = read(tmp_path / "mask", [[1, 1, 9, 1, 2, 9]], **IGNORE)
+    np.testing.assert_array_equal(numbers, [[1, 1, 0, 2, 3, 0]])
+    assert classes.tolist() == [1, 1, 2]
+    numbers, classes = read(tmp_path / "instances", [[9, 9, 9, 1, 2, 2]], [[4, 4, 7, 7, 8, 8]], **IGNORE)
+    np.testing.assert_array_equal(numbers, [[0, 0, 0, 1, 2, 2]])
+    assert classes.tolist() == [1, 2]
+    numbers, classes = read(tmp_path / "masks", [[[2, 9, 0, 0]], [[0, 0, 1, 1]]], masks=2, **IGNORE)
+    np.testing.assert_array_equal(numbers, [[1, 0, 2, 2]])
+    assert classes.tolist() == [2, 1]

@@ -10,7 +10,7 @@ from image_files import BINARY, COLORS, GRAY, NAN, RGB, SMOOTH, content, palette
 from PIL import Image
 
 from unet_lowlevel.cli.train import main as train
-from unet_lowlevel.config import DataConfig
+from unet_lowlevel.config import IGNORED, DataConfig
 from unet_lowlevel.data import files, masks
 from unet_lowlevel.data.check.inspection import inspect
 from unet_lowlevel.data.samples import decoded
@@ -276,3 +276,81 @@ def test_real_objects_are_those_of_the_instances(datasets, tmp_path):
         Image.fromarray((instances == k) * np.uint8(255)).save(tmp_path / "a" / f"{k}.png")
     label = masks.read_label(tuple((tmp_path / "a").iterdir()), 1)
     np.testing.assert_array_equal(label, instances > 0)
+
+
+HALF = np.where(np.arange(30) < 15, BINARY, IGNORED)
+PARTLY = [
+    ("a.png", pillow(np.where(HALF == IGNORED, 254, BINARY * 255).astype(np.uint8)), {"ignore_value": (254.0,)}),
+    ("b.png", pillow(HALF.astype(np.uint8)), {"ignore_value": (255.0,)}),
+    ("c.tif", tiff(np.where(HALF == IGNORED, np.float32(-1), BINARY)), {"ignore_value": (-1.0, 7.0)}),
+    ("d.png", pillow(HALF.astype(np.uint8)), {"mask_values": "0:0,1:1,255:ignore"}),
+    ("e.png", pillow(HALF.astype(np.uint8)), {"mask_values": "0:0,1:1", "ignore_value": (255.0,)}),
+    ("f.png", pillow((HALF + 1).astype(np.uint8)), {"mask_values": "1:0,2:1", "ignore_value": (0.0,)}),
+    (
+        "g.png",
+        pillow(np.append(COLORS, [[8, 8, 8]], 0).astype(np.uint8)[np.where(HALF == IGNORED, 3, BINARY)]),
+        {"mask_colors": "000000:0,ff0000:1,080808:ignore"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "flags"), PARTLY, ids=[row[0] for row in PARTLY])
+def test_pixels_without_a_label(name, write, flags, tmp_path):
+    write(tmp_path / name)
+    classes = 1 if name == "a.png" else 3
+    data = resolve(flags={**flags, "classes": classes}).data
+    assert data.ignored == IGNORED
+    label = masks.read_label((tmp_path / name,), classes, data)
+    assert label.dtype == np.uint8
+    np.testing.assert_array_equal(label, HALF)
+
+
+def test_all_pixels_count_unless_a_setting_says_otherwise():
+    for flags in ({}, {"mask_values": "0:0,255:1"}, {"mask_colors": "000000:0,ff0000:1"}):
+        assert resolve(flags=flags).data.ignored is None
+
+
+def test_a_pixel_that_one_of_the_masks_of_an_image_leaves_out_does_not_count(tmp_path):
+    rows = [[0, 255, 254, 0]], [[0, 254, 0, 255]]
+    paths = tuple(tmp_path / f"{i}.png" for i in range(2))
+    for path, row in zip(paths, rows, strict=True):
+        pillow(np.array(row, np.uint8))(path)
+    label = masks.read_label(paths, 1, DataConfig(ignore_value=(254.0,)))
+    np.testing.assert_array_equal(label, [[0, IGNORED, IGNORED, 1]])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"ignore_value": (0.0,)}, ["--ignore-value is 0", "class 0", "--mask-values"]),
+        ({"ignore_value": (254.0, 1.0)}, ["--ignore-value is 1", "class 1", "--mask-values"]),
+        ({"ignore_value": (2.0,), "classes": 3}, ["--ignore-value is 2", "class 2", "--mask-values"]),
+        ({"ignore_value": (9.0,), "mask_colors": "000000:0"}, ["--ignore-value", "--mask-colors", "808080:ignore"]),
+    ],
+)
+def test_settings_of_labels_that_contradict_each_other(flags, words):
+    with pytest.raises(UserError) as caught:
+        resolve(flags=flags)
+    sentence(caught, *words)
+
+
+@pytest.mark.parametrize(
+    ("mask", "flags", "words"),
+    [
+        (BINARY * 0 + 254, {"ignore_value": (254.0,)}, ["a.png", "no pixel with a label", "take it out"]),
+        (
+            BINARY,
+            {"mask_values": "0:0,1:1", "ignore_value": (1.0,)},
+            ["--ignore-value is 1", "class 1", "leave it out"],
+        ),
+        (BINARY, {"mask_values": "0:0,1:1,1:ignore"}, ["1:ignore", "another class", "leave one out"]),
+        (BINARY, {"mask_values": "0:0,1:ignored"}, ["1:ignored", "pairs as in"]),
+        (BINARY, {"mask_values": "0:0,1:255"}, ["class 255", "classes 0..1"]),
+        (BINARY * 250, {"ignore_value": (254.0,)}, ["a.png", "2 distinct values (0, 250)"]),
+    ],
+)
+def test_masks_that_are_labelled_wrongly(mask, flags, words, tmp_path):
+    pillow(mask.astype(np.uint8))(tmp_path / "a.png")
+    with pytest.raises(UserError) as caught:
+        masks.read_label((tmp_path / "a.png",), 1, resolve(flags=flags).data)
+    sentence(caught, *words)

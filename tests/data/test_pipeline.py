@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
+from unet_lowlevel.config import IGNORED
 from unet_lowlevel.data import augmentation, pipeline
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, one_batch, resolve_crop_size
 from unet_lowlevel.data.samples import Normalization, Sample, with_normalization
@@ -233,3 +234,15 @@ def test_one_batch_is_the_same_batch_again_and_again(padding):
             for image, i in zip(images.numpy(), index.numpy(), strict=True):
                 np.testing.assert_array_equal(seen.setdefault(int(i), image), image)
     assert len(seen) == 3 and dataclasses.asdict(settings)["training"]["steps_per_epoch"] == 20
+
+
+def test_frequencies_are_those_of_labelled_pixels():
+    label = np.array([[0, 1, IGNORED, IGNORED], [0, 0, IGNORED, 2]], np.uint8)
+    np.testing.assert_allclose(class_frequencies([Sample("a", label[..., None], label)], 4), [0.6, 0.2, 0.2, 0])
+
+
+def test_one_batch_without_a_label_is_refused():
+    label = np.full((24, 24), IGNORED, np.uint8)
+    label[0] = 1
+    with pytest.raises(UserError, match="--overfit-one-batch .* no pixel there has a label: make --crop-size or --b"):
+        one_batch(config(), [Sample("a", label[..., None], label)])

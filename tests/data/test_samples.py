@@ -123,6 +123,7 @@ def test_class_counts_in_strips(monkeypatch):
     label = np.array([[0, 0, 5], [1, 5, 0], [0, 0, 0], [0, 0, 1]], np.uint8)
     assert samples.Sample("a", label, label).class_counts.tolist() == [8, 2, 0, 0, 0, 2]
     assert samples.Sample("a", label, label * 0).class_counts.tolist() == [12]
+    assert samples.Sample("a", label, label * 51).class_counts.tolist() == [8, *[0] * 50, 2]  # 5 becomes `IGNORED`
 
 
 @pytest.mark.parametrize(("name", "count"), [("isbi2012_em", 30), ("lung_ct_mini", 26), ("dsb2018", 664)])

@@ -11,6 +11,7 @@ from image_files import write_pairs
 from numpy_reference import components
 
 from unet_lowlevel.cli.train import main
+from unet_lowlevel.config import IGNORED
 from unet_lowlevel.data import files, storage
 from unet_lowlevel.data.formats.writing import write_image
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, one_batch
@@ -283,3 +284,24 @@ def test_training_streamed_and_resumed_is_the_same_training(phantoms, tmp_path):
                 {key: value for key, value in row.items() if "second" not in key} for row in csv.DictReader(file)
             ]
     assert len(rows["memory"]) == 2 and rows["memory"] == rows["halves"]
+
+
+def test_pixels_without_a_label_have_no_border_no_weight_and_no_part_in_the_balance(tmp_path):
+    """Two objects touch in the labelled upper half; in the lower half nobody knows."""
+    label = np.zeros((16, 16), np.uint8)
+    label[4:, 2:13] = 1
+    label[8:] = 254
+    numbers = np.where(np.arange(16) < 8, 1, 2) * (label > 0)
+    write_pairs(tmp_path, (label, label))
+    (tmp_path / "instances").mkdir()
+    write_image(tmp_path / "instances" / "a.png", numbers.astype(np.uint8))
+    (sample,), _ = gathered(tmp_path, lambda sample: sample, ignore_value=[254])
+    expected = np.where(label == 254, IGNORED, label)
+    expected[4:8, 7:9] = 0  # the border
+    np.testing.assert_array_equal(sample.target, expected)
+    config = resolve(flags=WEIGHTED | {"augment": False, "batch_size": 1, "ignore_value": [254]})
+    ((_, labels, weights, _),) = TrainingBatches([sample], config).of_epoch(1)
+    np.testing.assert_array_equal(labels[0], expected)
+    np.testing.assert_allclose(class_frequencies([sample], 1), [84 / 128, 44 / 128])
+    np.testing.assert_allclose(weights[0][:4, 0] - sample.weights[:4, 0], 128 / 84 / 2, rtol=1e-6)
+    assert not weights[0][8:].numpy().any()

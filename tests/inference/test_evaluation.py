@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from checked_data import change
 from conftest import sentence
 from image_files import write_pairs
 from PIL import Image
@@ -228,7 +229,7 @@ def test_what_is_found_outside_of_the_region_does_not_count(predictor, phantoms)
     label, inside = np.zeros((32, 32), np.uint8), np.zeros((32, 32), bool)
     image, mask = (phantoms / kind / "patient-000_slice-00.png" for kind in ("images", "masks"))
     pair = Pair(image.stem, image, (mask,), image.stem)
-    objects = read_instances(pair, (32, 32), predictor.config)
+    objects = read_instances(pair, read_mask(mask, 1), predictor.config)
     label[objects > 0] = 1
     inside[:, :16] = True
     probabilities = np.where(inside, label, 1 - label).astype(np.float32)[..., np.newaxis]
@@ -239,6 +240,47 @@ def test_what_is_found_outside_of_the_region_does_not_count(predictor, phantoms)
         assert result[name] == 0, name
     for name in ("dice", "roc_auc", "soft_dice", "ap_95", "v_rand", "v_info"):
         assert result[name] == pytest.approx(1), name
+
+
+def test_pixels_without_a_label_count_as_those_outside_of_the_region(predictor, phantoms):
+    image, mask = (phantoms / kind / "patient-000_slice-00.png" for kind in ("images", "masks"))
+    pair, label, right = Pair(image.stem, image, (mask,), image.stem), read_mask(mask, 1), np.arange(32) >= 16
+    probabilities = predictor.probabilities(read_image(image))
+    everywhere = np.ones((32, 32), bool)
+    partly = np.where(right, 255, label).astype(np.uint8)
+    found = counts_of(predictor, pair, partly, probabilities, everywhere, SCORES, Separation())
+    expected = counts_of(predictor, pair, label * ~right, probabilities, everywhere & ~right, SCORES, Separation())
+    assert found.keys() == expected.keys() and label[:, right].any()
+    for name, counts in expected.items():
+        np.testing.assert_array_equal(found[name], counts, err_msg=name)
+
+
+def partly_labelled(phantoms, folder):
+    """The phantoms, labelled in their upper halves only."""
+    data = shutil.copytree(phantoms, folder)
+    for mask in (data / "masks").iterdir():
+        change(mask, lambda pixels: np.where(np.arange(32)[:, None] < 16, pixels, 254).astype(np.uint8))
+    return data
+
+
+def test_scores_of_images_that_are_labelled_in_part(tiny_run, phantoms, tmp_path, capsys):
+    """Those of a region; thresholds of objects are chosen there too, and pictures drawn."""
+    data, region = partly_labelled(phantoms, tmp_path / "data"), tmp_path / "region"
+    region.mkdir()
+    for mask in (data / "masks").iterdir():
+        Image.fromarray(np.where(np.arange(32)[:, None] < 16, np.ones((32, 32), np.uint8), 0)).save(region / mask.name)
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    flags = ["--run", str(run), "--scores", "instances,surfaces", "--pictures", "2"]
+    here = [*flags, "--data", str(data), "--ignore-value", "254", "--choose-thresholds", "--output"]
+    assert evaluate([*here, str(tmp_path / "a")]) == 0
+    assert evaluate([*flags, "--region", str(region), "--output", str(tmp_path / "b")]) == 0
+    one, other = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "ab")
+    assert one["dice"] == other["dice"] and one == other
+    assert [128, 128, 128] in np.asarray(Image.open(tmp_path / "a" / "pictures.png")).reshape(-1, 3).tolist()
+    for image in region.iterdir():
+        change(image, lambda pixels: pixels[::-1])
+    assert evaluate([*here, str(tmp_path / "c"), "--region", str(region)]) == 2
+    assert "has no label inside of --region" in capsys.readouterr().err
 
 
 def scores_of_classes(predicted, tmp_path, inside=None):

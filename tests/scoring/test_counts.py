@@ -10,6 +10,7 @@ from unet_lowlevel.scoring.counts import (
     confusion_counts,
     logit_counts,
     predicted_labels,
+    probability_counts,
     scores,
     threshold_counts,
 )
@@ -36,6 +37,28 @@ def assert_same(one: dict, two: dict) -> None:
     assert list(one) == list(two) == ["confusion", "thresholds"]
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.4])
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_pixels_without_a_label_are_not_counted(channels, threshold):
+    """Image 1 has no label; the labels of the others are counted as if there were no more pixels."""
+    labels, probabilities = example(channels)
+    labelled = np.random.default_rng(1).random(SHAPE) < 0.5
+    labelled[1] = False
+    found = probability_counts(
+        tf.constant(np.where(labelled, labels, 255)), tf.constant(probabilities), threshold, ignored=255
+    )
+    for n in (0, 2):
+        row = [tf.constant(array[n][labelled[n]][np.newaxis, np.newaxis]) for array in (labels, probabilities)]
+        assert_same({name: count[n : n + 1] for name, count in found.items()}, probability_counts(*row, threshold))
+    assert all(not count[1].numpy().any() for count in found.values())
+
+
+def test_scores_of_no_pixels():
+    """As those of a class that is in neither truth nor prediction."""
+    found = scores(np.zeros((2, 2)), np.zeros((1, 10, 2, 2)))
+    assert {name: float(value) for name, value in found.items()} == dict.fromkeys(found, 1.0) | {"pixel_error": 0.0}
 
 
 def test_thresholds():

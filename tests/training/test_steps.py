@@ -1,11 +1,13 @@
 """The steps of a configuration: what they take from the settings."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tiny_training import tiny_config
 
+from unet_lowlevel.config import IGNORED
 from unet_lowlevel.core import fast
-from unet_lowlevel.training.steps import EvaluationStep, train_step
+from unet_lowlevel.training.steps import EvaluationStep, train_step, whole_logits
 
 
 @pytest.mark.parametrize(("threshold", "foreground"), [(0.5, 64), (0.55, 64), (0.7, 0), (0.72, 0)])
@@ -19,3 +21,19 @@ def test_threshold_decides_in_training_and_in_validation(threshold, foreground):
     for step in (EvaluationStep(model, config), train_step(model, config, (8, 8), total_steps=1)):
         confusion = step(images, labels)["confusion"][0].numpy()
         assert confusion.tolist() == [[0, 0], [64 - foreground, foreground]]
+
+
+def test_pixels_without_a_label_count_neither_in_training_nor_in_validation():
+    config = tiny_config(ignore_value=[254], loss="cross_entropy")
+    model = fast.network(config.model)
+    images = tf.random.stateless_normal([1, 8, 8, 1], [0, 0])
+    labels = np.array(tf.cast(images[..., 0] > 0, tf.int32))
+    unlabelled = np.where(np.arange(8) < 3, IGNORED, labels)
+    z = whole_logits(model, images)[0, ..., 0].numpy()
+    expected = np.log1p(np.exp(np.where(labels[0] > 0, -z, z)))[:, 3:].mean()
+    result = EvaluationStep(model, config)(images, tf.constant(unlabelled))
+    assert float(result["loss"]) == pytest.approx(expected, rel=1e-5)
+    truth = [np.sum(labels[0, :, 3:] == k) for k in range(2)]
+    for counts in (result, train_step(model, config, (8, 8), total_steps=1)(images, tf.constant(unlabelled))):
+        assert counts["confusion"].numpy().sum((0, 2)).tolist() == truth
+        assert (counts["thresholds"].numpy().sum((0, 1, 4)) == truth).all()

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 import shlex
 from collections import Counter
@@ -21,7 +22,8 @@ from unet_lowlevel.terminal import progress, say, show_path
 from unet_lowlevel.training.train import by_patient
 
 SETTINGS = [
-    *("data", "images", "masks", "channels", "mask_values", "mask_colors", "max_megapixels", "nan", "stream"),
+    *("data", "images", "masks", "channels", "mask_values", "mask_colors", "ignore_value", "max_megapixels"),
+    *("nan", "stream"),
     *("validation_fraction", "validation_list", "folds", "fold", "blocks", "group_regex", "seed"),
     *("classes", "depth", "base_channels", "batch_size", "crop_size"),
 ]
@@ -85,7 +87,7 @@ def report_of(facts: dict, findings: list[Finding], given: dict, sheet: Path | N
                 lines += [f"  - {finding.what}", f"    fix: {finding.fix}"]
     numbers = Counter(finding.severity for finding in findings)
     counted = [f"{numbers[severity]} {severity}{'s' * (numbers[severity] != 1)}" for severity in (ERROR, WARNING)]
-    flags = " ".join(f"{settings.flag(name)} {quoted(value)}" for name, value in given.items())
+    flags = " ".join(itertools.starmap(typed, given.items()))
     lines.append("")
     if sheet:
         lines.append(f"images with their masks: {show_path(sheet)}")
@@ -99,8 +101,12 @@ def report_of(facts: dict, findings: list[Finding], given: dict, sheet: Path | N
     return "\n".join(lines)
 
 
-def quoted(value) -> str:
-    return shlex.quote(str(value))
+def typed(name: str, value) -> str:
+    """A setting as it is typed in a shell."""
+    if isinstance(value, bool):
+        return settings.flag(name if value else f"no_{name}")
+    text = ",".join(f"{number:g}" for number in value) if isinstance(value, tuple) else str(value)
+    return f"{settings.flag(name)}={text}" if text.startswith("-") else f"{settings.flag(name)} {shlex.quote(text)}"
 
 
 def rows(facts: dict) -> list[tuple[str, str]]:
@@ -126,6 +132,9 @@ def rows(facts: dict) -> list[tuple[str, str]]:
             ("", f"foreground {low} to {high} % of an image, median {middle} %"),
             ("classes", shares),
         ]
+        if masks["labelled"]:
+            low, middle, high, share = (f"{100 * share:.3g}" for share in masks["labelled"])
+            found.append(("labelled", f"{share} % of all pixels; {low} to {high} % of an image, median {middle} %"))
     if split["training"]:
         found.append(("split", f"{split['training']} to train on, {split['held_out']} held out"))
     if "memory" in facts:

@@ -5,12 +5,16 @@ Every function takes `labels` int [N, H, W] with values 0 ... classes - 1, `logi
 its probability is sigmoid(logits) and there are two classes. K >= 2 are K classes with softmax.
 
 In the equations p[n, i, k] is the probability of class k at pixel i of image n, and g[n, i, k] is 1
-where that is the true class, else 0. "Foreground" classes are all but class 0.
+where that is the true class, else 0. "Foreground" classes are all but class 0. Sums and means over
+i are over the labelled pixels, and over n over the images that have some; 0 without any: `labelled`,
+float32 [N, H, W], is 1 where a pixel is labelled, else 0. None, the default: all pixels are.
 """
 
 from collections.abc import Sequence
 
 import tensorflow as tf
+
+from unet_lowlevel.core.ops.masked_mean import masked_mean
 
 
 def probabilities(logits: tf.Tensor) -> tf.Tensor:
@@ -18,20 +22,22 @@ def probabilities(logits: tf.Tensor) -> tf.Tensor:
     return tf.sigmoid(logits) if logits.shape[-1] == 1 else tf.nn.softmax(logits)
 
 
-def foreground(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """g and p of the foreground classes, float32, both [N, H, W, max(K - 1, 1)]."""
+def foreground(labels: tf.Tensor, logits: tf.Tensor, labelled=None) -> tuple[tf.Tensor, tf.Tensor]:
+    """g and p of the foreground classes, float32, both [N, H, W, max(K - 1, 1)], 0 where not labelled."""
     if logits.shape[-1] == 1:
-        return tf.cast(labels[..., tf.newaxis], tf.float32), tf.sigmoid(logits)
-    return tf.one_hot(labels, logits.shape[-1])[..., 1:], tf.nn.softmax(logits)[..., 1:]
+        g, p = tf.cast(labels[..., tf.newaxis], tf.float32), tf.sigmoid(logits)
+    else:
+        g, p = tf.one_hot(labels, logits.shape[-1])[..., 1:], tf.nn.softmax(logits)[..., 1:]
+    return (g, p) if labelled is None else (g * labelled[..., tf.newaxis], p * labelled[..., tf.newaxis])
 
 
-def dice(labels, logits, *, smooth: float = 1.0, over_batch: bool = False) -> tf.Tensor:
+def dice(labels, logits, *, smooth: float = 1.0, over_batch: bool = False, labelled=None) -> tf.Tensor:
     """Dice loss: one minus twice the overlap over the sum of the areas.
 
     loss = mean over n, k >= 1 of 1 - (2 sum_i p g + smooth) / (sum_i p + sum_i g + smooth)
 
     Args:
-        labels, logits: see the module.
+        labels, logits, labelled: see the module.
         smooth: in pixels; an image without foreground that is predicted as such has loss 0.
         over_batch: True: the sums run over the whole batch, the mean over k only. Steadier where many
             images are empty; then the loss of a batch is not the mean of the losses of its images.
@@ -42,12 +48,13 @@ def dice(labels, logits, *, smooth: float = 1.0, over_batch: bool = False) -> tf
     Reference: Milletari et al. 2016, section 3, but with p and g instead of their squares in the
     denominator, as is usual today.
     """
-    g, p = foreground(labels, logits)
+    g, p = foreground(labels, logits, labelled)
     axes = [0, 1, 2] if over_batch else [1, 2]
     overlap = tf.reduce_sum(p * g, axes)
     areas = tf.reduce_sum(p, axes) + tf.reduce_sum(g, axes)
     # Without smooth, an empty image whose probabilities round to 0 has areas of 0.
-    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(2.0 * overlap + smooth, areas + smooth))
+    loss = 1.0 - tf.math.divide_no_nan(2.0 * overlap + smooth, areas + smooth)
+    return tf.reduce_mean(loss) if labelled is None else masked_mean(loss, tf.reduce_max(labelled, axes)[..., None])
 
 
 def pixel_cross_entropy(labels, logits) -> tf.Tensor:
@@ -76,7 +83,7 @@ def pixel_weights(labels, class_weights: Sequence[float], weight_map) -> tf.Tens
     return weights if weight_map is None else weights * weight_map
 
 
-def cross_entropy(labels, logits, weight_map=None, *, class_weights: Sequence[float] = ()) -> tf.Tensor:
+def cross_entropy(labels, logits, weight_map=None, *, class_weights: Sequence[float] = (), labelled=None) -> tf.Tensor:
     """Weighted cross-entropy, binary (K = 1) or softmax.
 
     loss = - mean over n, i of w[n, i] log p[n, i, label[n, i]],  w = class_weights[label] * weight_map
@@ -84,7 +91,7 @@ def cross_entropy(labels, logits, weight_map=None, *, class_weights: Sequence[fl
     The mean is over pixels, not over the sum of weights: weights all twice as large double the loss.
 
     Args:
-        labels, logits: see the module.
+        labels, logits, labelled: see the module.
         weight_map: float32 [N, H, W] or None; see `pixel_weights`.
         class_weights: one for each of max(K, 2) classes, background first; empty: all 1.
 
@@ -93,9 +100,11 @@ def cross_entropy(labels, logits, weight_map=None, *, class_weights: Sequence[fl
 
     Reference: Ronneberger et al. 2015, equation 1.
     """
-    return tf.reduce_mean(pixel_weights(labels, class_weights, weight_map) * pixel_cross_entropy(labels, logits))
+    loss = pixel_weights(labels, class_weights, weight_map) * pixel_cross_entropy(labels, logits)
+    return tf.reduce_mean(loss) if labelled is None else masked_mean(loss, labelled)
 
 
-def dice_cross_entropy(labels, logits, weight_map=None, *, smooth: float = 1.0, class_weights=()) -> tf.Tensor:
+def dice_cross_entropy(labels, logits, weight_map=None, *, smooth: float = 1.0, class_weights=(), labelled=None):
     """loss = dice + cross_entropy: the first sees regions, the second every pixel."""
-    return dice(labels, logits, smooth=smooth) + cross_entropy(labels, logits, weight_map, class_weights=class_weights)
+    regions = dice(labels, logits, smooth=smooth, labelled=labelled)
+    return regions + cross_entropy(labels, logits, weight_map, class_weights=class_weights, labelled=labelled)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.config import DataConfig
+from unet_lowlevel.config import IGNORED, DataConfig
 from unet_lowlevel.data.files import DEFAULTS, read_pixels
 from unet_lowlevel.data.formats.decoding import is_jpeg
 from unet_lowlevel.data.formats.volumes import Slice
@@ -17,10 +17,10 @@ from unet_lowlevel.errors import UserError, listed, shown
 def read_label(masks: tuple[Path | Slice, ...], classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
     """The class indices [H,W] uint8 of an image, from its mask or from the masks of its objects together.
 
-    label[y, x] = the highest class that any of the masks has there
+    label[y, x] = the highest class that any of the masks has there; `IGNORED` if any says so
 
     Raises:
-        UserError: see `read_mask`; or when the masks differ in size.
+        UserError: see `read_mask`; or when the masks differ in size, or no pixel counts.
     """
     label = read_mask(masks[0], classes, data)
     for mask in masks[1:]:
@@ -32,11 +32,13 @@ def read_label(masks: tuple[Path | Slice, ...], classes: int, data: DataConfig =
                 "replace the one that does not belong there."
             )
         np.maximum(label, part, out=label)
+    if (label == IGNORED).all():
+        raise UserError(f"{masks[0]} has no pixel with a label: label some, or take it out with its image.")
     return label
 
 
 def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
-    """The class indices [H,W] uint8 of a mask.
+    """The class indices [H,W] uint8 of a mask, and `IGNORED` where --ignore-value or :ignore says so.
 
     --mask-values and --mask-colors say which gray value or colour is which class. Without them, one or two classes: the
     file may hold only 0 and 1, or 0 and 255 (in 16 bits also 0 and 65535); 0 is class 0, the other value class 1. With
@@ -56,7 +58,24 @@ def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULT
         )
     pixels = pixels[..., 0]
     if data.mask_values:
-        return _labels_of_values(mask, pixels, _mapping("--mask-values", data.mask_values, max(classes, 2)))
+        classes_of = _mapping("--mask-values", data.mask_values, max(classes, 2))
+        for value in data.ignore_value:
+            if classes_of.get(value, IGNORED) != IGNORED:
+                raise UserError(
+                    f"--ignore-value is {value:g}, but --mask-values makes that class {classes_of[value]}: leave it "
+                    "out of one of them."
+                )
+        return _labels_of_values(mask, pixels, classes_of | dict.fromkeys(data.ignore_value, IGNORED))
+    if not data.ignore_value:
+        return _labels_of_indices(mask, pixels, classes)
+    labelled = ~np.isin(pixels, data.ignore_value)
+    label = np.full(pixels.shape, IGNORED, np.uint8)
+    label[labelled] = _labels_of_indices(mask, pixels[labelled], classes)
+    return label
+
+
+def _labels_of_indices(mask, pixels: np.ndarray, classes: int) -> np.ndarray:
+    """The class indices of pixels without --mask-values; see `read_mask`."""
     values = np.unique(pixels)
     tops = (1, 255, 65535) if pixels.dtype == np.uint16 else (1, 255)
     if classes > 2 and np.isin(values, np.arange(classes)).all():
@@ -112,14 +131,15 @@ def _labels_of_colors(mask, classes_of: dict[int, int], data: DataConfig) -> np.
 
 @functools.lru_cache
 def _mapping(flag: str, text: str, classes: int) -> dict:
-    """{value or colour: class} of "0:0,128:1" or "000000:0,ff0000:1"; a colour is its hexadecimal number."""
+    """{value or colour: class} of "0:0,128:1,254:ignore" or "000000:0,ff0000:1"; a colour is its hexadecimal number."""
     found = {}
     for part in text.split(","):
         key, _, index = part.strip().removeprefix("#").partition(":")
         try:
             if flag == "--mask-colors" and not re.fullmatch("[0-9a-fA-F]{6}", key):
                 raise ValueError
-            key, index = int(key, 16) if flag == "--mask-colors" else float(key), int(index)
+            key = int(key, 16) if flag == "--mask-colors" else float(key)
+            index = IGNORED if index == "ignore" else int(index)
             if not math.isfinite(key):
                 raise ValueError
         except ValueError:
@@ -127,7 +147,7 @@ def _mapping(flag: str, text: str, classes: int) -> dict:
             raise UserError(f"{flag} has {shown(part.strip())}, but needs pairs as in {example}.") from None
         if found.setdefault(key, index) != index:
             raise UserError(f"{flag} has {shown(part.strip())}, but names another class for it before: leave one out.")
-        if not 0 <= index < classes:
+        if not 0 <= index < classes and not part.endswith(":ignore"):
             raise UserError(
                 f"{flag} names class {shown(index)}, but there are the classes 0..{classes - 1}: mend it, or raise "
                 "--classes."

@@ -3,12 +3,13 @@
 import numpy as np
 import tensorflow as tf
 
-from unet_lowlevel.config import Config
+from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.core.ops.cropping import mirror_indices
 from unet_lowlevel.data.augmentation import augment, fold_in, random_start
 from unet_lowlevel.data.deformation import deforms, random_field, resampled, window_of_field
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.weight_maps import class_balance
+from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import check_valid_size, smallest_valid_size, valid_margin
 from unet_lowlevel.settings import apply
 
@@ -39,7 +40,7 @@ def resolve_crop_size(config: Config, samples: list[Sample]) -> int:
 
 
 def class_frequencies(samples: list[Sample], classes: int) -> np.ndarray:
-    """Share of each class among the pixels of all labels, background first; float64 [max(classes, 2)]."""
+    """Share of each class among the labelled pixels, background first; float64 [max(classes, 2)]."""
     counts = np.zeros(max(classes, 2))
     for sample in samples:
         counts[: len(sample.class_counts)] += sample.class_counts
@@ -60,6 +61,11 @@ def one_batch(config: Config, samples: list[Sample]) -> tuple[Config, list[Sampl
         rows, columns = (mirror_indices((length - side) // 2, side, length).numpy() for length in sample.size)
         image, label, *weights = sample.window(rows, columns)
         batch.append(Sample(sample.stem, image, label, weights=weights[0] if weights else None))
+    if all((sample.label == IGNORED).all() for sample in batch):
+        raise UserError(
+            "--overfit-one-batch learns the middle of the first images, but no pixel there has a label: make "
+            "--crop-size or --batch-size larger."
+        )
     return settings_of_one_batch(config), batch
 
 
@@ -99,7 +105,8 @@ class TrainingBatches:
         kinds = [tf.float32, tf.uint8]
         if config.loss.weight_map:
             kinds.append(tf.float32)
-            balance = tf.constant(class_balance(class_frequencies(samples, config.model.classes)), tf.float32)
+            balance = class_balance(class_frequencies(samples, config.model.classes))
+            balance = tf.constant(np.pad(balance, (0, IGNORED + 1 - len(balance))), tf.float32)  # 0 for `IGNORED`
 
         def load(index, rows, columns):
             return samples[index].window(rows, columns)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.config import Config, DataConfig
+from unet_lowlevel.config import IGNORED, Config, DataConfig
 from unet_lowlevel.data.files import Pair, read_image
 from unet_lowlevel.data.formats.volumes import Slice, check_same_place
 from unet_lowlevel.data.masks import read_label
@@ -44,7 +44,7 @@ class Sample:
     Attributes:
         stem: of both files.
         image: [H,W,C] as stored, uint8, uint16 or float32.
-        label: [H,W] uint8 class indices.
+        label: [H,W] uint8 class indices, and `IGNORED`.
         normalization: turns the image, or a window of it, into the input of the network.
         target: [H,W] uint8, learned instead of the label: the label with background between objects that touch (see
             `weight_maps.py`); or None.
@@ -69,7 +69,7 @@ class Sample:
         pixels = self.label.reshape(-1)
         # In strips, because bincount converts its input to int64.
         strips = (pixels[start : start + STRIP] for start in range(0, pixels.size, STRIP))
-        return np.trim_zeros(sum(np.bincount(strip, minlength=256) for strip in strips), "b")
+        return np.trim_zeros(sum(np.bincount(strip, minlength=256) for strip in strips)[:IGNORED], "b")
 
     def normalized(self) -> np.ndarray:
         """The whole image float32 [H,W,C]."""

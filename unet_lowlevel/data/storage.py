@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.config import Config
+from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.samples import Sample, decoded, with_normalization
@@ -155,11 +155,12 @@ def gather(
     digest, samples = hashlib.sha256(), []
     for pair, sample in zip(pairs, decoded(progress(pairs), config), strict=True):
         if config.loss.weight_map:
-            instances = read_instances(pair, sample.size, config)
+            instances = read_instances(pair, sample.label, config)
             border = separation_border(instances, sample.label)
             instances[border] = 0
             sample.target = np.where(border, np.uint8(0), sample.label)
             sample.weights = separation(instances, config.loss.weight_map_w0, config.loss.weight_map_sigma)
+            sample.weights[sample.label == IGNORED] = 0
         digest.update(repr(sample.stem).encode())
         for array in arrays(sample):
             digest.update(f"{array.dtype} {array.shape}".encode())

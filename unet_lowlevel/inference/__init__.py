@@ -6,4 +6,4 @@ TILE_SIZE = 2048
 FORMATS = ("auto", "nifti", "png")
 # Settings of the run that an evaluation may change, for other images; PLACES are replaced together.
 PLACES = ("data", "images", "masks")
-CHANGES = (*PLACES, "instances", "mask_values", "mask_colors", "group_regex", "max_megapixels", "nan")
+CHANGES = (*PLACES, "instances", "mask_values", "mask_colors", "ignore_value", "group_regex", "max_megapixels", "nan")

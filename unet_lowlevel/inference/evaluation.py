@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unet_lowlevel import settings
-from unet_lowlevel.config import Config
+from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.data.files import Pair, find_pairs, list_images, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
@@ -225,7 +225,14 @@ def counts_of(
     scores: Sequence[str],
     separation: Separation,
 ) -> dict[str, np.ndarray]:
-    """The counts of an image for `scores_of`, which can be added over images; pixels `inside`, bool [H, W], count."""
+    """The counts of an image for `scores_of`, which can be added over images; labelled pixels `inside` [H, W] count.
+
+    Raises:
+        UserError: when there are none.
+    """
+    inside = inside & (label != IGNORED)
+    if not inside.any():
+        raise UserError(f"{pair.masks[0]} has no label inside of --region: label some of it, or leave the image out.")
     image = ScoredImage(
         label=np.where(inside, label, 0),
         prediction=np.where(inside, predictor.labels(probabilities), 0),
@@ -300,6 +307,8 @@ def choose_objects(predictor: Predictor, pairs: list[Pair], progress: Progress =
         for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
             predictor.check_channels(sample.image, pair.image)
             probabilities = foreground_probabilities(predictor.probabilities(sample.image))
+            labelled = sample.label != IGNORED
+            probabilities = np.where(labelled[..., np.newaxis], probabilities, 0)
             yield Objects(*read_objects(pair, sample.label, predictor.config)), probabilities
 
     return choose_separation(images())

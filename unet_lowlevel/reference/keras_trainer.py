@@ -54,9 +54,9 @@ class FittedUNet(tf.keras.Model):
 class Scores(tf.keras.metrics.Metric):
     """dice, iou and mean_iou of all images since the last reset, from counts of pixels; see `counts.scores`."""
 
-    def __init__(self, classes: int, threshold: float):
+    def __init__(self, classes: int, threshold: float, ignored: int | None = None):
         super().__init__(name="scores")
-        self.threshold = threshold
+        self.threshold, self.ignored = threshold, ignored
         at_least_two = max(classes, 2)
         self.confusion = self.add_weight(shape=[at_least_two] * 2, initializer="zeros", dtype="int64")
         self.thresholds = self.add_weight(
@@ -66,7 +66,7 @@ class Scores(tf.keras.metrics.Metric):
     def update_state(self, labels, logits, sample_weight=None) -> None:
         """Counts labels [N, H, W, 1], or with weights [N, H, W, 2], and logits [N, H', W', K]."""
         labels = tf.cast(labels[..., 0], tf.int32)
-        counted = counts.logit_counts(crop_like(labels, logits), logits, self.threshold)
+        counted = counts.logit_counts(crop_like(labels, logits), logits, self.threshold, self.ignored)
         self.confusion.assign_add(tf.reduce_sum(counted["confusion"], 0))
         self.thresholds.assign_add(tf.reduce_sum(counted["thresholds"], 0))
 
@@ -151,10 +151,10 @@ class KerasTrainer:
         self.batches = TrainingBatches(training, config)
         self.total_steps = config.training.epochs * self.batches.steps_per_epoch
         self.model = FittedUNet(self.unet)
-        self.scores = Scores(config.model.classes, config.training.threshold)
+        self.scores = Scores(config.model.classes, config.training.threshold, config.data.ignored)
         self.model.compile(
             make_optimizer(config.optimizer, self.total_steps, self.model),
-            loss=packed_loss(make_loss(config.loss)),
+            loss=packed_loss(make_loss(config.loss, config.data.ignored)),
             metrics=[self.scores],
             jit_compile=False,  # the same compilation for all implementations
         )

@@ -24,12 +24,21 @@ def predicted_labels(probabilities: tf.Tensor, threshold: float = 0.5) -> tf.Ten
     return tf.argmax(probabilities, -1, output_type=tf.int32)
 
 
-def confusion_counts(labels: tf.Tensor, predictions: tf.Tensor, classes: int) -> tf.Tensor:
+def occurrences(cells: tf.Tensor, count: int | tf.Tensor, counted: tf.Tensor | None = None) -> tf.Tensor:
+    """How often each number 0 ... count - 1 occurs in `cells`, where `counted` (None: everywhere): int64 [count]."""
+    if counted is None:
+        return tf.math.bincount(tf.reshape(cells, [-1]), minlength=count, dtype=tf.int64)
+    cells = tf.where(counted, cells, count)  # left out by `maxlength`
+    return tf.math.bincount(tf.reshape(cells, [-1]), minlength=count, maxlength=count, dtype=tf.int64)
+
+
+def confusion_counts(labels: tf.Tensor, predictions: tf.Tensor, classes: int, ignored: int | None = None) -> tf.Tensor:
     """counts[n, t, p] = pixels of image n whose true class is t and whose predicted class is p.
 
     Args:
         labels, predictions: int32 [N, H, W] with values 0 ... classes - 1.
         classes: at least 2.
+        ignored: the label of pixels that do not count; None: all count.
 
     Returns:
         int64 [N, classes, classes]
@@ -37,11 +46,11 @@ def confusion_counts(labels: tf.Tensor, predictions: tf.Tensor, classes: int) ->
     n = tf.shape(labels)[0]
     image = tf.range(n)[:, tf.newaxis, tf.newaxis]
     cell = (image * classes + labels) * classes + predictions
-    counts = tf.math.bincount(tf.reshape(cell, [-1]), minlength=n * classes**2, dtype=tf.int64)
+    counts = occurrences(cell, n * classes**2, None if ignored is None else labels != ignored)
     return tf.reshape(counts, [n, classes, classes])
 
 
-def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor, ignored: int | None = None) -> tf.Tensor:
     """Confusion counts of each foreground class against the rest, at each of `THRESHOLDS`.
 
     counts[n, k, s, t, p] = pixels i of image n with [label = class] = t and [probability >= THRESHOLDS[s]] = p,
@@ -50,6 +59,7 @@ def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     Args:
         labels: int32 [N, H, W].
         probabilities: float32 [N, H, W, K], none of them NaN.
+        ignored: see `confusion_counts`.
 
     Returns:
         int64 [N, max(K - 1, 1), 10, 2, 2]
@@ -63,7 +73,8 @@ def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     group = tf.range(n)[:, tf.newaxis, tf.newaxis, tf.newaxis] * classes + tf.range(classes)
     bins = len(THRESHOLDS) + 1
     cell = (group * 2 + truth) * bins + passed
-    histogram = tf.math.bincount(tf.reshape(cell, [-1]), minlength=n * classes * 2 * bins, dtype=tf.int64)
+    counted = None if ignored is None else labels[..., tf.newaxis] != ignored
+    histogram = occurrences(cell, n * classes * 2 * bins, counted)
     histogram = tf.reshape(histogram, [n, classes, 2, bins])
     at_least = tf.cumsum(histogram, axis=-1, reverse=True)
     positive = at_least[..., 1:]
@@ -71,23 +82,27 @@ def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     return tf.transpose(counts, [0, 1, 3, 2, 4])
 
 
-def probability_counts(labels: tf.Tensor, probabilities: tf.Tensor, threshold: float = 0.5) -> dict[str, tf.Tensor]:
+def probability_counts(
+    labels: tf.Tensor, probabilities: tf.Tensor, threshold: float = 0.5, ignored: int | None = None
+) -> dict[str, tf.Tensor]:
     """The counts of each image for the scores, from probabilities [N, H, W, K].
 
     Returns:
         confusion: `confusion_counts` of the decided classes; thresholds: `threshold_counts`.
     """
-    table = threshold_counts(labels, probabilities)
+    table = threshold_counts(labels, probabilities, ignored)
     if probabilities.shape[-1] == 1 and threshold in THRESHOLDS:
         return {"confusion": table[:, 0, THRESHOLDS.index(threshold)], "thresholds": table}  # counted already
     predictions = predicted_labels(probabilities, threshold)
-    confusion = confusion_counts(labels, predictions, max(probabilities.shape[-1], 2))
+    confusion = confusion_counts(labels, predictions, max(probabilities.shape[-1], 2), ignored)
     return {"confusion": confusion, "thresholds": table}
 
 
-def logit_counts(labels: tf.Tensor, logits: tf.Tensor, threshold: float = 0.5) -> dict[str, tf.Tensor]:
+def logit_counts(
+    labels: tf.Tensor, logits: tf.Tensor, threshold: float = 0.5, ignored: int | None = None
+) -> dict[str, tf.Tensor]:
     """`probability_counts` from logits [N, H, W, K]."""
-    return probability_counts(labels, probabilities(logits), threshold)
+    return probability_counts(labels, probabilities(logits), threshold, ignored)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
@@ -124,7 +139,7 @@ def scores(confusion: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarra
 
     mean_iou as in the 2019 project: at each of `THRESHOLDS` the mean of the IoU of the class and of the
     IoU of everything else, then the mean over thresholds and foreground classes.
-    pixel_error = wrong pixels / all pixels.
+    pixel_error = wrong pixels / all pixels; 0 / 0 = 0.
 
     Args:
         confusion: [..., classes, classes] of `confusion_counts`; per image, or summed over images.
@@ -137,5 +152,5 @@ def scores(confusion: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarra
     result = {name: values[..., 1:].mean(-1) for name, values in class_scores(confusion).items()}
     result["mean_iou"] = class_scores(thresholds)["iou"].mean((-1, -2, -3))
     right = np.diagonal(confusion, axis1=-2, axis2=-1).sum(-1)
-    result["pixel_error"] = 1.0 - right / confusion.sum((-2, -1))
+    result["pixel_error"] = 1.0 - ratio(right, confusion.sum((-2, -1)), 1.0)
     return {name: result[name] for name in ("dice", "iou", "mean_iou", "precision", "recall", "pixel_error")}

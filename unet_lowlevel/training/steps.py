@@ -19,8 +19,9 @@ def train_step(model: UNet, config: Config, crop: tuple[int, int], total_steps: 
     """The `TrainStep` of a configuration, which also counts pixels for the curves; for arguments see `TrainStep`."""
     make_optimizer = optimizers.make_optimizer if config.model.plain else fast.make_optimizer
     optimizer = make_optimizer(config.optimizer, list(model.trained_variables().values()))
-    counts = functools.partial(logit_counts, threshold=config.training.threshold)
-    return TrainStep(model, make_loss(config.loss), optimizer, config, crop, total_steps, counts)
+    ignored = config.data.ignored
+    counts = functools.partial(logit_counts, threshold=config.training.threshold, ignored=ignored)
+    return TrainStep(model, make_loss(config.loss, ignored), optimizer, config, crop, total_steps, counts)
 
 
 def whole_logits(model: UNet, images: tf.Tensor) -> tf.Tensor:
@@ -45,7 +46,7 @@ class EvaluationStep(tf.Module):
         super().__init__("evaluation_step")
         self.model = model
         self.config = config
-        self.loss = make_loss(config.loss)
+        self.loss = make_loss(config.loss, config.data.ignored)
         self.compiled = tf.function(
             self.evaluate,
             input_signature=[
@@ -75,5 +76,5 @@ class EvaluationStep(tf.Module):
         """
         logits = whole_logits(self.model, images)
         p = probabilities(logits)
-        counted = probability_counts(labels, p, self.config.training.threshold)
+        counted = probability_counts(labels, p, self.config.training.threshold, self.config.data.ignored)
         return {"loss": self.loss(labels, logits), "probabilities": p} | counted

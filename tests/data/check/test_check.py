@@ -3,8 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
-from checked_data import GROUPS, change, cut, path, read, report, write_clean
+from checked_data import GROUPS, change, cut, path, read, report, stem, write_clean
 
 from unet_lowlevel.cli.check import main
 from unet_lowlevel.config import Config
@@ -38,6 +39,25 @@ def test_clean_data_has_no_findings(clean, capsys):
     for words in ("24", "64x64", "uint8", "values 0, 255", "18 to train on, 6 held out", "--overfit-one-batch"):
         assert words in output
     assert f"--data {clean} --group-regex 'patient-\\d+' --overfit-one-batch" in output
+
+
+def test_flags_are_printed_as_they_are_typed(clean, capsys):
+    """Also those without a value, and lists."""
+    assert main(["--data", str(clean), *GROUPS, "--stream", "--no-blocks", "--ignore-value=-1,254"]) == 0
+    output = capsys.readouterr().out
+    assert f"--data {clean} --group-regex 'patient-\\d+' --stream --no-blocks --ignore-value=-1,254 --over" in output
+
+
+def test_how_much_is_labelled(data, capsys):
+    """Of 24 masks one is labelled in its upper quarter, and one nowhere."""
+    change(path(data, "masks", 3), lambda mask: np.where(np.arange(64)[:, None] < 16, mask, 254).astype(np.uint8))
+    assert main(["--data", str(data), *GROUPS, "--ignore-value", "254"]) == 0
+    shown = capsys.readouterr().out
+    assert "labelled  96.9 % of all pixels; 25 to 100 % of an image, median 100 %" in shown and "0, 254, 255" in shown
+    change(path(data, "masks", 5), lambda mask: np.full_like(mask, 254))
+    code, found = report(capsys, data, "--ignore-value", "254")
+    assert code == 1 and list(found) == ["mask"]
+    assert f"{stem(data, 5)}.png has no pixel with a label" in found["mask"]["what"]
 
 
 def test_the_demonstration_is_good(clean, tmp_path, monkeypatch, capsys):

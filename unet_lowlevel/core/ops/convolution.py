@@ -44,15 +44,7 @@ class Conv2D(tf.Module):
     """A convolution that owns `weight` [k, k, in_channels, out_channels] and `bias` [out_channels]."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        seed: int,
-        padding: str = "same",
-        use_bias: bool = True,
-        name: str = "conv",
+        self, in_channels, out_channels, kernel_size: int, *, seed: int, padding="same", use_bias=True, name="conv"
     ):
         """Creates the variables.
 

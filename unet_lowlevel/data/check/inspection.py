@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from unet_lowlevel.config import Config, DataConfig
+from unet_lowlevel.config import IGNORED, Config, DataConfig
 from unet_lowlevel.data.files import Pair, find_pairs, read_image, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.samples import check_sizes, label_of
@@ -51,7 +51,7 @@ class MaskFacts:
 
     Attributes:
         size: height and width.
-        counts: pixels of each class, int64 [K].
+        counts: labelled pixels of each class, int64 [K].
         values: the values or colours in its files, `MOST_VALUES` at most.
         digest: equal for equal labels.
     """
@@ -62,8 +62,13 @@ class MaskFacts:
     digest: bytes
 
     @property
+    def labelled(self) -> float:
+        """The share of the pixels that have a label."""
+        return float(self.counts.sum() / (self.size[0] * self.size[1]))
+
+    @property
     def foreground(self) -> float:
-        """The share of all classes but the background."""
+        """The share of all classes but the background among them."""
         return 1 - float(self.counts[0] / self.counts.sum())
 
 
@@ -72,7 +77,7 @@ class Traits:
     """How a mask lies on its image, in numbers that are similar over a set of similar images.
 
     Attributes:
-        foreground: marked share of the image.
+        foreground: marked share of the image, or of its labelled pixels.
         brightness: probability that a marked pixel is brighter than an unmarked one, both at most `BAND` pixels from
             the outline (the Mann-Whitney statistic, which no monotone change of the gray values alters).
         edges: probability that a pixel at the outline has a steeper gradient than another pixel; 0.5 is chance.
@@ -196,7 +201,7 @@ def facts_of_image(image: np.ndarray) -> ImageFacts:
 
 def facts_of_mask(label: np.ndarray, values: tuple) -> MaskFacts:
     """The facts about class indices [H,W] uint8."""
-    counts = np.bincount(label.reshape(-1), minlength=2)
+    counts = np.bincount(label[label != IGNORED], minlength=2)
     return MaskFacts(label.shape, counts, values, digest(label))
 
 
@@ -265,9 +270,15 @@ def signature(image: np.ndarray) -> np.ndarray:
 
 
 def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
-    """`Traits` of an image [H,W,C] and class indices [H,W]; None if it is constant, or all or no pixels are marked."""
-    pixels, marked = gray(reduced(image, LARGEST_SIDE)), reduced(label, LARGEST_SIDE) > 0
-    if marked.all() or not marked.any() or pixels.min() == pixels.max():
+    """`Traits` of an image [H,W,C] and class indices [H,W]; None if it is constant, or all or no pixels are marked.
+
+    At the border of what is labelled an outline may end that goes on: pixels within `BAND` of it tell nothing.
+    """
+    pixels, small = gray(reduced(image, LARGEST_SIDE)), reduced(label, LARGEST_SIDE)
+    known, marked = small != IGNORED, (small > 0) & (small != IGNORED)
+    if not known.all():
+        known = ndimage.binary_erosion(known, iterations=BAND, border_value=1)
+    if marked[known].all() or not marked[known].any() or pixels.min() == pixels.max():
         return None
     # The distance of a pixel from the outline is the number of erosions or dilations that reach it.
     beside = ndimage.binary_dilation(marked, iterations=BAND) & ~ndimage.binary_erosion(
@@ -276,12 +287,13 @@ def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
     outline = ndimage.binary_dilation(marked) & ~ndimage.binary_erosion(marked, border_value=1)
     steepness = ndimage.gaussian_gradient_magnitude(pixels, 1.0, output=np.float64)  # whose squares do not overflow
     rows, columns = (max(length // FRAME, 1) for length in marked.shape)
-    inner = marked[rows:-rows, columns:-columns]
+    frame = known.copy()
+    frame[rows:-rows, columns:-columns] = False
     return Traits(
-        float((label > 0).mean()),
-        probability_of_greater(pixels[beside], marked[beside]),
-        probability_of_greater(steepness, outline),
-        float((marked.sum() - inner.sum()) / (marked.size - inner.size)),
+        float((label[label != IGNORED] > 0).mean()),
+        probability_of_greater(pixels[beside & known], marked[beside & known]),
+        probability_of_greater(steepness[known], outline[known]),
+        float(marked[frame].mean()) if frame.any() else 0.0,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from unet_lowlevel import settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.check.findings import ERROR, NOTE, WARNING, Evidence, Finding, decoded_bytes
-from unet_lowlevel.data.check.inspection import Measurement
+from unet_lowlevel.data.check.inspection import MaskFacts, Measurement
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.masks import read_label
 from unet_lowlevel.machine import available_memory, start_tensorflow
@@ -45,9 +45,20 @@ def facts_of(evidence: Evidence) -> dict:
             "empty": shares.count(0),
             "foreground": [f(shares) for f in (min, np.median, max)] if masks else [],
             "class_shares": (counts / counts.sum()).tolist() if masks else [],
+            "labelled": labelled_shares(masks) if masks and evidence.config.data.ignored else [],
         },
         "split": {"training": len(evidence.training), "held_out": len(evidence.held_out)},
     }
+
+
+def labelled_shares(masks: list[MaskFacts]) -> list[float]:
+    """The least, the median and the greatest share of a mask that is labelled, and that of all together."""
+    shares = [mask.labelled for mask in masks]
+    pixels = sum(mask.size[0] * mask.size[1] for mask in masks)
+    return [
+        *(float(f(shares)) for f in (min, np.median, max)),
+        float(sum(mask.counts.sum() for mask in masks) / pixels),
+    ]
 
 
 def frequencies(things) -> dict[str, int]:

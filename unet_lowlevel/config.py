@@ -300,6 +300,12 @@ class TrainingConfig:
         everyday=True,
     )
     seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
+    init: str = setting(
+        "",
+        "run folder, of any implementation, whose best weights the training begins with; what does not fit, as for "
+        "other classes or channels, starts anew",
+        metavar="DIR",
+    )
     output_bias_prior: bool = setting(True, "start the output bias at the share of each class in the training masks")
     keep: str = setting(
         "best",

@@ -197,16 +197,16 @@ def installed_version(name: str) -> str:
         return "not installed"
 
 
-def read(folder: Path) -> tuple[Config, dict, dict]:
-    """The settings, the 'run' part of config.json, and split.json of a run folder.
+def read(folder: Path, flag: str = "--run") -> tuple[Config, dict, dict]:
+    """The settings, the 'run' part of config.json, and split.json of a run folder, which `flag` has named.
 
     Raises:
         UserError: when `folder` is no run folder, or a file in it cannot be used.
     """
     if not folder.is_dir():
-        raise UserError(f"--run {folder} does not exist: name a run folder, such as one below runs/.")
+        raise UserError(f"{flag} {folder} does not exist: name a run folder, such as one below runs/.")
     if not is_run(folder):
-        raise UserError(f"--run {folder} is no run folder (it has no config.json): name a folder that training made.")
+        raise UserError(f"{flag} {folder} is no run folder (it has no config.json): name a folder that training made.")
     content = load_json(folder / "config.json")
     config = check(from_json(content, str(folder / "config.json")))
     if config.model.in_channels < 1:

@@ -25,7 +25,7 @@ def example(name: str) -> tuple[str, object]:
     """A text for the flag of a setting that is not its default, and the value that it stands for."""
     special = {
         "kernel_size": ("5", 5), "classes": ("2", 2), "class_weights": ("1,5.5", (1.0, 5.5)),
-        "normalization_range": ("-1000,400", (-1000.0, 400.0)),
+        "ignore_value": ("254,-1", (254.0, -1.0)), "normalization_range": ("-1000,400", (-1000.0, 400.0)),
     }  # fmt: skip
     if name in special:
         return special[name]

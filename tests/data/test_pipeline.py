@@ -244,5 +244,5 @@ def test_frequencies_are_those_of_labelled_pixels():
 def test_one_batch_without_a_label_is_refused():
     label = np.full((24, 24), IGNORED, np.uint8)
     label[0] = 1
-    with pytest.raises(UserError, match="--overfit-one-batch .* no pixel there has a label: make --crop-size or --b"):
+    with pytest.raises(UserError, match=r"--overfit-one-batch .* no pixel there has a label: make --crop-size or --b"):
         one_batch(config(), [Sample("a", label[..., None], label)])

@@ -19,6 +19,7 @@ from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import (
     OnStep,
     TrainingData,
+    check_init,
     check_same_settings,
     fit_to_data,
     run_training,
@@ -76,6 +77,7 @@ def cross_validate(
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_folder.in_use(folder) if resume else run_folder.taken(folder))
         if not resume:
+            check_init(config)
             config = with_default_data(settings.apply(config, DECIDED))
         pairs = find_pairs(config.data)
         splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]

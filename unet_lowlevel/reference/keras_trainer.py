@@ -26,6 +26,7 @@ from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
 from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import say
+from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
 from unet_lowlevel.training.steps import whole_logits
@@ -148,6 +149,7 @@ class KerasTrainer:
         self.unet = KerasUNet(config.model, seed=config.training.seed)
         if config.training.output_bias_prior:
             self.unet.set_output_bias(class_frequencies(training, config.model.classes))
+        begin_with(self.unet, config.training.init, run)
         self.batches = TrainingBatches(training, config)
         self.total_steps = config.training.epochs * self.batches.steps_per_epoch
         self.model = FittedUNet(self.unet)

@@ -66,6 +66,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_folder.in_use(run) if resume else run_folder.taken(run))
         if not resume:
+            check_init(config)
             config = with_default_data(config)
         pairs = find_pairs(config.data)
         if not resume:
@@ -134,6 +135,15 @@ def check_same_settings(run: Path, stored: Config, config: Config, may_change: C
             raise UserError(
                 f"{run} was begun with {settings.flag(name)} {theirs}, not {ours}: go on with the run's own settings."
             )
+
+
+def check_init(config: Config) -> None:
+    """Raises a `UserError` if the run of --init cannot be used, before data is read."""
+    if config.training.init:
+        start_tensorflow()
+        from unet_lowlevel.training.initial_weights import read_weights
+
+        read_weights(Path(config.training.init))
 
 
 def with_default_data(config: Config) -> Config:

@@ -22,6 +22,7 @@ from unet_lowlevel.memory import check_available, prediction_bytes, within_memor
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import on_terminal, say
+from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
 from unet_lowlevel.training.steps import EvaluationStep, train_step
@@ -50,7 +51,7 @@ class Trainer:
             network: makes the network of `config.model` and a seed.
 
         Raises:
-            UserError: when a validation image is too large for the memory.
+            UserError: when a validation image is too large for the memory, or the weights of --init cannot be used.
         """
         check_validation(config, validation)
         self.config, self.run = config, run
@@ -58,6 +59,7 @@ class Trainer:
         self.model = network(config.model, seed=config.training.seed)
         if config.training.output_bias_prior:
             self.model.set_output_bias(class_frequencies(training, config.model.classes))
+        begin_with(self.model, config.training.init, run)
         self.batches = TrainingBatches(training, config)
         self.total_steps = config.training.epochs * self.batches.steps_per_epoch
         crop = (config.training.crop_size,) * 2

@@ -777,8 +777,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "training/journal.py": [
         (
             "the last of equals is the best",
-            "mean_iou > float(self.progress.best_mean_iou)",
-            "mean_iou >= float(self.progress.best_mean_iou)",
+            "scores[-1] > scores[",
+            "scores[-1] >= scores[",
             "training/test_trainer.py::test_early_stopping_waits_for_its_patience",
         ),
         (
@@ -786,6 +786,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "int(self.progress.best_epoch) >= patience",
             "int(self.progress.best_epoch) > patience",
             "training/test_trainer.py::test_early_stopping_waits_for_its_patience",
+        ),
+        (
+            "a lucky epoch is the best",
+            "statistics.median(dice[max(0, e - 2) : e + 1])",
+            "dice[e]",
+            "training/test_journal.py::test_the_best_epoch_has_the_best_median_of_three",
         ),
         ("the sums of an unfinished epoch are lost", "assign(self.totals.to_json())", 'assign("")', SIGNAL),
     ],

@@ -309,12 +309,16 @@ class TrainingConfig:
     output_bias_prior: bool = setting(True, "start the output bias at the share of each class in the training masks")
     keep: str = setting(
         "best",
-        "whose weights the run keeps in best/, to predict with: the epoch's with the best validation mean IoU, or the "
-        "last one's, so that the held-out images choose nothing",
+        "whose weights the run keeps in best/, to predict with: those of the epoch with the best validation Dice, the "
+        "median of it and of the two epochs before, or those of the last epoch, so that the held-out images choose "
+        "nothing",
         choices=("best", "last"),
     )
     patience: int = setting(
-        0, "epochs without a better validation mean IoU before training stops; 0: never", minimum=0, everyday=True
+        0,
+        "epochs without a better validation Dice (median of 3 epochs) before training stops; 0: never",
+        minimum=0,
+        everyday=True,
     )
     checkpoint_minutes: float = setting(
         10.0, "save the state also within an epoch, after so many minutes; 0: at the end of epochs only", minimum=0.0

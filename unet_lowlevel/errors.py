@@ -15,8 +15,16 @@ class UserError(Exception):
     """A mistake that the user can mend.
 
     The message is one sentence that names the file or flag, the value found and the remedy. The
-    command line prints it without a traceback and ends with exit code 2.
+    command line prints it without a traceback and ends with `exit_code`.
     """
+
+    exit_code = 2
+
+
+class NothingFound(UserError):
+    """A training has ended with a network that finds no foreground; its run folder stays."""
+
+    exit_code = 1
 
 
 def listed(names, limit: int = 5) -> str:

@@ -4,7 +4,7 @@ config.json      every setting, versions of the packages, fingerprint of the dat
 split.json       stems of the training and of the validation images
 checkpoints/     the newest states of the training, for --resume
 instances.json   thresholds that separate objects, once chosen
-best/            the weights with the best validation mean IoU (--keep last: those of the last epoch)
+best/            the weights of the epoch with the best validation Dice (--keep last: those of the last epoch)
 history.csv      one line per epoch
 train/, validation/    TensorBoard
 .lock            locked as long as a training works here

@@ -130,7 +130,7 @@ def test_scores_are_those_of_the_histories_and_of_the_written_masks(finished, ph
         row = rows[str(number)]
         with (folder / f"fold-{number}" / "history.csv").open() as file:
             history = list(csv.DictReader(file))
-        best = max(history, key=lambda epoch: float(epoch["validation_mean_iou"]))
+        best = max(history, key=lambda epoch: float(epoch["validation_dice"]))  # of two epochs
         for name in ("dice", "iou", "mean_iou"):
             assert float(row[name]) == pytest.approx(float(best[f"validation_{name}"]), abs=1e-9)
         assert int(row["epoch"]) == int(best["epoch"]) and int(row["images"]) == len(held_out)
@@ -271,6 +271,35 @@ def test_last_epochs_are_scored_where_wished(phantoms, tmp_path):
     flags += ["--steps-per-epoch", "1"]
     assert main(["--run", str(tmp_path / "cross"), "--data", str(phantoms), *FLAGS, *flags]) == 0
     assert [rows_of(tmp_path / "cross")[fold]["epoch"] for fold in "01"] == ["2", "2"]
+
+
+def test_a_fold_that_finds_nothing_is_told_of_and_the_others_go_on(phantoms, tmp_path, capsys):
+    """Its Dice of 0 counts; the code at the end is 1, also when there is nothing left to do."""
+    folder = tmp_path / "cross"
+    flags = ["--data", str(phantoms), *FLAGS, "--steps-per-epoch", "1", "--folds", "2", "--epochs", "1"]
+    for begin in ([*flags, "--threshold", "0.99"], ["--resume"]):
+        assert main(["--run", str(folder), *begin]) == 1
+        printed = capsys.readouterr()
+        *notes, error = [line for line in printed.err.splitlines() if not line.startswith("warning")]
+        told = [f"note: {folder}/fold-{i} is no result, because its network finds none of" for i in (0, 1)]
+        assert len(notes) == (0 if begin == ["--resume"] else 2)
+        assert all(line.startswith(words) for line, words in zip(notes, told, strict=False))
+        assert error.startswith(f"error: fold-0, fold-1 of {folder} found none of the foreground")
+        assert "predict with all folds:" in printed.out
+        assert [float(rows_of(folder)[name]["dice"]) for name in ("0", "1", "pooled")] == [0, 0, 0]
+
+
+def test_a_fold_has_found_nothing_only_where_there_is_something():
+    for confusion, nothing in [
+        ([[9, 0], [3, 0]], True),
+        ([[9, 1], [3, 0]], True),
+        ([[9, 0], [3, 1]], False),
+        ([[9, 0], [0, 0]], False),
+        ([[9, 3], [0, 0]], False),
+        ([[9, 0, 0], [1, 0, 3], [0, 0, 0]], True),
+        ([[9, 0, 0], [1, 0, 3], [0, 0, 1]], False),
+    ]:
+        assert Fold(1, {"confusion": np.array(confusion)}, 1, 1.0).nothing_found() == nothing
 
 
 def refused(capsys, *flags):

@@ -9,6 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,13 +23,14 @@ from unet_lowlevel.cli.cross_validate import main as cross_validate
 from unet_lowlevel.cli.train import NETWORKS, main
 from unet_lowlevel.data import storage
 from unet_lowlevel.data.phantoms import phantom
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import NothingFound, UserError
 from unet_lowlevel.training.interruption import Stopped
-from unet_lowlevel.training.journal import read_history
-from unet_lowlevel.training.train import with_default_data
+from unet_lowlevel.training.journal import kept_epoch, read_history
+from unet_lowlevel.training.train import nothing_found, with_default_data
 
 # What TINY says, for Python; and what `tiny_run` has beside it.
 SETTINGS = {"base_channels": 2, "depth": 2, "epochs": 2, "batch_size": 4, "group_regex": "patient-\\d+"}
+SETTINGS |= {"threshold": 0.2}
 AVERAGED = {"ema_decay": 0.5}
 
 
@@ -60,7 +62,7 @@ def test_python_trains_as_the_command_does(tiny_run, phantoms, tmp_path):
     for name in ("config.json", "split.json"):
         assert (run / name).read_bytes() == (tiny_run / name).read_bytes()
     rows = read_history(run / "history.csv")
-    assert kept == max(rows, key=lambda row: row["validation_mean_iou"])
+    assert kept == kept_epoch(run)
     assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6] and seen[-1][1] == rows[-1]["train_loss"]
 
 
@@ -349,3 +351,54 @@ def test_paper_preset_trains(phantoms, tmp_path):
     flags = ["--preset", "paper", "--base-channels", "2", "--depth", "3", "--crop-size", "60", "--epochs", "1"]
     assert main(["--run", str(tmp_path / "run"), "--data", str(phantoms), *flags]) == 0
     assert np.isfinite(float(history(tmp_path / "run")[0]["validation_loss"]))
+
+
+@pytest.mark.parametrize("implementation", NETWORKS)
+def test_a_network_that_finds_no_foreground_is_no_result(implementation, phantoms, tmp_path, capsys):
+    """In three steps from outputs that are all background; the run folder stays for its curves, and can go on."""
+    run, flags = tmp_path / "run", ["--data", str(phantoms), *TINY, "--epochs", "1", "--schedule", "constant"]
+    assert main(["--run", str(run), *flags, "--threshold", "0.5"], implementation) == 1
+    printed = capsys.readouterr()
+    assert "Dice 0.0000" in printed.out and "best epoch" not in printed.out and "predict:" not in printed.out
+    (error,) = printed.err.splitlines()
+    assert error.startswith(f"error: {run} is no result, because its network finds none of the foreground in ")
+    for words in ("validation Dice 0 in its best epoch, 1", "--learning-rate than 0.001", "--epochs", "masks"):
+        assert words in error
+    assert len(history(run)) == 1 and (run / "best" / "checkpoint").exists()
+    again = ["--run", str(run), "--resume", "--epochs", "8", "--learning-rate", "0.1"]
+    assert main(again, implementation) == 0
+    assert float(history(run)[-1]["validation_dice"]) > 0
+
+
+def test_python_raises_where_no_foreground_is_found(phantoms, tmp_path):
+    config = unet_lowlevel.Config.of(data=str(phantoms), **SETTINGS | {"threshold": 0.5, "epochs": 1, "keep": "last"})
+    with pytest.raises(NothingFound) as caught:
+        unet_lowlevel.train(config, tmp_path / "run")
+    sentence(caught, tmp_path / "run", "in its last epoch, 1")
+    assert isinstance(caught.value, UserError) and len(history(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "dice", "iou", "nothing"),
+    [
+        (1, {0, 1}, 0.0, 0.0, True),
+        (1, {0, 1}, 0.1, 0.05, False),
+        (1, {0}, 1.0, 1.0, False),  # there is none to be found
+        (1, {0}, 0.0, 0.0, False),  # too much was found
+        (1, {0, 1}, 1.0, 1.0, False),
+        (3, {0, 1}, 0.5, 0.5, True),  # class 2 is neither there nor predicted, which scores 1
+        (3, {0, 1, 2}, 0.5, 0.5, False),  # one class is found exactly, one not at all
+        (3, {0, 1, 2}, 0.0, 0.0, True),
+        (3, {0, 1}, 0.5, 0.4, False),
+        (3, {0}, 1.0, 1.0, False),
+    ],
+)
+def test_what_finding_nothing_is(classes, labels, dice, iou, nothing):
+    kept = {"epoch": 4, "validation_dice": dice, "validation_iou": iou}
+    trainer = SimpleNamespace(
+        config=unet_lowlevel.Config.of(classes=classes),
+        run=Path("run"),
+        validation=[SimpleNamespace(label=np.array([[label, 0]])) for label in labels],
+        journal=SimpleNamespace(kept=lambda: kept),
+    )
+    assert (nothing_found(trainer) is not None) == nothing

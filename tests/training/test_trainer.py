@@ -13,7 +13,9 @@ from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.reference.layers_unet import LayersUNet
 from unet_lowlevel.settings import apply
+from unet_lowlevel.training import journal
 from unet_lowlevel.training.checkpoints import restore_best
+from unet_lowlevel.training.journal import kept_epoch
 from unet_lowlevel.training.totals import Totals
 from unet_lowlevel.training.trainer import Trainer
 
@@ -80,24 +82,56 @@ def test_early_stopping_waits_for_its_patience(tmp_path, capsys):
     config = tiny_config(epochs=9, learning_rate=0.0, patience=2, batch_normalization=False)
     best = Trainer(config, tmp_path, samples(), samples()).fit()
     assert best["epoch"] == 1 and len(history(tmp_path)) == 3
-    assert "stopped: validation mean IoU was not better" in capsys.readouterr().out
+    assert "stopped: validation Dice, the median of 3 epochs, was not better than " in capsys.readouterr().out
     assert Trainer(config, tmp_path, samples(), samples()).fit(resume=True)["epoch"] == 1
     assert len(history(tmp_path)) == 3
 
 
+def validated(monkeypatch, **scores):
+    """Lets the epochs of a training have these scores on the validation images, whatever the network predicts."""
+    validate = Trainer.validate
+
+    def scored(trainer, epoch):
+        return validate(trainer, epoch) | {f"validation_{name}": scores[name][epoch - 1] for name in scores}
+
+    monkeypatch.setattr(Trainer, "validate", scored)
+
+
+def test_the_best_epoch_is_that_of_the_dice_not_of_the_mean_iou(tmp_path, monkeypatch):
+    """Mean IoU counts the background, so that a network without any foreground may have the highest."""
+    validated(monkeypatch, dice=[0.0, 0.5, 0.6], iou=[0.0, 0.4, 0.5], mean_iou=[0.42, 0.40, 0.41])
+    trainer = Trainer(tiny_config(epochs=3, patience=2), tmp_path, samples(), samples())
+    assert trainer.fit()["epoch"] == 3
+    assert kept_epoch(tmp_path) == trainer.journal.kept()
+
+
 def test_last_weights_are_kept_where_wished(tmp_path, monkeypatch):
     """With a validation that gets worse from epoch to epoch; patience goes by it all the same."""
-    scores = Totals.scores
+    validated(monkeypatch, dice=np.arange(1.0, 0.5, -0.05))
     for keep, epoch in (("best", 1), ("last", 3)):
         (tmp_path / keep).mkdir()
         config = tiny_config(epochs=9, patience=2, keep=keep)
-        trainer, falling = Trainer(config, tmp_path / keep, samples(), samples()), iter(np.arange(1.0, 0.0, -0.05))
-        monkeypatch.setattr(Totals, "scores", lambda totals: scores(totals) | {"mean_iou": next(falling)})  # noqa: B023
+        trainer = Trainer(config, tmp_path / keep, samples(), samples())
         assert trainer.fit()["epoch"] == epoch and len(history(tmp_path / keep)) == 3
         kept = UNet(config.model)
         restore_best(kept, tmp_path / keep)
         assert np.array_equal(kept.output.weight, trainer.model.output.weight) == (keep == "last")
         assert Trainer(config, tmp_path / keep, samples(), samples()).fit(resume=True)["epoch"] == epoch
+        assert kept_epoch(tmp_path / keep)["epoch"] == epoch
+
+
+def test_a_run_whose_best_epoch_was_chosen_otherwise_goes_on_from_it(tmp_path, monkeypatch, capsys):
+    """By mean IoU, as by version 0.1: the epoch stays in best/ until one has a better Dice, and a note says so."""
+    dice, mean_iou = [0.3, 0.5, 0.6, 0.2, 0.9, 0.9], [0.9, 0.7, 0.6, 0.5, 0.4, 0.3]
+    validated(monkeypatch, dice=dice, mean_iou=mean_iou)
+    config = tiny_config(epochs=3, schedule="constant")
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "criterion", lambda history: [row["validation_mean_iou"] for row in history])
+        assert Trainer(config, tmp_path, samples(), samples()).fit()["epoch"] == 1
+    for epochs, kept in ((3, 1), (4, 4), (6, 5)):
+        trainer = Trainer(apply(config, {"epochs": epochs}), tmp_path, samples(), samples())
+        assert trainer.fit(resume=True)["epoch"] == kept_epoch(tmp_path)["epoch"] == kept
+        assert ("note: best/ holds epoch 1," in capsys.readouterr().err) == (kept < 5)
 
 
 def test_validation_is_whole_images_of_any_size_and_moves_nothing(tmp_path):

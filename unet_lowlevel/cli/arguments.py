@@ -235,7 +235,7 @@ def given_scores(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str] | None) -> int:
-    """Parses and works; a `UserError` becomes one sentence and exit code 2, a signal exit code 128 + its number."""
+    """Parses and works; a `UserError` becomes one sentence and its exit code, a signal exit code 128 + its number."""
     debug, signals = "--debug" in (sys.argv[1:] if argv is None else argv), Interruptions()
     try:
         with signals:
@@ -253,7 +253,7 @@ def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser
             c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(error)
         )
         complain(f"error: {line}")
-        return 2
+        return error.exit_code
     except Stopped as stopped:
         return 128 + stopped.signal
     except BaseException as error:

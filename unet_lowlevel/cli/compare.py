@@ -17,7 +17,7 @@ from unet_lowlevel.cli.arguments import Parser, add_settings, resolved_config, r
 from unet_lowlevel.cli.train import NETWORKS
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.data.formats.writing import check_new_output
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import NothingFound, UserError
 from unet_lowlevel.machine import peak_bytes, start_tensorflow
 from unet_lowlevel.settings import to_json
 from unet_lowlevel.terminal import say, show_path
@@ -176,4 +176,4 @@ def one_training(implementation: str, flags: list[str], child: Connection) -> No
         code = train(flags, implementation, on_step)
         failed = {"error": printed.getvalue()}
         notes = {"losses": losses, "step_seconds": step_seconds, "peak_bytes": peak_bytes()}
-        child.send(failed if code else notes)
+        child.send(notes if code in (0, NothingFound.exit_code) else failed)  # the figures will say what was found

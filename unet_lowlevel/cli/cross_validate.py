@@ -15,7 +15,8 @@ from unet_lowlevel.cli.arguments import (
     to_type,
 )
 from unet_lowlevel.cli.train import add_no_check, changes_on_resume, resumable
-from unet_lowlevel.inference.cross_validation import SETTINGS, cross_validate, fold_runs, read_settings
+from unet_lowlevel.errors import NothingFound, listed
+from unet_lowlevel.inference.cross_validation import SETTINGS, cross_validate, fold_runs, read_fold, read_settings
 from unet_lowlevel.terminal import say, show_path
 from unet_lowlevel.training.train import OnStep
 
@@ -77,3 +78,10 @@ def cross_validate_as_asked(arguments: argparse.Namespace, on_step: OnStep | Non
         f"predict with all folds:  {to_type('predict')} --run {runs} --images {show_path(images)} "
         f"--output {show_path(Path('predictions') / folder.name)}"
     )
+    empty = [run.name for run in fold_runs(folder, config.data.folds) if read_fold(run).nothing_found()]
+    if empty:
+        raise NothingFound(
+            f"{listed(empty)} of {folder} found none of the foreground in the images held out, and the scores are so "
+            "much lower for it: cross-validate anew with another --learning-rate, mostly a lower one, or more "
+            "--epochs, and look at the masks."
+        )

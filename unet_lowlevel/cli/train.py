@@ -142,8 +142,8 @@ def report(run: Path, kept: dict) -> None:
     images = config.data.images or Path(config.data.data) / "images"
     say(
         f"{config.training.keep} epoch {kept['epoch']}: validation Dice {kept['validation_dice']:.4f}, "
-        f"IoU {kept['validation_iou']:.4f}, mean IoU {kept['validation_mean_iou']:.4f}; weights, curves and settings "
-        f"are in {show_path(run)}\n"
+        f"IoU {kept['validation_iou']:.4f}, mean IoU over thresholds {kept['validation_mean_iou']:.4f}; weights, "
+        f"curves and settings are in {show_path(run)}\n"
         f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(run)}\n"
         f"predict:             {to_type('predict')} --run {show_path(run)} --images {show_path(images)} "
         f"--output {show_path(Path('predictions') / run.name)}"

@@ -14,7 +14,7 @@ from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.scoring import SCORES, check_scores
-from unet_lowlevel.terminal import progress, say
+from unet_lowlevel.terminal import note, progress, say
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import (
     OnStep,
@@ -22,6 +22,7 @@ from unet_lowlevel.training.train import (
     check_init,
     check_same_settings,
     fit_to_data,
+    nothing_found,
     run_training,
     split_of,
     with_default_data,
@@ -56,7 +57,8 @@ def cross_validate(
         on_step: called after every step with its number and the mean loss of the epoch so far.
 
     Returns:
-        the rows of scores.csv; see `folds.score_rows`.
+        the rows of scores.csv; see `folds.score_rows`. A note tells of a fold whose network finds no foreground; it
+        counts as it is, with a Dice of 0.
 
     Raises:
         UserError, Stopped: see `training.train`.
@@ -137,6 +139,9 @@ def train_fold(config: Config, run: Path, data: TrainingData, on_step: OnStep | 
         trainer = run_training(config, run, data, resume=resume, on_step=on_step)
     if trainer.received:  # in the last epoch, after which a training is finished, not stopped
         raise Stopped(trainer.received, trainer.journal.step)
+    problem = nothing_found(trainer)
+    if problem:  # the other folds go on, and its scores count
+        note(problem)
 
 
 def predict_fold(run: Path, pairs: list[Pair], samples: list[Sample], output: Path, scores: Sequence[str]) -> None:
@@ -150,9 +155,8 @@ def predict_fold(run: Path, pairs: list[Pair], samples: list[Sample], output: Pa
     pairs = [pair for pair in pairs if pair.stem in held_out]
     samples = [sample for sample in samples if sample.stem in held_out]
     counts = predict_held_out(predictor, pairs, samples, output, scores, progress("predicting"))
-    history = read_history(run / "history.csv")
-    epoch = kept_epoch(history, predictor.config)["epoch"]
-    fold = Fold(len(samples), counts, epoch, sum(row["seconds"] for row in history))
+    seconds = sum(row["seconds"] for row in read_history(run / "history.csv"))
+    fold = Fold(len(samples), counts, kept_epoch(run)["epoch"], seconds)
     run_folder.write_text(run / FINISHED, json.dumps(fold.to_json()) + "\n")
 
 

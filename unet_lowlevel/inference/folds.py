@@ -44,6 +44,11 @@ class Fold:
     epoch: int
     seconds: float
 
+    def nothing_found(self) -> bool:
+        """Whether no pixel of the foreground was found, although there is some."""
+        confusion = self.counts["confusion"]
+        return bool(confusion[1:].any() and not confusion.diagonal()[1:].any())
+
     def to_json(self) -> dict:
         return vars(self) | {"counts": {name: values.tolist() for name, values in self.counts.items()}}
 

@@ -6,8 +6,7 @@ import statistics
 import tokenize
 from pathlib import Path
 
-from unet_lowlevel import run_folder
-from unet_lowlevel.training.journal import kept_epoch, read_history
+from unet_lowlevel.training.journal import kept_epoch
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -80,7 +79,7 @@ def compare(runs: dict[str, Path], notes: dict[str, dict], batch_size: int) -> d
         noted = notes[name]
         differences = [abs(a - b) for a, b in zip(noted["losses"], reference["losses"], strict=True)]
         ratios = [a / b for a, b in zip(reference["step_seconds"], noted["step_seconds"], strict=True)]
-        kept = kept_epoch(read_history(run / "history.csv"), run_folder.read(run)[0])
+        kept = kept_epoch(run)
         results[name] = {
             "steps": len(noted["losses"]),
             "train_loss": noted["losses"][-1],
@@ -121,7 +120,7 @@ def table(results: dict[str, dict]) -> str:
         "peak memory, MiB": lambda r: f"{r['peak_bytes'] / 2**20:.0f}",
         "validation Dice": lambda r: f"{r['dice']:.4f}",
         "validation IoU": lambda r: f"{r['iou']:.4f}",
-        "validation mean IoU": lambda r: f"{r['mean_iou']:.4f}",
+        "validation mean IoU over thresholds": lambda r: f"{r['mean_iou']:.4f}",
     }
     lines = [["", *(STYLES[name] for name in names)], ["---"] * (len(names) + 1)]
     lines += [[title, *(show(results[name]) for name in names)] for title, show in rows.items()]

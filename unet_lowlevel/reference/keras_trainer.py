@@ -273,7 +273,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         if warning:
             say(warning)
         self.journal.pictures(step, self.pictures())
-        if self.journal.keep_weights(epoch + 1, row["validation_mean_iou"]):
+        if self.journal.keep_weights(row):
             with self.journal.writing():
                 write_keras(self.trainer.unet.network, self.journal.run / "best.keras")
         row["seconds"] = time.perf_counter() - self.start

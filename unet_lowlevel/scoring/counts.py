@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from unet_lowlevel.core.losses import probabilities
 
-# Mean IoU cuts the prediction at each of these probabilities, to show how sure the network is.
+# `mean_iou` cuts the prediction at each of these probabilities, to show how sure the network is.
 THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 
 
@@ -138,7 +138,8 @@ def scores(confusion: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarra
     """The headline scores: means over the foreground classes.
 
     mean_iou as in the 2019 project: at each of `THRESHOLDS` the mean of the IoU of the class and of the
-    IoU of everything else, then the mean over thresholds and foreground classes.
+    IoU of everything else, then the mean over thresholds and foreground classes. It rewards the background: a
+    prediction without any foreground scores half the share of background.
     pixel_error = wrong pixels / all pixels; 0 / 0 = 0.
 
     Args:

@@ -26,6 +26,7 @@ class Progress(tf.Module):
         super().__init__("progress")
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")  # the last finished one
         self.tally = tf.Variable("", dtype=tf.string, trainable=False, name="tally")  # `Totals` of the unfinished epoch
+        # Not used any more, but a part of every checkpoint since version 0.1.
         self.best_mean_iou = tf.Variable(-1.0, dtype=tf.float64, trainable=False, name="best_mean_iou")
         self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="best_epoch")
 

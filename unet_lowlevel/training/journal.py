@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import math
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from unet_lowlevel.disk import Place
 from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.terminal import note, show_path
-from unet_lowlevel.training.checkpoints import Checkpoints, Progress
+from unet_lowlevel.training.checkpoints import Checkpoints, Progress, listed_in
 from unet_lowlevel.training.summaries import Summaries, forget_after
 from unet_lowlevel.training.totals import Totals
 
@@ -78,6 +79,12 @@ class Journal:
             raise UserError(
                 f"{run / 'checkpoints'} holds what no training has saved ({reason(error)}): restore the run folder."
             ) from None
+        scores, best = criterion(self.history), int(self.progress.best_epoch)
+        if config.training.keep == "best" and scores and max(scores) > scores[best - 1]:
+            note(
+                f"best/ holds epoch {best}, which an earlier version chose by mean IoU: it stays until the validation Dice, "
+                "the median of 3 epochs, is better"
+            )
         self.saved, self.saved_steps = time.monotonic(), self.totals.steps
         if resume:
             # A killed training may have written steps to TensorBoard after its last checkpoint.
@@ -109,14 +116,15 @@ class Journal:
             )
 
     def out_of_patience(self) -> bool:
-        """Whether validation has not improved for --patience epochs."""
+        """Whether the `criterion` has not improved for --patience epochs."""
         patience = self.config.training.patience
         return bool(patience) and len(self.history) - int(self.progress.best_epoch) >= patience and bool(self.history)
 
     def verdict_on_patience(self) -> str:
         """The line of the log when `out_of_patience` ends a training."""
+        best, _ = criterion(self.history)[int(self.progress.best_epoch) - 1]
         return (
-            f"stopped: validation mean IoU was not better than {float(self.progress.best_mean_iou):.4f} for "
+            f"stopped: validation Dice, the median of 3 epochs, was not better than {best:.4f} for "
             f"{self.config.training.patience} epochs"
         )
 
@@ -145,21 +153,20 @@ class Journal:
         if found:
             raise self.diverged(f"The training has diverged by step {step} ({', '.join(found)}):")
 
-    def keep_weights(self, epoch: int, mean_iou: float) -> bool:
+    def keep_weights(self, row: dict) -> bool:
         """Saves the current weights in best/ if --keep asks for those of this epoch; returns whether it did.
 
         Args:
-            epoch: number of the finished epoch.
-            mean_iou: of its validation.
+            row: of the finished epoch, as for history.csv, with its scores.
         """
-        better = mean_iou > float(self.progress.best_mean_iou)
+        scores = criterion([*self.history, row])
+        better = not self.history or scores[-1] > scores[int(self.progress.best_epoch) - 1]
         if better:
-            self.progress.best_mean_iou.assign(mean_iou)
-            self.progress.best_epoch.assign(epoch)
+            self.progress.best_epoch.assign(row["epoch"])
         wanted = better or self.config.training.keep == "last"
         if wanted:
             with self.writing():
-                self.checkpoints.save_best(epoch)
+                self.checkpoints.save_best(row["epoch"])
         return wanted
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
@@ -243,8 +250,8 @@ class Journal:
             ) from error
 
     def kept(self) -> dict:
-        """The row of the epoch whose weights are in best/."""
-        return kept_epoch(self.history, self.config)
+        """The row of the epoch whose weights are in best/: with --keep last the last, else the best by `criterion`."""
+        return self.history[-1 if self.config.training.keep == "last" else int(self.progress.best_epoch) - 1]
 
     def close(self) -> None:
         with contextlib.suppress(OSError, tf.errors.OpError):  # a full disk, already reported
@@ -258,7 +265,7 @@ def epoch_line(row: dict, epochs: int) -> str:
     return (
         f"epoch {row['epoch']}/{epochs}: train loss {row['train_loss']:.4f}, validation loss "
         f"{row['validation_loss']:.4f}, Dice {row['validation_dice']:.4f}, IoU {row['validation_iou']:.4f}, mean IoU "
-        f"{row['validation_mean_iou']:.4f}; {row['images_per_second']:.1f} images/s, "
+        f"over thresholds {row['validation_mean_iou']:.4f}; {row['images_per_second']:.1f} images/s, "
         f"{tqdm.format_interval(left)} left"
     )
 
@@ -272,11 +279,31 @@ def write_history(path: Path, rows: list[dict]) -> None:
     write_text(path, text.getvalue())
 
 
-def kept_epoch(history: list[dict], config: Config) -> dict:
-    """The row of the epoch whose weights are in best/: with --keep last the last, else the first of the best."""
-    if config.training.keep == "last":
-        return history[-1]
-    return max(history, key=lambda row: row["validation_mean_iou"])
+def criterion(history: list[dict]) -> list[tuple[float, float]]:
+    """What the best epoch is chosen by, and --patience waits for: the greatest (s[e], d[e]), of equals the first.
+
+    s[e] = median(d[e - 2], d[e - 1], d[e]), of the first two epochs the median of those there are,
+
+    where d[e] is the validation Dice of epoch e, the mean over the foreground classes at the run's threshold. On few
+    images it jumps from epoch to epoch, and the highest of all would be a lucky one. The median of three asks that a
+    neighbour is as good. An epoch is never chosen for its neighbours alone: of the best, d[e] >= s[e]. A mean of
+    three could choose a dip behind two good epochs. Mean IoU is no criterion, because it counts the background: a
+    network that finds no foreground often has more than 0.4.
+
+    Args:
+        history: a row for each epoch.
+    """
+    dice = [row["validation_dice"] for row in history]
+    return [(statistics.median(dice[max(0, e - 2) : e + 1]), dice[e]) for e in range(len(dice))]
+
+
+def kept_epoch(run: Path) -> dict:
+    """The row of the epoch whose weights are in RUN/best, where they are saved under its number; or a `UserError`."""
+    name = Path([run / "best", *listed_in(run / "best")][-1]).name
+    for row in read_history(run / "history.csv"):
+        if name == f"ckpt-{row['epoch']}":
+            return row
+    raise UserError(f"{run / 'history.csv'} does not have the epoch of {name} in {run / 'best'}: restore the file.")
 
 
 def read_history(path: Path, epochs: int | None = None) -> list[dict]:

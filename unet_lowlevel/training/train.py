@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.check.before_training import Check
@@ -14,7 +16,7 @@ from unet_lowlevel.data.phantoms import phantom
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
-from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.errors import NothingFound, UserError, listed
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import note, progress, say, show_path
 
@@ -58,6 +60,7 @@ def train(
     Raises:
         UserError: for data, settings or a folder that cannot be used; a training that has begun leaves its last
             checkpoint intact.
+        NothingFound: a `UserError`, at the end of a training whose network finds no foreground; see `nothing_found`.
         interruption.Stopped: after Ctrl-C or SIGTERM, with the state saved.
     """
     run = Path(run)
@@ -93,6 +96,9 @@ def train(
             implementation=implementation,
             make_trainer=make_trainer,
         )
+        problem = nothing_found(trainer)
+    if problem and not config.training.overfit_one_batch:  # which has its own verdict
+        raise NothingFound(problem)
     return trainer.journal.kept()
 
 
@@ -222,3 +228,28 @@ def run_training(
         note(f"--batch-size {batch_size} is more than the {len(training)} images to train on: {step}")
     trainer.fit(resume=resume, on_step=on_step)
     return trainer
+
+
+def nothing_found(trainer) -> str | None:
+    """The sentence to say when the kept network finds none of the foreground in the validation images; else None.
+
+    Then a foreground class that is in these images scores 0. One that is neither there nor predicted scores 1.
+
+    Args:
+        trainer: has trained.
+    """
+    kept, config = trainer.journal.kept(), trainer.config
+    if kept["validation_dice"] != kept["validation_iou"]:  # some is found, and no image need be read again
+        return None
+    there = set().union(*(np.unique(sample.label).tolist() for sample in trainer.validation))
+    foreground = range(1, max(config.model.classes, 2))
+    share_absent = sum(k not in there for k in foreground) / len(foreground)
+    if share_absent == 1 or kept["validation_dice"] > share_absent:
+        return None
+    training = config.training
+    return (
+        f"{trainer.run} is no result, because its network finds none of the foreground in the validation "
+        f"images (validation Dice {kept['validation_dice']:.4g} in its {training.keep} epoch, {kept['epoch']}): try "
+        f"another --learning-rate than {config.optimizer.learning_rate:g}, mostly a lower one, or more --epochs than "
+        f"{training.epochs}, and look at the curves and at the masks."
+    )

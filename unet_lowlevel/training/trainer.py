@@ -105,7 +105,7 @@ class Trainer:
                 start, average = time.perf_counter(), self.train_step.average
                 with average.in_place() if average else contextlib.nullcontext():
                     row |= self.validate(epoch)
-                    self.journal.keep_weights(epoch, row["validation_mean_iou"])
+                    self.journal.keep_weights(row)
                 row["seconds"] += time.perf_counter() - start
                 self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients)
                 say(epoch_line(row, training.epochs))

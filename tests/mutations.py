@@ -777,8 +777,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "training/journal.py": [
         (
             "the last of equals is the best",
-            "scores[-1] > scores[",
-            "scores[-1] >= scores[",
+            "scores[-1] > max(",
+            "scores[-1] >= max(",
             "training/test_trainer.py::test_early_stopping_waits_for_its_patience",
         ),
         (

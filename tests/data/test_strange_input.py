@@ -11,7 +11,7 @@ from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.data.files import read_image
 
 RANDOM = np.random.default_rng(0)
-SMALL = ["--epochs", "1", "--base-channels", "2", "--convolutions-per-block", "1"]
+SMALL = ["--threshold", "0.1", "--epochs", "1", "--base-channels", "2", "--convolutions-per-block", "1"]
 
 
 def gray(*size):

@@ -82,8 +82,8 @@ class Journal:
         scores, best = criterion(self.history), int(self.progress.best_epoch)
         if config.training.keep == "best" and scores and max(scores) > scores[best - 1]:
             note(
-                f"best/ holds epoch {best}, which an earlier version chose by mean IoU: it stays until the validation Dice, "
-                "the median of 3 epochs, is better"
+                f"best/ holds epoch {best}, which an earlier version chose by mean IoU: it stays until the validation "
+                "Dice, the median of 3 epochs, is better than ever before"
             )
         self.saved, self.saved_steps = time.monotonic(), self.totals.steps
         if resume:
@@ -160,7 +160,7 @@ class Journal:
             row: of the finished epoch, as for history.csv, with its scores.
         """
         scores = criterion([*self.history, row])
-        better = not self.history or scores[-1] > scores[int(self.progress.best_epoch) - 1]
+        better = scores[-1] > max(scores[:-1], default=())
         if better:
             self.progress.best_epoch.assign(row["epoch"])
         wanted = better or self.config.training.keep == "last"

@@ -26,7 +26,7 @@ TIMES = ("seconds", "images_per_second")
 INTERVAL = 3
 FLAGS = ["--base-channels", "4", "--depth", "2", "--steps-per-epoch", "10", "--batch-size", "2"]
 FLAGS += ["--dropout-rate", "0.3", "--ema-decay", "0.9", "--warmup-steps", "4", "--group-regex", "patient-\\d+"]
-FLAGS += ["--checkpoint-steps", str(INTERVAL)]
+FLAGS += ["--checkpoint-steps", str(INTERVAL), "--threshold", "0.2"]
 
 # Each training is a process of its own, forked from one that has imported TensorFlow, which takes seconds, and no more.
 PROCESSES = multiprocessing.get_context("forkserver")

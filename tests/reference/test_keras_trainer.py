@@ -92,7 +92,7 @@ def test_every_setting_trains_alike(phantoms, tmp_path):
     ]
     flags += ["--learning-rate", "0.01", "--warmup-steps", "4", "--clip-norm", "0.5", "--weight-decay", "0.1"]
     flags += ["--loss", "focal", "--class-weights", "1,2", "--schedule", "polynomial", "--dropout-position", "block"]
-    flags += ["--weight-map", "--elastic", "2"]
+    flags += ["--weight-map", "--elastic", "2", "--no-output-bias-prior"]
     rows = {}
     for name in IMPLEMENTATIONS:
         assert train.main(["--run", str(tmp_path / name), *flags], name) == 0

@@ -25,7 +25,6 @@ from unet_lowlevel.reference.weights import load_keras, read_keras
 from unet_lowlevel.training.checkpoints import restore_best
 
 IMPLEMENTATIONS = ("lowlevel", "highlevel", "keras")
-SHORT = [*TINY, "--threshold", "0.2"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def runs(phantoms, tmp_path_factory):
     """{implementation: run folder} of the same short training."""
     folder = tmp_path_factory.mktemp("three")
     for name in IMPLEMENTATIONS:
-        assert train.main(["--run", str(folder / name), "--data", str(phantoms), *SHORT], name) == 0
+        assert train.main(["--run", str(folder / name), "--data", str(phantoms), *TINY], name) == 0
     return {name: folder / name for name in IMPLEMENTATIONS}
 
 
@@ -180,7 +179,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, moment, whole, phanto
 
 @pytest.mark.parametrize("name", ["highlevel", "keras"])
 def test_the_same_command_twice_gives_the_same_bits(name, runs, phantoms, tmp_path):
-    assert train.main(["--run", str(tmp_path / "again"), "--data", str(phantoms), *SHORT], name) == 0
+    assert train.main(["--run", str(tmp_path / "again"), "--data", str(phantoms), *TINY], name) == 0
     assert_same_training(runs[name], tmp_path / "again")
 
 

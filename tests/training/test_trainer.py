@@ -111,7 +111,6 @@ def test_last_weights_are_kept_where_wished(tmp_path, monkeypatch):
     for keep, epoch in (("best", 1), ("last", 3)):
         (tmp_path / keep).mkdir()
         config = tiny_config(epochs=9, patience=2, keep=keep)
-        (tmp_path / keep).mkdir()
         trainer = Trainer(config, tmp_path / keep, samples(), samples())
         assert trainer.fit()["epoch"] == epoch and len(history(tmp_path / keep)) == 3
         kept = UNet(config.model)

@@ -57,6 +57,24 @@ def test_the_original_is_that_of_2019():
     assert (config.loss.loss, config.optimizer.optimizer, config.augmentation.augment) == ("dice", "adam", False)
 
 
+def test_light_augmentation_takes_strong_augmentation_back():
+    light, strong = PRESETS["light_augmentation"], PRESETS["strong_augmentation"]
+    assert light.keys() == strong.keys() <= {item.name for item in dataclasses.fields(Config().augmentation)}
+    assert settings.resolve("strong_augmentation,light_augmentation") == Config()
+    assert settings.resolve("light_augmentation", defaults=strong) == Config()
+    # What mirrors and turns by quarters is a matter of what images show, not of strength.
+    assert not strong.keys() & {"flips", "flip_axes", "quarter_turns"}
+
+
+def test_of_several_presets_later_ones_win():
+    paper, both = settings.resolve("paper"), settings.resolve("paper,strong_augmentation")
+    strong = PRESETS["strong_augmentation"]
+    assert settings.differences(paper, both).keys() <= strong.keys() and both.augmentation.elastic == 10.0
+    assert settings.resolve("original,strong_augmentation").augmentation.augment is True
+    assert settings.resolve("strong_augmentation,original").augmentation.augment is False
+    assert settings.resolve("strong_augmentation", flags={"blur": 0.5}).augmentation.blur == 0.5
+
+
 def test_of_takes_settings_of_every_section():
     config = Config.of(
         data="data/mine",
@@ -110,7 +128,10 @@ def test_of_a_file_lies_between_preset_and_settings(tmp_path):
         ({"loss": "dyce"}, "--loss is 'dyce', but needs one of dice, batch_dice, "),
         ({"kernel_size": 4}, "--kernel-size is 4, but must be odd so that a kernel has a center."),
         ({"plain": True, "recompute": True}, "--recompute is one of the fast forms that --plain leaves out: "),
-        ({"preset": "papr"}, "--preset is 'papr', but needs one of default, original, paper."),
+        (
+            {"preset": "papr"},
+            "--preset is 'papr', but needs one of default, original, paper, light_augmentation, strong_augmentation.",
+        ),
         ({"file": "none.json"}, "none.json does not exist: name an existing JSON file."),
     ],
 )

@@ -145,6 +145,8 @@ MISMATCHES = [
     ({"normalization_range": [0, 1]}, ["--normalization-range", "--normalization is standard"]),
     ({"class_weights": [1, 2], "loss": "dice"}, ["--class-weights", "--loss dice", "cross_entropy"]),
     ({"fold": 1}, ["--fold is 1", "--folds is not given"]),
+    ({"low_resolution": 0.5}, ["--low-resolution is 0.5", "at least 1", "0 for none"]),
+    ({"flip_axes": "up_down"}, ["--flip-axes is up_down", "--no-quarter-turns"]),
     ({"mask_values": "0:0", "mask_colors": "000000:0"}, ["--mask-values", "--mask-colors", "one of them"]),
 ]
 
@@ -182,7 +184,10 @@ def test_settings_that_fit_each_other(flags):
 
 
 def test_unknown_preset():
-    with pytest.raises(UserError, match="--preset is 'best', but needs one of default, original, paper"):
+    with pytest.raises(
+        UserError,
+        match="--preset is 'best', but needs one of default, original, paper, light_augmentation, strong_augmentation",
+    ):
         settings.resolve("best")
 
 

@@ -250,6 +250,11 @@ class AugmentationConfig:
 
     augment: bool = setting(True, "change the training images at random, as below")
     flips: bool = setting(True, "mirror left-right and up-down")
+    flip_axes: str = setting(
+        "both",
+        "which of the two: for images that have a left and a right, or an up and a down",
+        choices=("both", "left_right", "up_down"),
+    )
     quarter_turns: bool = setting(True, "turn by 90, 180 or 270 degrees (square crops)")
     elastic: float = setting(
         0.0,
@@ -262,17 +267,40 @@ class AugmentationConfig:
     rotation: float = setting(0.0, "largest angle of a rotation, in degrees", minimum=0.0, maximum=180.0)
     scaling: float = setting(0.0, "largest relative change of size", minimum=0.0, maximum=0.5)
     shear: float = setting(0.0, "largest angle of a shear, in degrees", minimum=0.0, maximum=45.0)
+    deformation_probability: float = setting(
+        1.0, "share of the crops that each of these four changes", minimum=0.0, maximum=1.0
+    )
     interpolation: str = setting(
         "bilinear",
         "how an image is resampled after these four; a mask takes the nearest pixel",
         choices=("bilinear", "bicubic"),
     )
     brightness: float = setting(0.1, "largest shift, in units of the normalized image", minimum=0.0)
+    brightness_probability: float = setting(
+        1.0, "share of the crops whose brightness changes", minimum=0.0, maximum=1.0
+    )
     contrast: float = setting(0.1, "largest relative change of contrast", minimum=0.0, below=1.0)
+    contrast_probability: float = setting(1.0, "share of the crops whose contrast changes", minimum=0.0, maximum=1.0)
     gamma: float = setting(0.1, "largest relative change of the gamma exponent", minimum=0.0, below=1.0)
+    gamma_probability: float = setting(1.0, "share of the crops whose gamma changes", minimum=0.0, maximum=1.0)
+    gamma_inverse_probability: float = setting(
+        0.0, "share of the crops whose gamma changes with black and white exchanged", minimum=0.0, maximum=1.0
+    )
+    blur: float = setting(
+        0.0, "largest standard deviation of a Gaussian blur, in pixels; 0: none", minimum=0.0, maximum=20.0
+    )
+    blur_probability: float = setting(1.0, "share of the crops that are blurred", minimum=0.0, maximum=1.0)
+    low_resolution: float = setting(
+        0.0,
+        "largest factor, 1 or more, by which a crop is shrunk and enlarged again to its size; 0: none",
+        minimum=0.0,
+        maximum=64.0,
+    )
+    low_resolution_probability: float = setting(1.0, "share of the crops of lower resolution", minimum=0.0, maximum=1.0)
     noise: float = setting(
         0.05, "largest standard deviation of added Gaussian noise, in units of the normalized image", minimum=0.0
     )
+    noise_probability: float = setting(1.0, "share of the crops with noise", minimum=0.0, maximum=1.0)
 
 
 @dataclass(frozen=True)
@@ -347,7 +375,7 @@ class Config:
 
     @classmethod
     def of(cls, preset: str = "default", file: str | None = None, **settings) -> "Config":
-        """The settings given by name, from any section, on top of a preset and a JSON file.
+        """The settings given by name, from any section, on top of a preset (or several, "a,b") and a JSON file.
 
             Config.of(data="data/mine", epochs=60, precision="bfloat16")
 
@@ -358,6 +386,28 @@ class Config:
 
         return resolve(preset, file, settings)
 
+
+# After Isensee et al. 2021 (nnU-Net), supplementary information and code: how far each change goes and how often.
+# 45 degrees are any angle together with quarter turns. Units of gray values are those of --normalization standard.
+STRONG_AUGMENTATION = {
+    "augment": True,
+    "rotation": 45.0,
+    "scaling": 0.3,
+    "deformation_probability": 0.2,
+    "brightness": 0.3,
+    "brightness_probability": 0.15,
+    "contrast": 0.25,
+    "contrast_probability": 0.3,
+    "gamma": 0.4,
+    "gamma_probability": 0.3,
+    "gamma_inverse_probability": 0.1,
+    "blur": 1.5,
+    "blur_probability": 0.1,
+    "low_resolution": 2.0,
+    "low_resolution_probability": 0.125,
+    "noise": 0.3,
+    "noise_probability": 0.1,
+}
 
 PRESETS = {
     "default": {},
@@ -392,4 +442,7 @@ PRESETS = {
         "crop_size": 572,
         "output_bias_prior": False,
     },
+    # The strength of the random changes alone; the light one, that of the defaults, takes the strong one back.
+    "light_augmentation": {name: getattr(AugmentationConfig(), name) for name in STRONG_AUGMENTATION},
+    "strong_augmentation": STRONG_AUGMENTATION,
 }

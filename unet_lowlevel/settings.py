@@ -106,7 +106,7 @@ def differences(one: Config, other: Config) -> dict[str, tuple]:
 
 def check(config: Config) -> Config:
     """Returns `config` itself; a `UserError` if its settings contradict each other."""
-    model, data, loss = config.model, config.data, config.loss
+    model, data, loss, changes = config.model, config.data, config.loss, config.augmentation
     if model.plain and model.recompute:
         raise UserError("--recompute is one of the fast forms that --plain leaves out: give one of them.")
     if model.kernel_size % 2 == 0:
@@ -133,6 +133,13 @@ def check(config: Config) -> Config:
         raise UserError(f"--class-weights has no effect on --loss {loss.loss}: leave it out, or use cross_entropy.")
     if loss.weight_map and loss.loss not in ("cross_entropy", "dice_cross_entropy", "focal"):
         raise UserError(f"--weight-map has no effect on --loss {loss.loss}: use cross_entropy, or --no-weight-map.")
+    if changes.augment and changes.flips and changes.flip_axes != "both" and changes.quarter_turns:
+        raise UserError(
+            f"--flip-axes is {changes.flip_axes}, but turns by 90 degrees make the other flip of it: add "
+            "--no-quarter-turns."
+        )
+    if 0 < changes.low_resolution < 1:
+        raise UserError(f"--low-resolution is {changes.low_resolution}, but must be at least 1, or 0 for none.")
     if data.fold and not data.folds:
         raise UserError(f"--fold is {data.fold}, but --folds is not given: say how many folds there are.")
     if data.folds == 1 or (data.folds and data.fold >= data.folds):
@@ -213,10 +220,12 @@ def load_json(path: str | Path):
 def resolve(
     preset: str = "default", file: str | None = None, flags: dict | None = None, defaults: dict | None = None
 ) -> Config:
-    """The checked configuration of a command. Later ones win: general defaults, `defaults`, preset, file, flags."""
-    if preset not in PRESETS:
-        raise UserError(f"--preset is {preset!r}, but needs one of {', '.join(PRESETS)}.")
-    config = apply(apply(Config(), defaults or {}), PRESETS[preset])
+    """The checked configuration of a command. Later ones win: general defaults, `defaults`, presets, file, flags."""
+    config = apply(Config(), defaults or {})
+    for name in preset.split(","):
+        if name not in PRESETS:
+            raise UserError(f"--preset is {name!r}, but needs one of {', '.join(PRESETS)}.")
+        config = apply(config, PRESETS[name])
     if file:
         config = from_json(load_json(file), str(file), config)
     return check(apply(config, flags or {}))

@@ -101,7 +101,10 @@ def test_an_empty_list_takes_back_the_list(tmp_path):
         (["--class-weights", "1,-5"], "--class-weights is -5.0, but must be at least 0.0."),
         (["--class-weights", "1,2,3"], "--class-weights has 3 weights, but needs one for each of 2 classes"),
         (["--activation", "gelu"], "--activation is 'gelu', but needs one of elu, relu."),
-        (["--preset", "best"], "--preset is 'best', but needs one of default, original, paper."),
+        (
+            ["--preset", "best"],
+            "--preset is 'best', but needs one of default, original, paper, light_augmentation, strong_augmentation.",
+        ),
         (["--config", "none.json"], "none.json does not exist: name an existing JSON file."),
         (["--flips=yes"], "Argument --flips/--no-flips: ignored explicit argument 'yes': see --help."),
     ],

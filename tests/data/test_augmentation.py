@@ -5,10 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
 from unet_lowlevel.config import AugmentationConfig
 from unet_lowlevel.core.ops.cropping import mirror_indices
-from unet_lowlevel.data.augmentation import augment, change_gray_values, flip_and_turn, random_start
+from unet_lowlevel.data.augmentation import (
+    augment,
+    blurred,
+    change_gray_values,
+    flip_and_turn,
+    fold_in,
+    lower_resolution,
+    random_start,
+)
 
 OFF = AugmentationConfig(flips=False, quarter_turns=False, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0)
 
@@ -48,6 +57,16 @@ def test_flips_and_turns_are_those_of_the_square(flips, turns, expected):
     counts = np.bincount(seen, minlength=8)
     assert set(np.flatnonzero(counts)) == set(expected)
     assert counts[list(expected)].min() > 0.5 * 200 / len(expected)
+
+
+@pytest.mark.parametrize(("axes", "expected"), [("left_right", np.fliplr), ("up_down", np.flipud)])
+def test_flips_of_one_axis(axes, expected):
+    image, label = numbered(5, 5)
+    config = dataclasses.replace(OFF, flips=True, flip_axes=axes)
+    labels = [flip_and_turn(image, label, config, [0, seed])[1].numpy() for seed in range(100)]
+    flipped = [np.array_equal(found, expected(label)) for found in labels]
+    assert all(np.array_equal(found, label) or is_flipped for found, is_flipped in zip(labels, flipped, strict=True))
+    assert 35 < sum(flipped) < 65
 
 
 def test_weights_stay_with_their_labels():
@@ -137,3 +156,140 @@ def test_the_seed_decides_and_labels_stay_labels():
     assert set(np.unique(first[1])) == {0, 2}
     untouched = augment(image, label, AugmentationConfig(augment=False), [5, 6])
     np.testing.assert_array_equal(untouched[0], image)
+
+
+def drawn(config, count=100, shape=(12, 13, 1), first=0):
+    """An image and what `count` seeds make of it."""
+    image = tf.random.stateless_normal(shape, [1, 2])
+    change = tf.function(lambda seed: change_gray_values(image, config, seed))
+    return image.numpy(), np.stack([change(tf.constant([first, seed])).numpy() for seed in range(count)])
+
+
+def before_probabilities(image, config, seed):
+    """The first four changes as they were when these were all, each made of every image."""
+    gamma, contrast, brightness, noise = tf.unstack(tf.random.stateless_uniform([4], fold_in(seed, 0), -1.0, 1.0))
+    low, high = tf.reduce_min(image), tf.reduce_max(image)
+    span = tf.maximum(high - low, 1e-6)
+    image = low + span * tf.pow((image - low) / span, 1.0 + config.gamma * gamma)
+    mean = tf.reduce_mean(image)
+    image = mean + (1.0 + config.contrast * contrast) * (image - mean)
+    image = image + config.brightness * brightness
+    return image + config.noise * tf.abs(noise) * tf.random.stateless_normal(tf.shape(image), fold_in(seed, 1))
+
+
+def test_by_default_not_a_bit_depends_on_what_is_off():
+    config = AugmentationConfig()
+    image, changed = drawn(config, 20)
+    expected = tf.function(lambda seed: before_probabilities(image, config, seed))
+    for seed, found in enumerate(changed):
+        np.testing.assert_array_equal(found, expected(tf.constant([0, seed])))
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("shape", [(9, 14, 1), (5, 3, 3), (1, 6, 2)])
+def test_blur_is_that_of_scipy_borders_included(sigma, shape):
+    """Also where the kernel is wider than the image, which is mirrored as often as it takes."""
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = blurred(tf.constant(image), tf.constant(sigma), 7)
+    options = {"mode": "mirror", "radius": 7, "axes": (0, 1)}
+    np.testing.assert_allclose(found, ndimage.gaussian_filter(image.astype(np.float64), sigma, **options), atol=2e-6)
+
+
+def test_blur_by_nothing_changes_nothing():
+    image = tf.random.stateless_normal([6, 7, 2], [0, 0])
+    np.testing.assert_array_equal(blurred(image, tf.constant(0.0), 4), image)
+
+
+def test_blur_is_uniform_up_to_the_setting():
+    """The standard deviation is seen from a white pixel; pixels sample the Gaussian, so small ones look smaller."""
+    image = np.zeros((25, 25, 1), np.float32)
+    image[12, 12] = 1.0
+    change = tf.function(lambda seed: change_gray_values(image, dataclasses.replace(OFF, blur=2.0), seed))
+    spots = [change(tf.constant([0, seed])).numpy()[..., 0] for seed in range(100)]
+    deviations = [np.sqrt((spot.sum(0) * (np.arange(25) - 12) ** 2).sum()) for spot in spots]
+    assert all(spot.sum() == pytest.approx(1, abs=1e-5) for spot in spots)
+    assert min(deviations) < 0.3 and 1.8 < max(deviations) <= 2.0 and np.mean(deviations) == pytest.approx(1, abs=0.15)
+
+
+def overlaps(size, small):
+    """How much of each pixel lies in each of the `small` equal parts of an axis, as shares of a part; [small, size]."""
+    step = size / small
+    edges = np.arange(size)
+    return np.array(
+        [np.clip(np.minimum(edges + 1, (k + 1) * step) - np.maximum(edges, k * step), 0, None) for k in range(small)]
+    ) / step  # fmt: skip
+
+
+def enlarged_linearly(values, size):
+    """`size` values from those at the middles of equal parts; beyond the outer middles the outer value."""
+    places = np.clip((np.arange(size) + 0.5) * len(values) / size - 0.5, 0, len(values) - 1)
+    return np.array([np.interp(place, np.arange(len(values)), values) for place in places])
+
+
+@pytest.mark.parametrize(
+    ("factor", "small"), [(1.0, (9, 14)), (1.3, (7, 11)), (2.0, (4, 7)), (3.7, (2, 4)), (99.0, (1, 1))]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_low_resolution_is_area_and_linear_by_loops(factor, small, channels):
+    image = np.random.default_rng(0).normal(size=(9, 14, channels)).astype(np.float32)
+    found = lower_resolution(tf.constant(image), tf.constant(factor)).numpy()
+    assert found.shape == image.shape
+    for channel in range(channels):
+        means = overlaps(9, small[0]) @ image[..., channel].astype(np.float64) @ overlaps(14, small[1]).T
+        columns = np.stack([enlarged_linearly(column, 9) for column in means.T], axis=1)
+        expected = np.stack([enlarged_linearly(row, 14) for row in columns])
+        np.testing.assert_allclose(found[..., channel], expected, atol=1e-5)
+
+
+def test_low_resolution_is_uniform_from_one_to_the_setting():
+    """A line of 1000 pixels 0, 1, 2, ... ends in the mean of its last part: half a factor from its end."""
+    line = tf.range(1000.0)[tf.newaxis, :, tf.newaxis]
+    config = dataclasses.replace(OFF, low_resolution=5.0)
+    ends = [float(change_gray_values(line, config, [0, seed])[0, -1, 0]) for seed in range(200)]
+    factors = 2 * (999.5 - np.array(ends))
+    assert 0.99 < factors.min() < 1.2 and 4.8 < factors.max() < 5.01
+    assert factors.mean() == pytest.approx(3, abs=0.3)
+
+
+@pytest.mark.parametrize("name", ["gamma", "contrast", "brightness", "blur", "low_resolution", "noise"])
+def test_the_share_of_changed_images_is_the_probability(name):
+    strength = {"blur": 5.0, "low_resolution": 5.0}.get(name, 0.5)  # hardly any draw is too weak to change a bit
+    image, changed = drawn(dataclasses.replace(OFF, **{name: strength, f"{name}_probability": 0.3}), 400)
+    untouched = (changed == image).all((1, 2, 3))
+    assert (~untouched).mean() == pytest.approx(0.3, abs=0.07)
+    assert len({one.tobytes() for one in changed[~untouched]}) > 10  # low resolution has few sizes
+    always = drawn(dataclasses.replace(OFF, **{name: strength}), 400)[1]
+    np.testing.assert_allclose(changed[~untouched], always[~untouched], atol=1e-6)
+    never = drawn(dataclasses.replace(OFF, **{name: strength, f"{name}_probability": 0.0}), 20)[1]
+    assert (never == image).all()
+
+
+def test_changes_are_drawn_independently():
+    """Of two with probability one half each, all four combinations are a quarter."""
+    config = dataclasses.replace(
+        OFF, brightness=0.5, contrast=0.5, brightness_probability=0.5, contrast_probability=0.5
+    )
+    image, changed = drawn(config, 400)
+    shifted = abs(changed.mean((1, 2, 3)) - image.mean()) > 1e-5
+    stretched = abs(changed.std((1, 2, 3)) - image.std()) > 1e-5
+    for one in (shifted, ~shifted):
+        for other in (stretched, ~stretched):
+            assert (one & other).mean() == pytest.approx(0.25, abs=0.07)
+
+
+def test_gamma_of_the_inverse_is_that_of_the_negative():
+    """It keeps both ends; an exponent of 1.5 of the inverse brightens, where one of the image darkens."""
+    config = dataclasses.replace(OFF, gamma=0.5, gamma_probability=0.0, gamma_inverse_probability=0.4)
+    image, changed = drawn(config, 400)
+    low, high = image.min(), image.max()
+    inverse = (high - image.astype(np.float64)) / (high - low)
+    middle = np.argsort(image.ravel())[image.size // 2]
+    exponents = np.log((high - changed.reshape(400, -1)[:, middle]) / (high - low)) / np.log(inverse.ravel()[middle])
+    for found, exponent in zip(changed, exponents, strict=True):
+        np.testing.assert_allclose(found, high - (high - low) * inverse**exponent, atol=1e-4)
+    touched = (changed != image).any((1, 2, 3))
+    assert touched.mean() == pytest.approx(0.4, abs=0.07)
+    assert 0.5 <= exponents.min() < 0.55 and 1.45 < exponents.max() <= 1.5
+    both = dataclasses.replace(config, gamma_probability=1.0)
+    apart = drawn(dataclasses.replace(OFF, gamma=0.5), 400)[1]
+    np.testing.assert_array_equal((drawn(both, 400)[1] != apart).any((1, 2, 3)), touched)

@@ -128,6 +128,45 @@ def test_scales_are_uniform_within_the_setting():
     assert 0.7 <= scales.min() < 0.72 and 1.28 < scales.max() <= 1.3
 
 
+def test_the_share_of_deformed_crops_is_the_probability():
+    """For each of the four by itself; those that are left as they are stay exactly so."""
+    config = dataclasses.replace(EVERYTHING, deformation_probability=0.3)
+    always = tf.function(lambda seed: affine_matrix(EVERYTHING, seed))
+    some = tf.function(lambda seed: affine_matrix(config, seed))
+    chosen = []
+    for seed in range(400):
+        (a, b), (c, d) = some(tf.constant([0, seed])).numpy()
+        scale = (a * d - b * c) ** -0.5
+        angle = math.atan2(-b, d)
+        rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        shear = (rotation.T @ [[a, b], [c, d]])[1, 0] * scale
+        chosen.append([abs(value) > 1e-6 for value in (angle, shear, scale - 1)])
+        if all(chosen[-1]):
+            np.testing.assert_array_equal([[a, b], [c, d]], always(tf.constant([0, seed])))
+        if not any(chosen[-1]):
+            np.testing.assert_array_equal([[a, b], [c, d]], np.eye(2))
+    assert np.mean(chosen, 0) == pytest.approx(0.3, abs=0.07)
+    assert np.abs(np.corrcoef(np.transpose(chosen)) - np.eye(3)).max() < 0.15
+    elastic = dataclasses.replace(PLAIN, elastic=10.0, deformation_probability=0.3)
+    field = tf.function(lambda seed: random_field((5, 5), elastic, seed))
+    moved = [abs(field(tf.constant([0, seed])).numpy() - grid_of(5, 5)).max() > 1e-4 for seed in range(400)]
+    assert np.mean(moved) == pytest.approx(0.3, abs=0.07)
+
+
+def test_by_default_every_crop_is_deformed_by_the_draws_of_before():
+    seed = tf.constant([3, 4])
+    angle, shear, scale = tf.unstack(
+        tf.constant([math.radians(40.0), math.radians(15.0), 0.3]) * tf.random.stateless_uniform([3], seed, -1.0, 1.0)
+    )
+    cos, sin, tan = tf.cos(angle), tf.sin(angle), tf.tan(shear)
+    expected = tf.reshape(tf.stack([cos - sin * tan, -sin, sin + cos * tan, cos]), [2, 2]) / (1.0 + scale)
+    np.testing.assert_array_equal(affine_matrix(EVERYTHING, seed), expected)
+    points = np.stack(np.meshgrid([0.0, 4.0, 8.0], [0.0, 4.0, 8.0], indexing="ij")).reshape(2, -1)
+    draws = tf.random.stateless_normal([2, 9], tf.random.experimental.stateless_fold_in(seed, 1))
+    found = random_field((9, 9), dataclasses.replace(PLAIN, elastic=10.0), seed).numpy()[:, ::4, ::4]
+    assert_field(found, (points + 10.0 * draws.numpy()).reshape(2, 3, 3))
+
+
 def test_all_three_are_one_matrix():
     """Scale first, then shear, then rotation, as the docstring has it; the draws are those of each alone."""
     turn, shear, scale = (

@@ -1,6 +1,8 @@
 """Batches: every image once an epoch, images with their own labels, all decided by seed and epoch."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -74,6 +76,10 @@ UNCHANGED = {"flips": False, "quarter_turns": False, "brightness": 0.0, "contras
         pytest.param(8, {"flips": True, "quarter_turns": True}, id="flips"),
         pytest.param(8, {"brightness": 0.5}, id="gray values"),
         pytest.param(8, {"rotation": 40.0}, id="deformation"),
+        pytest.param(8, {"rotation": 40.0, "deformation_probability": 0.7}, id="some deformations"),
+        pytest.param(8, {"blur": 1.0}, id="blur"),
+        pytest.param(8, {"blur": 1.0, "blur_probability": 0.7}, id="some blur"),
+        pytest.param(8, {"low_resolution": 3.0}, id="low resolution"),
     ],
 )
 def test_augmented_pixels_are_a_function_of_seed_epoch_and_position(side, flags):
@@ -91,6 +97,29 @@ def test_augmented_pixels_are_a_function_of_seed_epoch_and_position(side, flags)
     assert len({image.tobytes() for image in first}) > 3  # a square has eight symmetries
     for other in (augmented(2, 0), augmented(1, 1)):
         assert not np.array_equal(other, first)
+
+
+THREADS = """
+import sys
+import numpy as np, tensorflow as tf
+tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
+tf.config.threading.set_inter_op_parallelism_threads(int(sys.argv[1]))
+from unet_lowlevel.data.pipeline import TrainingBatches
+from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.settings import resolve
+pixels = np.random.default_rng(0).normal(size=(40, 50, 3)).astype(np.float32)
+samples = [Sample(f"s{i}", pixels, np.zeros((40, 50), np.uint8)) for i in range(12)]
+settings = resolve("strong_augmentation", None, {"crop_size": 32, "depth": 2, "elastic": 5.0, "blur_probability": 0.7})
+for images, *_ in TrainingBatches(samples, settings).of_epoch(1):
+    sys.stdout.buffer.write(images.numpy().tobytes())
+"""
+
+
+def test_threads_do_not_change_a_bit():
+    once, twice = (
+        subprocess.run([sys.executable, "-c", THREADS, count], check=True, capture_output=True).stdout for count in "12"
+    )
+    assert len(once) == 12 * 32 * 32 * 3 * 4 and once == twice
 
 
 def test_no_two_draws_have_the_same_seed(monkeypatch):

@@ -124,7 +124,8 @@ def add_settings(parser: Parser, *names: str, defaults: dict | None = None, with
     if not names:
         parser.set_defaults(defaults=defaults)
         presets = ", ".join(PRESETS)
-        parser.add_argument("--preset", default="default", metavar="NAME", help=f"settings to start from: {presets}")
+        text = f"settings to start from: {presets}; of several, as in paper,strong_augmentation, later ones win"
+        parser.add_argument("--preset", default="default", metavar="NAME", help=text)
         parser.add_argument("--config", metavar="FILE", help="JSON file of settings, such as a run's config.json")
     for section, kind in sections().items():
         fields = [item for item in dataclasses.fields(kind) if item.name not in without]

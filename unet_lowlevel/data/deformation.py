@@ -61,15 +61,22 @@ def cubic_basis(size: int, points: int) -> np.ndarray:
     return basis[:, 1:-1]
 
 
+def happens(shape: list[int], config: AugmentationConfig, seed) -> tf.Tensor:
+    """1 with `deformation_probability`, else 0; float32."""
+    return tf.cast(tf.random.stateless_uniform(shape, seed) < config.deformation_probability, tf.float32)
+
+
 def affine_matrix(config: AugmentationConfig, seed) -> tf.Tensor:
     """The matrix from a pixel to its place, both (row, column) from the middle of the crop; float32 [2, 2].
 
     matrix = rotation @ shear / scale,  rotation = [[cos a, -sin a], [sin a, cos a]],  shear = [[1, 0], [tan s, 1]]
 
-    with a and s uniform in -+ the settings, in degrees, and the scale uniform in 1 -+ the setting.
+    with a and s uniform in -+ the settings, in degrees, and the scale uniform in 1 -+ the setting. Each of the three is
+    drawn with `deformation_probability`; else a or s is 0, or the scale 1.
     """
     largest = tf.constant([math.radians(config.rotation), math.radians(config.shear), config.scaling])
-    angle, shear, scale = tf.unstack(largest * tf.random.stateless_uniform([3], seed, -1.0, 1.0))
+    drawn = happens([3], config, fold_in(seed, 0)) * tf.random.stateless_uniform([3], seed, -1.0, 1.0)
+    angle, shear, scale = tf.unstack(largest * drawn)
     cos, sin, tan = tf.cos(angle), tf.sin(angle), tf.tan(shear)
     return tf.reshape(tf.stack([cos - sin * tan, -sin, sin + cos * tan, cos]), [2, 2]) / (1.0 + scale)
 
@@ -80,9 +87,11 @@ def random_field(crop: tuple[int, int], config: AugmentationConfig, seed) -> tf.
     field[:, y, x] = sum over i, j of rows[y, i] grid[:, i, j] columns[x, j]
     grid[:, i, j] = middle + affine (point[:, i, j] - middle) + elastic normal
 
+    Elastic displacements, too, are drawn with `deformation_probability`.
+
     Args:
         crop: height and width.
-        config: `elastic`, `elastic_grid`, `rotation`, `scaling`, `shear`.
+        config: `elastic`, `elastic_grid`, `rotation`, `scaling`, `shear`, `deformation_probability`.
         seed: int32 [2].
 
     Returns:
@@ -93,7 +102,8 @@ def random_field(crop: tuple[int, int], config: AugmentationConfig, seed) -> tf.
     middle = (np.array(crop) - 1).reshape(2, 1) / 2
     from_middle = tf.constant(points.reshape(2, -1) - middle, tf.float32)
     grid = affine_matrix(config, fold_in(seed, 0)) @ from_middle + tf.constant(middle, tf.float32)
-    grid += config.elastic * tf.random.stateless_normal([2, count**2], fold_in(seed, 1))
+    elastic = config.elastic * happens([], config, fold_in(seed, 2))
+    grid += elastic * tf.random.stateless_normal([2, count**2], fold_in(seed, 1))
     rows, columns = (tf.constant(cubic_basis(side, count), tf.float32) for side in crop)
     return rows @ tf.reshape(grid, [2, count, count]) @ tf.transpose(columns)
 

@@ -433,6 +433,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("masks take the pixel before", "tf.floor(field + 0.5)", "tf.floor(field)"),
         ("all crops or none are deformed", "(shape, seed) < config.deformation_probability", "(shape, seed) < 1.0"),
         ("all deformations of a crop or none", "happens([3], config", "happens([1], config"),
+        (
+            "which deformations by the seed of their strengths",
+            "happens([3], config, fold_in(seed, 0))",
+            "happens([3], config, seed)",
+            "data/test_augmentation.py::test_no_two_draws_of_a_crop_have_the_same_seed",
+        ),
         ("elastic always", "config.elastic * happens([], config, fold_in(seed, 2))", "config.elastic"),
         ("a larger scale is smaller", "[2, 2]) / (1.0 + scale)", "[2, 2]) * (1.0 + scale)"),
         (

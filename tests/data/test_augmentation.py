@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from unet_lowlevel.config import AugmentationConfig
+from unet_lowlevel.config import AugmentationConfig, Config
 from unet_lowlevel.core.ops.cropping import mirror_indices
 from unet_lowlevel.data.augmentation import (
     augment,
@@ -18,6 +18,7 @@ from unet_lowlevel.data.augmentation import (
     lower_resolution,
     random_start,
 )
+from unet_lowlevel.data.deformation import random_field
 
 OFF = AugmentationConfig(flips=False, quarter_turns=False, brightness=0.0, contrast=0.0, gamma=0.0, noise=0.0)
 
@@ -275,6 +276,26 @@ def test_changes_are_drawn_independently():
     for one in (shifted, ~shifted):
         for other in (stretched, ~stretched):
             assert (one & other).mean() == pytest.approx(0.25, abs=0.07)
+
+
+def test_no_two_draws_of_a_crop_have_the_same_seed(monkeypatch):
+    """Whether something is changed must not say how far: equal seeds would draw equal numbers."""
+    seeds = []
+
+    def spied(draw):
+        def spy(shape, seed, *limits):
+            seeds.append(tuple(np.asarray(seed).tolist()))
+            return draw(shape, seed, *limits)
+
+        return spy
+
+    for name in ("stateless_uniform", "stateless_normal"):
+        monkeypatch.setattr(tf.random, name, spied(getattr(tf.random, name)))
+    config = Config.of("strong_augmentation", elastic=5.0, noise_probability=1.0).augmentation
+    image, label = numbered(8, 8)
+    augment(image, label, config, [3, 4])
+    random_field((8, 8), config, fold_in([3, 4], 3))  # as in the pipeline
+    assert len(seeds) == len(set(seeds)) == 1 + 4 + 4
 
 
 def test_gamma_of_the_inverse_is_that_of_the_negative():

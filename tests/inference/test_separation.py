@@ -1,7 +1,9 @@
 """Single objects: how they are told from each other, and the choice of thresholds."""
 
+import functools
 import itertools
 import json
+import math
 import shutil
 
 import numpy as np
@@ -16,6 +18,7 @@ from skimage.measure import label
 from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
+from unet_lowlevel.data.weight_maps import separation_border
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import folders, results, separation
 from unet_lowlevel.inference.predictor import load
@@ -28,7 +31,7 @@ from unet_lowlevel.inference.separation import (
     read_separation,
     write_separation,
 )
-from unet_lowlevel.scoring.objects import Objects, average_precision, match_counts
+from unet_lowlevel.scoring.objects import Objects, average_precision, match_counts, overlaps
 
 
 def separate(probability, how):
@@ -146,33 +149,195 @@ def test_sixteen_bits():
 
 
 def test_choice_of_thresholds():
-    """Objects that only a high seed parts, with specks to leave out; and an image without anything."""
+    """Objects that only a high seed or a neck parts, with specks to leave out; and an image without anything."""
     probability = 0.94 * bumps((15, 12), (15, 24))
     truth = np.where(probability >= 0.3, np.where(np.arange(40) <= 18, 1, 2), 0)
     probability[2:4, 33:36] = 1
     nothing = of_one_class(np.zeros((5, 5), int)), np.zeros((5, 5, 1), np.float32)
     found = choose_separation([(of_one_class(truth), probability[..., np.newaxis]), nothing])
-    assert found.threshold in (0.3, 0.4) and (found.seed_threshold >= 0.6 or found.neck) and found.smallest_object > 6
+    assert 6 < found.smallest_object <= min(of_one_class(truth).areas)
     assert ap_50(of_one_class(truth), of_one_class(separate(probability, found))) == 1.0
-    assert choose_separation([nothing]) == Separation(0.3, 0.5, 1)  # no matter: the first
+    assert choose_separation([nothing]) == Separation(0.5, 0.8, 0, 1 / 16)  # no matter: where the search begins
 
 
-def test_chosen_are_the_best_of_all_by_their_average_precision(monkeypatch):
-    """Every choice counted anew, on blobs of noise; numbers of the truth have gaps."""
-    grid = {"threshold": (0.4, 0.6), "seed_threshold": (0.5, 0.7), "smallest_object": (1, 20), "neck": (0.0, 1.0)}
+def disc_pair(radius, gap=1.7):
+    """The numbers of two discs that touch, `gap` radii apart."""
+    size = math.ceil(radius * (gap + 2)) + 4
+    y, x = np.mgrid[: 2 * radius + 5, :size]
+    distances = [np.hypot(y - radius - 2, x - radius - 2 - shift) for shift in (0, gap * radius)]
+    return np.where(np.min(distances, 0) <= radius, 1 + np.argmin(distances, 0), 0)
+
+
+@pytest.mark.parametrize("radius", [7, 40])
+def test_the_choice_has_the_scale_of_the_objects(radius):
+    """Discs that touch, rough at a scale of theirs, and specks of a tenth of their area."""
+    truth = disc_pair(radius)
+    speck = round(radius * 0.5)
+    field = np.pad(truth > 0, ((0, 2 * speck), (0, 0)))
+    field[-speck - 1 : -1, 2 : 2 + speck] = True
+    truth = np.pad(truth, ((0, 2 * speck), (0, 0)))
+    noise = ndimage.gaussian_filter(np.random.default_rng(2).normal(size=field.shape), radius / 12)
+    probability = 1 / (
+        1 + np.exp(-6 * (2 * ndimage.gaussian_filter(field * 1.0, radius / 15) - 1) - noise / noise.std())
+    )
+    images = [(of_one_class(truth), probability[..., np.newaxis].astype(np.float32))]
+    found = choose_separation(images)
+    assert ap_50(images[0][0], of_one_class(separate(images[0][1][..., 0], found))) == 1.0
+    assert speck**2 / 2 < found.smallest_object <= images[0][0].areas.min() and 0 < found.neck < radius
+    assert choose_separation(images) == found
+
+
+def test_scales_are_of_the_single_objects():
+    """Areas and the depth of each object alone, by loops over its pixels and all others."""
+    first = np.zeros((14, 24), int)
+    first[1:6, 1:10], first[6:13, 1:10], first[0, 20:24] = 1, 2, 3
+    depths = [max(depth_of(first == number)) for number in (1, 2, 3)]
+    assert depths == [3, 4, 1]
+    area, width = separation.scales([of_one_class(first), of_one_class(np.zeros((3, 3), int))])
+    assert width == 6 and area == np.percentile([45, 63, 4], 5)
+    assert separation.scales([of_one_class(np.zeros((3, 3), int))]) == (1, 1)
+
+
+def depth_of(mask):
+    outside = [(y, x) for y, x in np.ndindex(*(np.array(mask.shape) + 2)) if not np.pad(mask, 1)[y, x]]
+    return [min(math.hypot(y + 1 - b, x + 1 - a) for b, a in outside) for y, x in np.argwhere(mask)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_choice_is_that_of_a_plain_coordinate_search(seed, monkeypatch):
+    """Every step counted anew by `separate`, on blobs of noise; numbers of the truth have gaps."""
+    grid = {"neck": (0.0, 0.2), "seed_threshold": (0.5, 0.7), "smoothing": (0.1,), "threshold": (0.4, 0.6)}
+    smallest = (0, 2)
     monkeypatch.setattr(separation, "GRID", grid)
-    for seed in range(4):
-        random = np.random.default_rng(seed)
-        noise = ndimage.gaussian_filter(random.normal(size=(2, 50, 60)), (0, 2, 2))
-        probability = (1 / (1 + np.exp(-20 * (noise[0] + 0.5 * noise[1])))).astype(np.float32)
-        truth = 3 * label(noise[0] > 0.02, connectivity=1)
-        scores = {}
-        for values in itertools.product(*grid.values()):
-            how = Separation(*values)
-            if how.threshold <= how.seed_threshold:
-                scores[how] = ap_50(of_one_class(truth), of_one_class(separate(probability, how)))
-        chosen = choose_separation([(of_one_class(truth), probability[..., np.newaxis])])
-        assert scores[chosen] == max(scores.values()) > min(scores.values())
+    monkeypatch.setattr(separation, "SMALLEST", smallest)
+    random = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(random.normal(size=(2, 30, 40)), (0, 2, 2))
+    probability = (1 / (1 + np.exp(-20 * (noise[0] + 0.5 * noise[1])))).astype(np.float32)
+    truth = of_one_class(3 * label(noise[0] > 0.02, connectivity=1))
+    area, width = separation.scales([truth])
+
+    @functools.cache
+    def score(*point):
+        neck, seed_threshold, smoothing, threshold, smallest = point
+        how = Separation(threshold, seed_threshold, round(smallest * area), neck * width, smoothing * width)
+        return -1 if threshold > seed_threshold else ap_50(truth, of_one_class(separate(probability, how)))
+
+    names = [*grid, "smallest_object"]
+    point = [separation.START[name] for name in names]
+    for fine in (False, False, True, True):
+        for i, name in enumerate(grid):
+            values = grid[name]
+            if fine and "threshold" in name:
+                values = [round(point[i] + step, 3) for step in separation.STEPS]
+            elif fine:
+                values = [point[i] * factor for factor in separation.FACTORS]
+            start, best = point, point
+            for value, size in itertools.product((start[i], *values), (start[-1], *smallest)):
+                tried = [*start[:i], value, *start[i + 1 : -1], size]
+                best = tried if score(*tried) > score(*best) else best
+            point = best
+    chosen = choose_separation([(truth, probability[..., np.newaxis])])
+    assert [chosen.neck, chosen.smoothing] == pytest.approx([point[0] * width, point[2] * width])
+    assert [chosen.seed_threshold, chosen.threshold] == [point[1], point[3]]
+    assert ap_50(truth, of_one_class(separate(probability, chosen))) == score(*point)
+    assert score(*point) > score(*(separation.START[name] for name in names))
+
+
+def test_the_choice_is_not_dearer_than_said(monkeypatch):
+    """No more than 70 separations, whatever the images are."""
+    for seed in range(6):
+        calls = []
+        monkeypatch.setattr(separation, "grow", lambda *given, calls=calls: calls.append(given) or given[1])
+        noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(2, 30, 30)), (0, 2, 2))
+        probability = (1 / (1 + np.exp(-20 * noise[0]))).astype(np.float32)
+        choose_separation([(of_one_class(label(noise[1] > 0)), probability[..., np.newaxis])])
+        assert len(calls) <= 70
+
+
+def test_smoothing_is_that_of_a_gaussian_and_heals_noise():
+    """Every pixel by itself: weights exp(-d^2 / 2 s^2), the nearest pixel beyond the edge."""
+    field = np.random.default_rng(0).random((9, 11, 2)).astype(np.float32)
+    reach = np.arange(-4, 5)
+    weights = np.exp(-(reach**2) / 2)
+    weights /= weights.sum()
+    expected = np.zeros(field.shape)
+    for y, x in np.ndindex(9, 11):
+        for i, j in itertools.product(reach, reach):
+            expected[y, x] += weights[i + 4] * weights[j + 4] * field[min(max(y + i, 0), 8), min(max(x + j, 0), 10)]
+    np.testing.assert_allclose(separation.smoothed(field, 1.0), expected, atol=1e-6)
+    assert separation.smoothed(field, 0) is field
+    y, x = np.mgrid[:40, :40]
+    disc = np.hypot(y - 20, x - 20) <= 12
+    noisy = np.where(disc, 0.8, 0.1) + np.random.default_rng(0).normal(0, 0.15, (40, 40))
+    assert separate(noisy, Separation(0.5, 0.8, 1)).max() > 1
+    assert separate(noisy, Separation(0.5, 0.8, 1, 0, 3.0)).max() == 0  # smoothed too much: the middle is below 0.8
+    healed = separate(noisy, Separation(0.5, 0.7, 1, 0, 1.5))
+    assert healed.max() == 1 and np.mean((healed > 0) != disc) < 0.03
+
+
+def target_of(numbers):
+    """The objects without the border that training takes away, and where it was."""
+    border = separation_border(numbers, (numbers > 0).astype(np.uint8))
+    return np.where(border, 0, numbers), border
+
+
+def test_perfect_probabilities_of_the_target_give_the_objects_back():
+    """Of two that touch in any direction, to the pixel; of discs but for up to 4 pixels at the ends of their border.
+
+    They are ties: without them the target is the same.
+    """
+    y, x = np.mgrid[:40, :40]
+    for angle in np.linspace(0, math.pi, 25):
+        across = (y - 19.7) * math.sin(angle) + (x - 20.2) * math.cos(angle)
+        for inside, ties in ((np.hypot(y - 20, x - 20) <= 15.3, 4), (np.maximum(abs(y - 20), abs(x - 20)) <= 13, 0)):
+            truth = np.where(inside, np.where(across < 0, 1, 2), 0)
+            target, border = target_of(truth)
+            probability = (target > 0).astype(np.float32)
+            assert border.sum() > 40 and not separate(probability, Separation())[border].any()
+            found = separate(probability, Separation(border=1))
+            found = np.where(found > 0, np.where(found == np.bincount(found[truth == 1]).argmax(), 1, 2), 0)
+            np.testing.assert_array_equal(target_of(found)[0], target)
+            assert np.count_nonzero(found != truth) <= ties
+            assert not (found != truth)[(found > 0) & inside].any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_given_back_explains_the_target(seed):
+    """Of a mosaic of 25 pieces: what differs from the truth lies where three meet, and is as good as it.
+
+    Nothing tells two truths of one target apart.
+    """
+    y, x = np.mgrid[:120, :120]
+    points = np.random.default_rng(seed).uniform(0, 120, (25, 2, 1, 1))
+    truth = 1 + np.argmin((y - points[:, 0]) ** 2 + (x - points[:, 1]) ** 2, 0)
+    target, border = target_of(truth)
+    found = separation.give_back(target)
+    np.testing.assert_array_equal(target_of(found)[0], target)
+    wrong = found != truth
+    assert 0 < wrong.sum() < 0.04 * border.sum()
+    for row, column in np.argwhere(wrong):
+        around = truth[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
+        assert np.unique(around).size >= 3
+
+
+def test_gaps_stay_unless_the_target_has_them_between_objects_that_touch():
+    for gap, row in (
+        (1, [1, 1, 0, 2, 2]),
+        (2, [1, 1, 1, 2, 2, 2]),
+        (3, [1, 1, 0, 0, 0, 2, 2]),
+        (4, [1, 1] + [0] * 4 + [2, 2]),
+    ):
+        numbers = np.tile(np.array([1, 1] + [0] * gap + [2, 2]), (6, 1))
+        np.testing.assert_array_equal(separation.give_back(numbers), np.tile(row, (6, 1)))
+    wedge = np.zeros((30, 30), int)
+    y, x = np.mgrid[:30, :30]
+    wedge[x < 14 - y / 5], wedge[x > 15 + y / 5] = 1, 2
+    found = separation.give_back(wedge)
+    gaps = (wedge == 0).sum(1)
+    np.testing.assert_array_equal((found == 0).sum(1), np.where(gaps == 2, 0, gaps))
+    alone = np.zeros((9, 9), int)
+    alone[2:6, 2:7] = 1
+    np.testing.assert_array_equal(separation.give_back(alone), alone)
 
 
 def by_class(*fields):
@@ -246,9 +411,10 @@ def test_what_another_class_takes_away_leaves_no_gap_in_the_numbers():
 
 def test_chosen_are_the_best_by_the_mean_over_classes(monkeypatch):
     """Many objects of class 1 that only a high threshold parts, a few of class 2 that only a low one finds."""
-    monkeypatch.setattr(
-        separation, "GRID", {"threshold": (0.3,), "seed_threshold": (0.5, 0.9), "smallest_object": (1,), "neck": (0.0,)}
-    )
+    start = {"neck": 0.0, "seed_threshold": 0.5, "smoothing": 0.0, "threshold": 0.3, "smallest_object": 0}
+    monkeypatch.setattr(separation, "START", start)
+    monkeypatch.setattr(separation, "GRID", {name: (0.9,) * (name == "seed_threshold") for name in separation.GRID})
+    monkeypatch.setattr(separation, "STEPS", ())
     one, two, truth = np.zeros((3, 30, 40))
     for number in range(6):  # two and two are one object at 0.5
         one[4 * number + 1 : 4 * number + 4, 2:12], one[4 * number + 4, 2:12] = 0.95, 0.6 if number % 2 else 0
@@ -258,18 +424,29 @@ def test_chosen_are_the_best_by_the_mean_over_classes(monkeypatch):
     objects, probabilities = Objects(truth.astype(int), np.array([1] * 6 + [2])), by_class(one, two)
     low, high = (separation.separate(probabilities, Separation(0.3, seed, 1)) for seed in (0.5, 0.9))
     assert ap_50(objects, low, 3) == (2 / 8 + 1) / 2 and ap_50(objects, high, 3) == (1 + 0) / 2
-    assert choose_separation([(objects, probabilities)]) == Separation(0.3, 0.5, 1)
+    assert choose_separation([(objects, probabilities)]) == Separation(0.3, 0.5, 0)
     counts = [match_counts(objects, found, 3)[:, 0].sum(0) for found in (low, high)]
     np.testing.assert_array_equal(counts, [[3, 2, 4], [6, 0, 1]])  # all together, the other one would be better
 
 
 def test_stored_in_the_run(tmp_path):
     assert read_separation(tmp_path) == Separation()
-    write_separation(tmp_path, Separation(0.4, 0.9, 30, 1.5))
-    assert read_separation(tmp_path) == Separation(0.4, 0.9, 30, 1.5)
+    assert read_separation(tmp_path, Separation(border=1)) == Separation(border=1)
+    write_separation(tmp_path, Separation(0.4, 0.9, 30, 1.5, 0.7, 1))
+    assert read_separation(tmp_path) == Separation(0.4, 0.9, 30, 1.5, 0.7, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["instances.json"]
     numbers = '{"threshold": 0.5, "seed_threshold": 0.8, "smallest_object": 1, "neck": %s}'
-    for text in ("[]", "{}", "{", "null", *(numbers % value for value in ('"x"', "true", "-1", "NaN", "Infinity"))):
+    (tmp_path / "instances.json").write_text(numbers % 2.0)  # of a run that knew only these four
+    assert read_separation(tmp_path, Separation(border=1)) == Separation(0.5, 0.8, 1, 2.0)
+    for text in (
+        "[]",
+        "{}",
+        "{",
+        "null",
+        numbers % 2.0 + "}",
+        numbers % '2.0, "other": 1',
+        *(numbers % value for value in ('"x"', "true", "-1", "NaN", "Infinity")),
+    ):
         (tmp_path / "instances.json").write_text(text)
         with pytest.raises(UserError) as caught:
             read_separation(tmp_path)

@@ -4,13 +4,13 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unet_lowlevel import settings
+from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.data.files import Pair, find_pairs, list_images, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
@@ -22,6 +22,7 @@ from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import PLACES
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import (
+    FILE,
     Separation,
     choose_separation,
     foreground_probabilities,
@@ -35,8 +36,11 @@ from unet_lowlevel.scoring.counts import class_scores
 from unet_lowlevel.scoring.curves import known_mean, pixel_counts
 from unet_lowlevel.scoring.objects import Objects
 from unet_lowlevel.scoring.scorers import SCORERS, ScoredImage, scores_of
-from unet_lowlevel.terminal import Progress, note
+from unet_lowlevel.terminal import Progress, note, say, show_path
 from unet_lowlevel.terminal import progress as shown_progress
+
+# Of so many pixels `choose_objects` takes images: 64 MiB of probabilities for a foreground class.
+PIXELS = 2**24
 
 
 def evaluate(
@@ -300,18 +304,38 @@ def score_text(score: float | None, like: float | None = None) -> str:
     return f"{score:.4f}" if size >= 0.01 or size == 0 else f"{score:.3e}"
 
 
+def store_thresholds(run: Path) -> None:
+    """Chooses on the held-out images of a run how objects are separated, and stores it there; see `choose_objects`.
+
+    Only if these images have instance labels, or a mask for each object. The training is over: what goes wrong now is
+    a note.
+    """
+    try:
+        config, _, split = run_folder.read(run)
+        pairs = choose(find_pairs(config.data), split, "validation")
+        if any(pair.instances is not None or len(pair.masks) > 1 for pair in pairs):
+            write_separation(run, choose_objects(load(run), pairs, shown_progress("choosing thresholds")))
+            say(f"chose on held-out images the thresholds that separate objects: {show_path(run / FILE)}")
+    except UserError as error:
+        note(f"no thresholds that separate objects were chosen: {error}")
+
+
 def choose_objects(predictor: Predictor, pairs: list[Pair], progress: Progress = lambda items: items) -> Separation:
-    """`choose_separation` on the images of a run, one of them in memory at a time."""
+    """`choose_separation` on the images of a run; of many on some, so that time and memory are bounded.
 
-    def images() -> Iterator[tuple[Objects, np.ndarray]]:
-        for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
-            predictor.check_channels(sample.image, pair.image)
-            probabilities = foreground_probabilities(predictor.probabilities(sample.image))
-            labelled = sample.label != IGNORED
-            probabilities = np.where(labelled[..., np.newaxis], probabilities, 0)
-            yield Objects(*read_objects(pair, sample.label, predictor.config)), probabilities
-
-    return choose_separation(images())
+    The images are taken in a random order, always the same, until they have `PIXELS` pixels; their probabilities are
+    in memory.
+    """
+    chosen: list[tuple[Objects, np.ndarray]] = []
+    pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
+    for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
+        predictor.check_channels(sample.image, pair.image)
+        probabilities = foreground_probabilities(predictor.probabilities(sample.image))
+        probabilities = np.where((sample.label != IGNORED)[..., np.newaxis], probabilities, 0)
+        chosen.append((Objects(*read_objects(pair, sample.label, predictor.config)), probabilities))
+        if sum(truth.numbers.size for truth, _ in chosen) >= PIXELS:
+            break
+    return choose_separation(chosen, border=int(predictor.config.loss.weight_map))
 
 
 def find_regions(folder: Path, pairs: list[Pair]) -> dict[str, Path | Slice]:

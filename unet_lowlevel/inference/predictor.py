@@ -147,7 +147,8 @@ class Predictor:
     @functools.cached_property
     def separation(self) -> Separation:
         """How objects are separated: as stored in the run, else by default."""
-        return read_separation(self.run) if self.run else Separation()
+        default = Separation(border=int(self.config.loss.weight_map))
+        return read_separation(self.run, default) if self.run else default
 
     def predict(self, image) -> Prediction:
         """Segments an image.

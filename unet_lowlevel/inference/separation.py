@@ -1,16 +1,21 @@
 """From probabilities to single objects."""
 
-import collections
 import dataclasses
-import itertools
+import functools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, generate_binary_structure
+from scipy.ndimage import (
+    binary_fill_holes,
+    distance_transform_edt,
+    find_objects,
+    gaussian_filter,
+    generate_binary_structure,
+)
 from skimage.measure import label
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
@@ -33,21 +38,33 @@ class Separation:
         smallest_object: in pixels; smaller ones are left out.
         neck: in pixels; a region above `seed_threshold` that narrows by this much is two objects, and holes are filled:
             see `find_seeds`. 0: only probabilities separate objects.
+        smoothing: standard deviation in pixels of the Gaussian that smooths the probabilities first; 0: none.
+        border: 1: objects that touch get the border back that a network trained with --weight-map leaves between
+            them, see `give_back`; 0: they do not.
     """
 
     threshold: float = 0.5
     seed_threshold: float = 0.8
     smallest_object: int = 10
     neck: float = 0.0
+    smoothing: float = 0.0
+    border: int = 0
 
 
-# What `choose_separation` tries.
+# What `choose_separation` tries first. Necks and smoothing are parts of the median width of the objects, smallest
+# objects parts of the area that 5 % of them do not reach.
+START = {"neck": 1 / 16, "seed_threshold": 0.8, "smoothing": 0.0, "threshold": 0.5, "smallest_object": 1 / 4}
 GRID = {
-    "threshold": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
-    "seed_threshold": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
-    "smallest_object": (1, 10, 30, 50, 100),
-    "neck": (0.0, 1.0, 2.0),
+    "neck": (0.0, 1 / 32, 1 / 8, 1 / 4),
+    "seed_threshold": (0.5, 0.6, 0.7, 0.9, 0.95, 0.99),
+    "smoothing": (1 / 32, 1 / 16, 1 / 8),
+    "threshold": (0.2, 0.3, 0.4, 0.6, 0.7, 0.8),
 }
+SMALLEST = (0, 1 / 16, 1 / 8, 1 / 2, 3 / 4, 1)
+# Then, around the best: lengths times these factors, and thresholds plus these steps.
+FACTORS = (2 / 3, 4 / 3)
+STEPS = (-0.05, -0.025, 0.025, 0.05)
+ROUNDS = 2
 
 
 def foreground_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -59,14 +76,21 @@ def foreground_probabilities(probabilities: np.ndarray) -> np.ndarray:
 def separate(probabilities: np.ndarray, how: Separation) -> Objects:
     """The objects of each class, which do not overlap; those of class 1 are numbered first.
 
-    `find_seeds`, then `grow`, in the probability of each class where it is the greatest; small objects are left out.
+    `smoothed`, then `find_seeds`, `grow` and `give_back` in the probability of each class where it is the greatest;
+    small objects are left out.
 
     Args:
         probabilities: of each foreground class [H, W, K].
     """
-    own = own_probabilities(probabilities)
-    grown = [grow(p, find_seeds(p, how.seed_threshold, how.neck), how.threshold, how.neck) for p in own]
-    return together(grown, own).without_small(how.smallest_object)
+    own = own_probabilities(smoothed(probabilities, how.smoothing))
+    return together([grow(p, find_seeds(p, how.seed_threshold, how.neck), how) for p in own], own).without_small(
+        how.smallest_object
+    )
+
+
+def smoothed(probabilities: np.ndarray, smoothing: float) -> np.ndarray:
+    """[H, W, K] smoothed by a Gaussian of so many pixels; beyond the edge of the image the nearest pixel counts."""
+    return gaussian_filter(probabilities, (smoothing, smoothing, 0), mode="nearest") if smoothing else probabilities
 
 
 def own_probabilities(probabilities: np.ndarray) -> list[np.ndarray]:
@@ -108,9 +132,47 @@ def find_seeds(probability: np.ndarray, seed_threshold: float, neck: float) -> n
     return label(core & local_maxima(lowered, footprint=by_edges), connectivity=1)
 
 
-def grow(probability: np.ndarray, seeds: np.ndarray, threshold: float, neck: float) -> np.ndarray:
-    """Seeds grown from high probabilities to low ones, down to `threshold`, until they meet (watershed)."""
-    return watershed(-probability, seeds, mask=above(probability, threshold, neck))
+def grow(probability: np.ndarray, seeds: np.ndarray, how: Separation) -> np.ndarray:
+    """Seeds grown from high probabilities to low ones, down to the threshold, until they meet (watershed)."""
+    grown = watershed(-probability, seeds, mask=above(probability, how.threshold, how.neck))
+    return give_back(grown) if how.border else grown
+
+
+def give_back(numbers: np.ndarray) -> np.ndarray:
+    """Objects with the border back that `weight_maps.separation_border` takes from the training target.
+
+    It takes the pixels of an object that share an edge with another object. So a pixel beside the remaining object a
+    has no other object at its edges, but a pixel at its edges that is beside another one:
+
+        owner(x) = a  where numbers(x) = 0 and a is the only object at the edges of x, else 0
+        x joins a     where owner(x) = a, and owner(y) is neither 0 nor a for a pixel y at the edges of x
+
+    Then once more, for the corners of objects, which are beside pixels that have joined: such an x has an owner only if
+    all pixels at its edges belong to objects or have an owner, so that no object grows into a gap that widens.
+
+    The target of the objects returned is always that of the objects given: where two objects are two pixels apart, they
+    may have touched or not, which the target does not tell, and they are taken to touch. Where three objects meet, one
+    or two pixels that could be of several of them stay background.
+
+    Args:
+        numbers: whole numbers [H, W], one for each object, 0 the background.
+    """
+    beside = at_edges(numbers).any(0)
+    for _ in range(2):
+        around = at_edges(numbers)
+        most = around.max(0)
+        alone = np.where(around > 0, around, most).min(0) == most
+        owner = np.where((numbers == 0) & alone, most, 0)
+        owner = np.where(beside | (at_edges(numbers + owner, outside=1) > 0).all(0), owner, 0)
+        others = at_edges(owner)
+        numbers = np.where(((others > 0) & (others != owner)).any(0), numbers + owner, numbers)
+    return numbers
+
+
+def at_edges(values: np.ndarray, outside: int = 0) -> np.ndarray:
+    """The values of the four pixels that share an edge with each pixel: [4, H, W]."""
+    padded = np.pad(values, 1, constant_values=outside)
+    return np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
 
 
 def above(probability: np.ndarray, threshold: float, neck: float) -> np.ndarray:
@@ -133,30 +195,97 @@ def as_uint16(objects: np.ndarray, image: object) -> np.ndarray:
     return objects.astype(np.uint16)
 
 
-def choose_separation(images: Iterable[tuple[Objects, np.ndarray]]) -> Separation:
-    """The best of `GRID` by average precision at IoU 0.5 over all objects of the images; the first among equals.
+def choose_separation(images: Iterable[tuple[Objects, np.ndarray]], border: int = 0) -> Separation:
+    """The best that a coordinate search finds, by average precision at IoU 0.5 over all objects of the images.
 
-    Average precision is the mean over classes, see `objects.average_precision`.
+    The scale is that of the true objects, see `scales`. The search begins at `START`. It tries the values of `GRID` for
+    one parameter while the others stay, goes on from the best, and takes the next parameter, in the order of `GRID`.
+    After a round in which nothing was better it tries finer values (`FACTORS`, `STEPS`) in the same way. It makes at
+    most `ROUNDS` rounds with either. With all of these values, all of `SMALLEST` are tried, which costs nothing. What
+    is not better than an earlier one is not taken, so that the result does not depend on chance.
+
+    At most 70 separations of each image, usually about 45. Average precision is the mean over classes, see
+    `objects.average_precision`.
 
     Args:
-        images: true objects, and the probability of each foreground class [H, W, K], of each image.
+        images: true objects, and the probability of each foreground class [H, W, K], of each image; all in memory.
+        border: that of the result.
     """
-    counts: dict[Separation, np.ndarray] = collections.defaultdict(lambda: np.int64(0))
+    images = list(images)
+    area, width = scales([truth for truth, _ in images])
+    unit = {"neck": width, "smoothing": width, "threshold": 1.0, "seed_threshold": 1.0}
+    first = {name: START[name] * unit[name] for name in GRID}
+    how = Separation(**first, smallest_object=round(START["smallest_object"] * area), border=border)
+    smallest = [round(part * area) for part in SMALLEST]
+    known: dict[Separation, float] = {}
+
+    def better(how: Separation, name: str, values: Iterable[float]) -> Separation:
+        """The best of `how` and what becomes of it with other values."""
+        tried = [how, *(dataclasses.replace(how, **{name: value}) for value in values)]
+        tried = [one for one in tried if 0 < one.threshold <= one.seed_threshold < 1]
+        every = [one for each in tried for one in (each, *of_sizes(each, smallest))]
+        new = [each for each in tried if not all(one in known for one in (each, *of_sizes(each, smallest)))]
+        known.update(precision(images, new, smallest))
+        return max(every, key=lambda one: known[one])
+
+    for fine in (False, True):
+        for _ in range(ROUNDS):
+            before = how
+            for name in GRID:
+                value = getattr(how, name)
+                if not fine:
+                    values = [part * unit[name] for part in GRID[name]]
+                elif unit[name] == 1:
+                    values = [round(value + step, 3) for step in STEPS]
+                else:
+                    values = [value * factor for factor in FACTORS] if value else []
+                how = better(how, name, values)
+            if how == before:
+                break
+    return how
+
+
+def of_sizes(how: Separation, smallest: Iterable[int]) -> list[Separation]:
+    return [dataclasses.replace(how, smallest_object=size) for size in smallest]
+
+
+def scales(truths: Iterable[Objects]) -> tuple[float, float]:
+    """The area in pixels that 5 % of the objects do not reach, and the median of their largest widths; 1, 1 for none.
+
+    The largest width of an object is twice the greatest distance of a pixel in it to the nearest outside: about the
+    diameter of the largest disc that lies in it.
+    """
+    areas, widths = [1.0], [1.0]
+    for truth in truths:
+        areas.extend(truth.areas)
+        for number, box in enumerate(find_objects(truth.numbers), start=1):
+            widths.append(2 * distance_transform_edt(np.pad(truth.numbers[box] == number, 1)).max())
+    return (float(np.percentile(areas[1:] or areas, 5)), float(np.median(widths[1:] or widths)))
+
+
+def precision(
+    images: Iterable[tuple[Objects, np.ndarray]], hows: Sequence[Separation], smallest: Sequence[int]
+) -> dict[Separation, float]:
+    """Average precision at IoU 0.5 over all objects of the images: of each of `hows`, and of it with each `smallest`.
+
+    What several of them share is computed once for an image.
+    """
+    counts: dict[Separation, np.ndarray] = {}
     for truth, probabilities in images:
-        own = own_probabilities(probabilities)
-        for seed_threshold, neck in itertools.product(GRID["seed_threshold"], GRID["neck"]):
-            seeds = [find_seeds(p, seed_threshold, neck) for p in own]
-            for threshold in GRID["threshold"]:
-                if threshold > seed_threshold:
-                    continue
-                found = together([grow(p, s, threshold, neck) for p, s in zip(own, seeds, strict=True)], own)
-                pairs, iou = overlaps(truth, found)
-                for smallest in GRID["smallest_object"]:
-                    large = np.where(found.areas >= smallest, found.classes, 0)
-                    counts[Separation(threshold, seed_threshold, smallest, neck)] += class_counts(
-                        truth.classes, large, pairs[:, iou >= 0.5], len(own) + 1
-                    )
-    return max(counts, key=lambda how: mean_precision(class_precision(counts[how])))
+        own = functools.cache(lambda smoothing, p=probabilities: own_probabilities(smoothed(p, smoothing)))
+        seeds = functools.cache(
+            lambda smoothing, seed, neck, own=own: [find_seeds(p, seed, neck) for p in own(smoothing)]
+        )
+        for how in hows:
+            of_classes = own(how.smoothing)
+            middles = seeds(how.smoothing, how.seed_threshold, how.neck)
+            found = together([grow(p, s, how) for p, s in zip(of_classes, middles, strict=True)], of_classes)
+            pairs, iou = overlaps(truth, found)
+            for one in {how, *of_sizes(how, smallest)}:
+                large = np.where(found.areas >= one.smallest_object, found.classes, 0)
+                hits = class_counts(truth.classes, large, pairs[:, iou >= 0.5], len(of_classes) + 1)
+                counts[one] = counts.get(one, 0) + hits
+    return {how: float(mean_precision(class_precision(count))) for how, count in counts.items()}
 
 
 def write_separation(run: Path, how: Separation) -> None:
@@ -167,19 +296,19 @@ def write_separation(run: Path, how: Separation) -> None:
         raise UserError(f"--run {run} cannot be written to ({error.strerror}): allow it, or copy the run.") from None
 
 
-def read_separation(run: Path) -> Separation:
-    """The separation stored in the run folder, else the defaults.
+def read_separation(run: Path, default: Separation = Separation()) -> Separation:
+    """The separation stored in the run folder, else the default; without smoothing and border if they are not there.
 
     Raises:
         UserError: when the file cannot be used.
     """
     if not (run / FILE).exists():
-        return Separation()
+        return default
     values = load_json(run / FILE)
     names = [item.name for item in dataclasses.fields(Separation)]
     if not (
         isinstance(values, dict)
-        and sorted(values) == sorted(names)
+        and set(names[:4]) <= values.keys() <= set(names)  # of earlier runs, only four
         and all(type(value) in (int, float) and 0 <= value < math.inf for value in values.values())
     ):
         raise UserError(

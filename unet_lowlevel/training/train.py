@@ -204,6 +204,8 @@ def run_training(
 ):
     """Trains with complete settings and returns the trainer, whose `journal` holds the results.
 
+    In the end `evaluation.store_thresholds` chooses how objects are separated; also if `resume` has nothing to train.
+
     For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
     from unet_lowlevel.data.pipeline import one_batch
@@ -227,6 +229,12 @@ def run_training(
         step = "every step takes images several times" if repeats else "every epoch is one step, of all of them"
         note(f"--batch-size {batch_size} is more than the {len(training)} images to train on: {step}")
     trainer.fit(resume=resume, on_step=on_step)
+    if getattr(trainer, "received", None):  # in the last epoch; there is no time, and --resume goes on here
+        return trainer
+    if not config.training.overfit_one_batch:
+        from unet_lowlevel.inference.evaluation import store_thresholds
+
+        store_thresholds(run)
     return trainer
 
 

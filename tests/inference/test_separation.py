@@ -31,7 +31,7 @@ from unet_lowlevel.inference.separation import (
     read_separation,
     write_separation,
 )
-from unet_lowlevel.scoring.objects import Objects, average_precision, match_counts, overlaps
+from unet_lowlevel.scoring.objects import Objects, average_precision, match_counts
 
 
 def separate(probability, how):

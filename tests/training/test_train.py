@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import json
+import shutil
 import signal
 import sys
 import threading
@@ -16,14 +17,21 @@ import pytest
 import tensorflow as tf
 from conftest import TINY, on_disk, sentence
 from kill_and_resume import assert_same_training, history, told
+from PIL import Image
+from skimage.measure import label
 
 import unet_lowlevel
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli.cross_validate import main as cross_validate
+from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.train import NETWORKS, main
 from unet_lowlevel.data import storage
+from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.phantoms import phantom
 from unet_lowlevel.errors import NothingFound, UserError
+from unet_lowlevel.inference.evaluation import store_thresholds
+from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.inference.separation import Separation, read_separation
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.journal import kept_epoch, read_history
 from unet_lowlevel.training.train import nothing_found, with_default_data
@@ -242,6 +250,49 @@ def test_more_epochs_extend_a_finished_training(phantoms, tmp_path):
     assert main(["--run", str(tmp_path / "grown"), *flags, "--epochs", "1"]) == 0
     assert main(["--run", str(tmp_path / "grown"), "--resume", "--epochs", "2"]) == 0
     assert_same_training(tmp_path / "whole", tmp_path / "grown")
+
+
+@pytest.fixture
+def labelled(phantoms, tmp_path):
+    """The phantoms with instance labels, and the flags that train on them for a weight map."""
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    (data / "instances").mkdir()
+    for path in (data / "masks").iterdir():
+        numbers = label(read_image(path)[..., 0] > 0, connectivity=1)
+        Image.fromarray(numbers.astype(np.uint16)).save(data / "instances" / path.name)
+    return data, ["--data", str(data), *TINY, "--weight-map", "--loss", "cross_entropy"]
+
+
+def test_a_training_with_instance_labels_ends_with_the_choice_of_thresholds(labelled, tmp_path, capsys):
+    """It is that of `evaluate --choose-thresholds`; a resumed training chooses anew, with the same result."""
+    run = tmp_path / "run"
+    assert main(["--run", str(run), *labelled[1]]) == 0
+    assert "chose on held-out images" in capsys.readouterr().out
+    stored = (run / "instances.json").read_bytes()
+    assert json.loads(stored)["border"] == 1 and load(run).separation == read_separation(run)
+    for change in ("{}", None):
+        (run / "instances.json").unlink() if change is None else (run / "instances.json").write_text(change)
+        assert main(["--run", str(run), "--resume"]) == 0
+        assert (run / "instances.json").read_bytes() == stored
+    (run / "instances.json").unlink()
+    assert load(run).separation == Separation(border=1)
+    flags = ["--run", str(run), "--scores", "instances", "--choose-thresholds", "--output", str(tmp_path / "scores")]
+    assert evaluate(flags) == 0
+    assert (run / "instances.json").read_bytes() == stored
+
+
+def test_without_instance_labels_no_thresholds_are_chosen(tiny_run, labelled, tmp_path, capsys):
+    """Nor where they cannot be used: the training is finished all the same, and says why."""
+    assert not (tiny_run / "instances.json").exists()
+    run, data = shutil.copytree(tiny_run, tmp_path / "run"), labelled[0]
+    for path in (data / "instances").iterdir():
+        Image.fromarray(np.zeros((5, 5), np.uint16)).save(path)
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["data"] = str(data)
+    (run / "config.json").write_text(json.dumps(config))
+    store_thresholds(run)
+    assert "no thresholds that separate objects were chosen: " in capsys.readouterr().err
+    assert not (run / "instances.json").exists()
 
 
 @pytest.mark.parametrize("implementation", NETWORKS)

@@ -739,12 +739,24 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "inference/separation.py": [
         ("on the threshold is below it", "mask = probability >= threshold", "mask = probability > threshold"),
-        ("objects grow without end", "mask=above(probability, threshold, neck)", "mask=above(probability, 0.0, neck)"),
-        ("necks twice as wide", "reconstruction(depth - neck, depth", "reconstruction(depth - 2 * neck, depth"),
+        (
+            "objects grow without end",
+            "above(probability, how.threshold, how.neck)",
+            "above(probability, 0.0, how.neck)",
+        ),
+        ("necks twice as wide", "reconstruction(inside - neck,", "reconstruction(inside - 2 * neck,"),
         ("seeds join at corners", "return label(core, connectivity=1)", "return label(core, connectivity=2)"),
         ("holes stay", "binary_fill_holes(mask) if neck else mask", "mask"),
         ("objects grow from low to high", "watershed(-probability,", "watershed(probability,"),
-        ("small objects count in the choice", "np.where(found.areas >= smallest, found.classes, 0)", "found.classes"),
+        (
+            "small objects count in the choice",
+            "np.where(areas >= one.smallest_object, found.classes, 0)",
+            "found.classes",
+        ),
+        ("borders are given back once", "for _ in range(2):\n        pixels", "for _ in range(1):\n        pixels"),
+        ("objects grow into any gap", "(others > 0) & (others != own[:, np.newaxis])", "(others >= 0)"),
+        ("one step is the search", "tried = [how, *(", "tried = [Separation(), *("),
+        ("widths are radii", "widths.append(2 * ", "widths.append("),
         (
             "probabilities of another class grow",
             "np.where(greatest == k, probabilities[..., k], 0)",

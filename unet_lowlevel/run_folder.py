@@ -3,7 +3,7 @@
 config.json      every setting, versions of the packages, fingerprint of the data
 split.json       stems of the training and of the validation images
 checkpoints/     the newest states of the training, for --resume
-instances.json   thresholds that separate objects, once chosen
+instances.json   thresholds that separate objects, once chosen: at the end of the training if it has instance labels
 best/            the weights of the epoch with the best validation Dice (--keep last: those of the last epoch)
 history.csv      one line per epoch
 train/, validation/    TensorBoard

@@ -33,8 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--choose-thresholds",
         action="store_true",
-        help="choose on these images, by average precision, the thresholds of --scores instances, and store them in "
-        "instances.json of the run, from where prediction and later evaluations take them",
+        help="choose anew on these images, by average precision, the thresholds of --scores instances, and store them "
+        "in instances.json of the run, from where prediction and later evaluations take them; a training with instance "
+        "labels has chosen them at its end",
     )
     parser.add_argument(
         "--region",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import (
@@ -128,7 +129,11 @@ def find_seeds(probability: np.ndarray, seed_threshold: float, neck: float) -> n
         return label(core, connectivity=1)
     depth = np.where(core, distance_transform_edt(core), -neck)  # so low that a single pixel is a maximum
     by_edges = generate_binary_structure(2, 1)
-    lowered = reconstruction(depth - neck, depth, footprint=by_edges)
+    lowered, parts = depth - neck, label(core, connectivity=1)
+    for number, box in enumerate(find_objects(parts), start=1):  # most of an image is outside, where time is lost
+        here = parts[box] == number
+        inside = np.where(here, depth[box], -neck)
+        lowered[box][here] = reconstruction(inside - neck, inside, footprint=by_edges)[here]
     return label(core & local_maxima(lowered, footprint=by_edges), connectivity=1)
 
 
@@ -157,22 +162,31 @@ def give_back(numbers: np.ndarray) -> np.ndarray:
     Args:
         numbers: whole numbers [H, W], one for each object, 0 the background.
     """
-    beside = at_edges(numbers).any(0)
+    grown = np.pad(numbers, 1)
+    flat, edges = grown.reshape(-1), np.array([-grown.shape[1], -1, 1, grown.shape[1]])
+    outside = np.pad(np.zeros(numbers.shape, bool), 1, constant_values=True).reshape(-1)
+    beside = first = beside_objects(grown)
     for _ in range(2):
-        around = at_edges(numbers)
-        most = around.max(0)
-        alone = np.where(around > 0, around, most).min(0) == most
-        owner = np.where((numbers == 0) & alone, most, 0)
-        owner = np.where(beside | (at_edges(numbers + owner, outside=1) > 0).all(0), owner, 0)
-        others = at_edges(owner)
-        numbers = np.where(((others > 0) & (others != owner)).any(0), numbers + owner, numbers)
-    return numbers
+        pixels = np.flatnonzero(beside & (flat == 0) & ~outside)
+        around = flat[pixels[:, np.newaxis] + edges]
+        most = around.max(1)
+        alone = np.where(around > 0, around, most[:, np.newaxis]).min(1) == most
+        pixels, owner = pixels[alone], np.zeros_like(flat)
+        owner[pixels] = most[alone]
+        known = outside | (flat > 0) | (owner > 0)
+        owner[pixels[~(first[pixels] | known[pixels[:, np.newaxis] + edges].all(1))]] = 0
+        own, others = owner[pixels], owner[pixels[:, np.newaxis] + edges]
+        joins = ((others > 0) & (others != own[:, np.newaxis])).any(1)
+        flat[pixels[joins]] = own[joins]
+        beside = beside_objects(grown)
+    return grown[1:-1, 1:-1]
 
 
-def at_edges(values: np.ndarray, outside: int = 0) -> np.ndarray:
-    """The values of the four pixels that share an edge with each pixel: [4, H, W]."""
-    padded = np.pad(values, 1, constant_values=outside)
-    return np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
+def beside_objects(padded: np.ndarray) -> np.ndarray:
+    """Where a pixel of an image with a border of 0 shares an edge with an object: bool [H W]."""
+    objects, found = padded > 0, np.zeros(padded.shape, bool)
+    found[1:-1, 1:-1] = objects[:-2, 1:-1] | objects[2:, 1:-1] | objects[1:-1, :-2] | objects[1:-1, 2:]
+    return found.reshape(-1)
 
 
 def above(probability: np.ndarray, threshold: float, neck: float) -> np.ndarray:
@@ -219,13 +233,12 @@ def choose_separation(images: Iterable[tuple[Objects, np.ndarray]], border: int 
     smallest = [round(part * area) for part in SMALLEST]
     known: dict[Separation, float] = {}
 
-    def better(how: Separation, name: str, values: Iterable[float]) -> Separation:
+    def better(how: Separation, name: str, values: Iterable[Any]) -> Separation:
         """The best of `how` and what becomes of it with other values."""
         tried = [how, *(dataclasses.replace(how, **{name: value}) for value in values)]
-        tried = [one for one in tried if 0 < one.threshold <= one.seed_threshold < 1]
+        tried = [one for one in tried if one.threshold <= one.seed_threshold < 1]
         every = [one for each in tried for one in (each, *of_sizes(each, smallest))]
-        new = [each for each in tried if not all(one in known for one in (each, *of_sizes(each, smallest)))]
-        known.update(precision(images, new, smallest))
+        known.update(precision(images, [each for each in tried if each not in known], smallest))
         return max(every, key=lambda one: known[one])
 
     for fine in (False, True):
@@ -280,9 +293,9 @@ def precision(
             of_classes = own(how.smoothing)
             middles = seeds(how.smoothing, how.seed_threshold, how.neck)
             found = together([grow(p, s, how) for p, s in zip(of_classes, middles, strict=True)], of_classes)
-            pairs, iou = overlaps(truth, found)
+            (pairs, iou), areas = overlaps(truth, found), found.areas
             for one in {how, *of_sizes(how, smallest)}:
-                large = np.where(found.areas >= one.smallest_object, found.classes, 0)
+                large = np.where(areas >= one.smallest_object, found.classes, 0)
                 hits = class_counts(truth.classes, large, pairs[:, iou >= 0.5], len(of_classes) + 1)
                 counts[one] = counts.get(one, 0) + hits
     return {how: float(mean_precision(class_precision(count))) for how, count in counts.items()}

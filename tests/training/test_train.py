@@ -267,7 +267,7 @@ def test_a_training_with_instance_labels_ends_with_the_choice_of_thresholds(labe
     """It is that of `evaluate --choose-thresholds`; a resumed training chooses anew, with the same result."""
     run = tmp_path / "run"
     assert main(["--run", str(run), *labelled[1]]) == 0
-    assert "chose on held-out images" in capsys.readouterr().out
+    assert "choosing on held-out images" in capsys.readouterr().out
     stored = (run / "instances.json").read_bytes()
     assert json.loads(stored)["border"] == 1 and load(run).separation == read_separation(run)
     for change in ("{}", None):

@@ -314,8 +314,8 @@ def store_thresholds(run: Path) -> None:
         config, _, split = run_folder.read(run)
         pairs = choose(find_pairs(config.data), split, "validation")
         if any(pair.instances is not None or len(pair.masks) > 1 for pair in pairs):
-            write_separation(run, choose_objects(load(run), pairs, shown_progress("choosing thresholds")))
-            say(f"chose on held-out images the thresholds that separate objects: {show_path(run / FILE)}")
+            say(f"choosing on held-out images the thresholds that separate objects: {show_path(run / FILE)}")
+            write_separation(run, choose_objects(load(run), pairs, shown_progress("predicting")))
     except UserError as error:
         note(f"no thresholds that separate objects were chosen: {error}")
 

@@ -170,8 +170,7 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:100])
 
 
-@pytest.mark.parametrize("damage", [cut, Path.unlink])
-@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize(("part", "damage"), [("index", Path.unlink), ("data-00000-of-00001", cut)])
 def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(part, damage, whole, tmp_path, capsys):
     torn = tmp_path / "torn"
     shutil.copytree(whole, torn)
@@ -190,8 +189,7 @@ def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(part, damage, 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the new name")
-@pytest.mark.parametrize("implementation", ["lowlevel", "keras"])
-@pytest.mark.parametrize("taken", [False, True], ids=["gone", "another"])
+@pytest.mark.parametrize(("implementation", "taken"), [("lowlevel", True), ("keras", False)])
 def test_a_run_that_is_renamed_is_saved_under_its_new_name(taken, implementation, phantoms, tmp_path, capsys):
     """And not torn in two; nothing is written to what has taken its place."""
     run, moved = tmp_path / "run", tmp_path / "renamed run"

@@ -40,6 +40,8 @@ from unet_lowlevel.training.train import nothing_found, with_default_data
 SETTINGS = {"base_channels": 2, "depth": 2, "epochs": 2, "batch_size": 4, "group_regex": "patient-\\d+"}
 SETTINGS |= {"threshold": 0.2}
 AVERAGED = {"ema_decay": 0.5}
+# The two training loops; highlevel has that of lowlevel.
+LOOPS = ["lowlevel", "keras"]
 
 
 def test_run_folder_has_everything(tiny_run):
@@ -145,7 +147,7 @@ def test_learning_one_batch_goes_on_with_the_same_config(phantoms, tmp_path):
     sentence(caught, "--overfit-one-batch True, not False")
 
 
-@pytest.mark.parametrize("implementation", NETWORKS)
+@pytest.mark.parametrize("implementation", LOOPS)
 def test_from_files_the_training_is_the_same_bit_for_bit(phantoms, tmp_path, implementation):
     """Also when only its second half comes from files, for a machine with less memory."""
     flags = ["--data", str(phantoms), *TINY, "--schedule", "constant"]
@@ -295,7 +297,7 @@ def test_without_instance_labels_no_thresholds_are_chosen(tiny_run, labelled, tm
     assert not (run / "instances.json").exists()
 
 
-@pytest.mark.parametrize("implementation", NETWORKS)
+@pytest.mark.parametrize("implementation", LOOPS)
 def test_a_training_that_diverged_goes_on_more_carefully(implementation, phantoms, tmp_path, capsys):
     """From the last checkpoint, with the remedies that the message names."""
     run = tmp_path / "run"
@@ -312,7 +314,7 @@ def test_a_training_that_diverged_goes_on_more_carefully(implementation, phantom
     assert [float(row["learning_rate"]) for row in history(run)] == pytest.approx([1e-3, 1e-4])
 
 
-@pytest.mark.parametrize("implementation", ["lowlevel", "keras"])
+@pytest.mark.parametrize("implementation", LOOPS)
 def test_a_jump_of_the_learning_rate_is_told(implementation, phantoms, tmp_path, capsys):
     """Only where there is one."""
     run = tmp_path / "run"
@@ -404,7 +406,7 @@ def test_paper_preset_trains(phantoms, tmp_path):
     assert np.isfinite(float(history(tmp_path / "run")[0]["validation_loss"]))
 
 
-@pytest.mark.parametrize("implementation", NETWORKS)
+@pytest.mark.parametrize("implementation", LOOPS)
 def test_a_network_that_finds_no_foreground_is_no_result(implementation, phantoms, tmp_path, capsys):
     """In three steps from outputs that are all background; the run folder stays for its curves, and can go on."""
     run, flags = tmp_path / "run", ["--data", str(phantoms), *TINY, "--epochs", "1", "--schedule", "constant"]

@@ -196,6 +196,11 @@ def listed_in(folder: Path) -> list[str]:
     return paths
 
 
+def not_of_what_was_left(record: logging.LogRecord) -> bool:
+    """Hides that TensorFlow lists, much later, what it could not restore from a damaged checkpoint."""
+    return record.module != "checkpoint"
+
+
 def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> str:
     """Restores the newest checkpoint in `folder` that can be read; returns its path, and notes if it is an older one.
 
@@ -213,6 +218,7 @@ def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> str:
             status.assert_consumed()
         except Exception as error:  # a damaged file raises anything
             failures.append(error)
+            tf.get_logger().addFilter(not_of_what_was_left)
             continue
         if failures:
             note(f"{paths[-1]} is damaged ({reason(failures[0])}): going on from {path}, the one before")

@@ -24,7 +24,7 @@ import unet_lowlevel
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli.cross_validate import main as cross_validate
 from unet_lowlevel.cli.evaluate import main as evaluate
-from unet_lowlevel.cli.train import NETWORKS, main
+from unet_lowlevel.cli.train import main
 from unet_lowlevel.data import storage
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.phantoms import phantom

@@ -530,6 +530,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "data/masks.py": [
+        (
+            "stray values are of the next class above",
+            "named[np.abs(values[:, np.newaxis] - named).argmin(1)]",
+            "named[np.searchsorted(named, values)]",
+        ),
+        ("any number of stray pixels is taken", "counts[unknown].sum() > STRAY * pixels.size", "False"),
         ("only what all masks have", "np.maximum(label, part, out=label)", "np.minimum(label, part, out=label)"),
         (
             "foreground and background are exchanged",

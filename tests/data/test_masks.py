@@ -354,3 +354,29 @@ def test_masks_that_are_labelled_wrongly(mask, flags, words, tmp_path):
     with pytest.raises(UserError) as caught:
         masks.read_label((tmp_path / "a.png",), 1, resolve(flags=flags).data)
     sentence(caught, *words)
+
+
+@pytest.mark.parametrize(
+    ("strays", "label"), [({2: 3, 50: 1}, 0), ({65: 1}, 1), ({64: 1}, 0), ({192: 1}, 2), ({190: 1}, 1)]
+)
+def test_a_few_pixels_between_the_named_values_are_of_the_nearest(strays, label, tmp_path):
+    """Of 1000 pixels at most 5; of two values equally near it is the lower."""
+    pixels = np.repeat(np.array([0, 128, 255], np.uint8), [500, 300, 200])
+    places = np.arange(sum(strays.values()))
+    pixels[places] = np.repeat(list(strays), list(strays.values()))
+    Image.fromarray(pixels.reshape(20, 50)).save(tmp_path / "a.png")
+    found = masks.read_mask(tmp_path / "a.png", 3, DataConfig(mask_values="0:0,128:1,255:2")).reshape(-1)
+    assert (found[places] == label).all()
+    np.testing.assert_array_equal(found[places.size :], np.repeat([0, 1, 2], [500 - places.size, 300, 200]))
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "named"), [(50, 6, "0:0,128:1"), (200, 1, "0:0,128:1"), (50, 1, "90:0,128:1")]
+)
+def test_many_pixels_or_values_beyond_those_named_are_refused(value, count, named, tmp_path):
+    pixels = np.full(1000, 128, np.uint8)
+    pixels[:count] = value
+    Image.fromarray(pixels.reshape(20, 50)).save(tmp_path / "a.png")
+    with pytest.raises(UserError) as caught:
+        masks.read_mask(tmp_path / "a.png", 2, DataConfig(mask_values=named))
+    sentence(caught, f"has the values {value}, which --mask-values does not name", f"add {value}:CLASS")

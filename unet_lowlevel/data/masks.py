@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from unet_lowlevel.data.files import DEFAULTS, read_pixels
 from unet_lowlevel.data.formats.decoding import is_jpeg
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.errors import UserError, listed, shown
+
+# The share of a mask that may have values which --mask-values does not name, where a drawing program blurred an edge.
+STRAY = 0.005
 
 
 def read_label(masks: tuple[Path | Slice, ...], classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
@@ -40,10 +44,11 @@ def read_label(masks: tuple[Path | Slice, ...], classes: int, data: DataConfig =
 def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
     """The class indices [H,W] uint8 of a mask, and `IGNORED` where --ignore-value or :ignore says so.
 
-    --mask-values and --mask-colors say which gray value or colour is which class. Without them, one or two classes: the
-    file may hold only 0 and 1, or 0 and 255 (in 16 bits also 0 and 65535); 0 is class 0, the other value class 1. With
-    K >= 3 classes it may hold only the indices 0..K-1. A palette of colours is read as its indices, other colours as
-    gray if their channels are equal. The rest is refused: a guessed threshold would make wrong labels of a wrong file.
+    --mask-values and --mask-colors say which gray value or colour is which class. A few pixels may have `stray_values`
+    between those named; they are of the class of the nearest. Without the two, one or two classes: the file may hold
+    only 0 and 1, or 0 and 255 (in 16 bits also 0 and 65535); 0 is class 0, the other value class 1. With K >= 3 classes
+    it may hold only the indices 0..K-1. A palette of colours is read as its indices, other colours as gray if their
+    channels are equal. The rest is refused: a guessed threshold would make wrong labels of a wrong file.
     """
     if data.mask_colors:
         return _labels_of_colors(mask, _mapping("--mask-colors", data.mask_colors, max(classes, 2)), data)
@@ -105,12 +110,23 @@ def _refusal(mask: Path | Slice | str, what: str, remedy: str) -> UserError:
 
 
 def _labels_of_values(mask, pixels: np.ndarray, classes_of: dict[float, int]) -> np.ndarray:
-    values, inverse = np.unique(pixels, return_inverse=True)
-    unknown = [value for value in values.tolist() if value not in classes_of]
-    if unknown:
-        what = f"has the values {listed(unknown)}, which --mask-values does not name"
-        raise _refusal(mask, what, f"add {unknown[0]:g}:CLASS")
-    return np.array([classes_of[value] for value in values.tolist()], np.uint8)[inverse].reshape(pixels.shape)
+    values, inverse, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    named = np.array(sorted(classes_of))
+    unknown = ~np.isin(values, named)
+    between = (values > named[0]) & (values < named[-1])
+    if not between[unknown].all() or counts[unknown].sum() > STRAY * pixels.size:
+        what = f"has the values {listed(values[unknown].tolist())}, which --mask-values does not name"
+        raise _refusal(mask, what, f"add {values[unknown][0]:g}:CLASS")
+    nearest = named[np.abs(values[:, np.newaxis] - named).argmin(1)]
+    return np.array([classes_of[value] for value in nearest.tolist()], np.uint8)[inverse].reshape(pixels.shape)
+
+
+def stray_values(values: Sequence, classes: int, data: DataConfig) -> list:
+    """Those of the values in a mask that --mask-values does not name."""
+    if not data.mask_values:
+        return []
+    named = {*_mapping("--mask-values", data.mask_values, max(classes, 2)), *data.ignore_value}
+    return [value for value in values if value not in named]
 
 
 def _labels_of_colors(mask, classes_of: dict[int, int], data: DataConfig) -> np.ndarray:

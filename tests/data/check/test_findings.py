@@ -239,6 +239,17 @@ def test_classes(data, capsys):
     assert found["rare"]["severity"] == "note" and "--loss tversky" in found["rare"]["fix"]
 
 
+def test_stray_values(data, capsys):
+    change(
+        path(data, "masks", 4),
+        lambda mask: np.where(np.arange(mask.size).reshape(mask.shape) < 2, 100, mask).astype(np.uint8),
+    )
+    code, found = report(capsys, data, "--mask-values", "0:0,255:1")
+    assert code == 0 and found.keys() == {"stray"} and found["stray"]["severity"] == "note"
+    assert found["stray"]["what"].startswith("1 mask with a few pixels of the values 100, which --mask-values does not")
+    assert stem(data, 4) in found["stray"]["what"]
+
+
 def test_no_mask_marks_anything(data, capsys):
     for index in range(24):
         change(path(data, "masks", index), lambda mask: mask * 0)

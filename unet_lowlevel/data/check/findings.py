@@ -12,6 +12,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data import splits
 from unet_lowlevel.data.check import likeness
 from unet_lowlevel.data.check.inspection import Measurement, Mistake
+from unet_lowlevel.data.masks import stray_values
 from unet_lowlevel.errors import UserError, listed, what_and_remedy
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.summary import training_bytes
@@ -73,7 +74,19 @@ def judge(
         except UserError as error:
             found.append(Finding(ERROR, "split", *what_and_remedy(error)))
     evidence = Evidence(config, measurements, mistakes, *map(frozenset, sides))
-    for rule in (unusable, channels, blank, empty, full, misplaced, classes, duplicates, groups_of_names, split_size):
+    for rule in (
+        unusable,
+        channels,
+        blank,
+        empty,
+        full,
+        misplaced,
+        stray,
+        classes,
+        duplicates,
+        groups_of_names,
+        split_size,
+    ):
         found += rule(evidence)
     found += memory(evidence, available)
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)), evidence
@@ -151,6 +164,18 @@ def misplaced(evidence: Evidence) -> Iterator[Finding]:
         what = f"{count(strange, 'mask')} of {len(measured)} unlike all others: {listed(strange)}"
         fix = "look at them with --sheet, and replace those that are wrong or of another image"
         yield Finding(WARNING, "unlike", what, fix, strange)
+
+
+def stray(evidence: Evidence) -> Iterator[Finding]:
+    """Masks with a few pixels of values that --mask-values does not name."""
+    config = evidence.config
+    found = {m.stem: stray_values(m.mask.values, config.model.classes, config.data) for m in with_masks(evidence)}
+    stems = tuple(stem for stem, values in found.items() if values)
+    if stems:
+        values = listed(sorted({value for stem in stems for value in found[stem]}))
+        what = f"{count(stems, 'mask')} with a few pixels of the values {values}, which --mask-values does not name"
+        fix = "they count as the nearest of the values that it names; name them if they are something else"
+        yield Finding(NOTE, "stray", f"{what}: {listed(stems)}", fix, stems)
 
 
 def classes(evidence: Evidence) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ FORMS = "core/test_fast.py::test_ten_steps_of_training_by_the_fast_forms_are_tho
 PREDICTOR = "inference/test_predictor.py::test_probabilities_are_the_mean_of_the_runs"
 WHOLE_IMAGE = "inference/test_tiling.py::test_tiles_give_the_logits_of_the_whole_image"
 SIGNAL = "training/test_interruption.py::test_a_signal_saves_and_ends"
+THRESHOLD = "inference/test_threshold.py"
 RESUMED = "training/test_interruption.py::test_an_interrupted_training_goes_on_bit_for_bit"
 
 MUTATIONS: dict[str, list[tuple[str, ...]]] = {
@@ -726,10 +727,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "the threshold is 0.5 whatever is said",
-            "threshold = self.config.training.threshold",
+            "threshold = self.config.training.decision_threshold",
             "threshold = 0.5",
             "::test_threshold_of_the_run_decides",
         ),
+        ("what was chosen is not applied", "if not config.training.threshold:", "if False:", THRESHOLD),
+        ("what was given is not applied", "if not config.training.threshold:", "if True:", THRESHOLD),
         (
             "the weights are those of an untrained network",
             "restore_best(model, run)",
@@ -741,6 +744,45 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "set.intersection(*",
             "set.union(*",
             "::test_held_out_is_what_no_run_has_seen",
+        ),
+    ],
+    "inference/threshold.py": [
+        ("one image moves the threshold", "error + 1e-9", "0.9 * error"),
+        ("the best is taken, noise or not", "worse.mean(0) <= error + 1e-9", "worse.mean(0) <= 1e-9"),
+        ("the deviation is divided by n", "worse.std(0, ddof=1)", "worse.std(0)"),
+        ("the lowest of the good", "(abs(t - MIDDLE), -mean[t])", "t"),
+        ("of two as near the worse", "-mean[t])", "mean[t])"),
+        ("pixels without a label count", "found, IGNORED, CANDIDATES", "found, None, CANDIDATES"),
+        ("the Dice of the background", '["dice"][:, 1]', '["dice"][:, 0]'),
+    ],
+    "inference/evaluation.py": [
+        (
+            "the last epoch's threshold is chosen",
+            'and not config.training.threshold and config.training.keep == "best"',
+            "and not config.training.threshold",
+            THRESHOLD,
+        ),
+        (
+            "a given threshold is chosen anew",
+            'and not config.training.threshold and config.training.keep == "best"',
+            'and config.training.keep == "best"',
+            THRESHOLD,
+        ),
+        ("only some images choose the threshold", "if not mask and pixels >= PIXELS", "if pixels >= PIXELS", THRESHOLD),
+        ("objects are chosen by all images", "if objects and pixels < PIXELS:", "if objects:", THRESHOLD),
+    ],
+    "training/train.py": [
+        (
+            "a training that finds nothing chooses thresholds",
+            " and not nothing_found(trainer):",
+            ":",
+            "::test_a_network_that_finds_no_foreground_is_no_result",
+        ),
+        (
+            "one batch chooses thresholds",
+            "if not config.training.overfit_one_batch and not nothing_found(trainer):",
+            "if not nothing_found(trainer):",
+            "::test_learning_one_batch_goes_on_with_the_same_config",
         ),
     ],
     "inference/separation.py": [
@@ -772,13 +814,13 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "training/steps.py": [
         (
             "training scores without the threshold",
-            "threshold=config.training.threshold,",
+            "threshold=config.training.decision_threshold,",
             "threshold=0.5,",
             "training/test_steps.py",
         ),
         (
             "validation scores without the threshold",
-            "p, self.config.training.threshold,",
+            "p, self.config.training.decision_threshold,",
             "p, 0.5,",
             "training/test_steps.py",
         ),
@@ -877,7 +919,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "reference/keras_trainer.py": [
         (
             "training scores without the threshold",
-            "Scores(config.model.classes, config.training.threshold,",
+            "Scores(config.model.classes, config.training.decision_threshold,",
             "Scores(config.model.classes, 0.5,",
             "::test_histories_are_the_same_up_to_rounding",
         ),

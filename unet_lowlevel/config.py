@@ -355,11 +355,20 @@ class TrainingConfig:
     checkpoints_to_keep: int = setting(2, "newest checkpoints kept, beside the best", minimum=1)
     pictures: int = setting(4, "validation pictures in TensorBoard", minimum=0, maximum=64)
     threshold: float = setting(
-        0.5, "probability from which a pixel is foreground (one-class networks)", minimum=0.0, maximum=1.0
+        0.0,
+        "probability from which a pixel is foreground (one-class networks); 0: 0.5 while training, and then the one of "
+        "the best Dice on the held-out images, unless with --keep last they choose nothing",
+        minimum=0.0,
+        maximum=1.0,
     )
     overfit_one_batch: bool = setting(
         False, "learn one batch by heart: the first thing to try on new data", everyday=True
     )
+
+    @property
+    def decision_threshold(self) -> float:
+        """The threshold that was given or chosen, else 0.5."""
+        return self.threshold or 0.5
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 config.json      every setting, versions of the packages, fingerprint of the data
 split.json       stems of the training and of the validation images
 checkpoints/     the newest states of the training, for --resume
+threshold.json   threshold of the mask, once chosen: at the end of the training, of networks with one class
 instances.json   thresholds that separate objects, once chosen: at the end of the training if it has instance labels
 best/            the weights of the epoch with the best validation Dice (--keep last: those of the last epoch)
 history.csv      one line per epoch
@@ -170,6 +171,14 @@ def write_text(path: Path, text: str) -> None:
     with temporary.open("x", encoding="utf-8") as file:
         file.write(text)
     put_in_place(temporary, path)
+
+
+def write_json(run: Path, name: str, values: dict) -> None:
+    """Stores what was chosen after the training in a file of the run folder, or raises a `UserError`."""
+    try:
+        write_text(run / name, json.dumps(values, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"--run {run} cannot be written to ({error.strerror}): allow it, or copy the run.") from None
 
 
 def create(

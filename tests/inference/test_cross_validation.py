@@ -257,8 +257,8 @@ def test_more_scores_later_are_those_of_evaluation(finished, copy, tmp_path):
     assert_same(finished[0], copy)
 
 
-def test_folds_choose_thresholds_that_separate_objects(phantoms, tmp_path):
-    """As a training with instance labels does; the scores of the fold are those of a later evaluation."""
+def test_folds_choose_thresholds(phantoms, tmp_path):
+    """As a training does, of objects if it has instance labels; scores of the fold are those of a later evaluation."""
     data = shutil.copytree(phantoms, tmp_path / "data")
     shutil.copytree(data / "masks", data / "instances")
     folder = tmp_path / "folds"
@@ -274,14 +274,19 @@ def test_folds_choose_thresholds_that_separate_objects(phantoms, tmp_path):
         "2",
         "--scores",
         "instances",
+        "--learning-rate",
+        "0.1",
+        "--threshold",
+        "0",
     ]
     assert main(["--run", str(folder), "--data", str(data), *flags]) == 0
     for number in range(2):
         run, output = folder / f"fold-{number}", tmp_path / str(number)
-        assert (run / "instances.json").exists()
+        assert (run / "instances.json").exists() and (run / "threshold.json").exists()
         result = unet_lowlevel.evaluate(run, output, scores=["instances"])
         assert result["separation"] == json.loads((run / "instances.json").read_text())
-        assert float(rows_of(folder)[str(number)]["ap_50"]) == result["mean_over_images"]["ap_50"]
+        for name in ("ap_50", "dice"):
+            assert float(rows_of(folder)[str(number)][name]) == result[name]
 
 
 def test_scores_that_nobody_knows_are_refused(copy, capsys):

@@ -312,6 +312,11 @@ def test_another_run_is_noticed(tiny_run, gallery, tmp_path, capsys):
     assert run_predict(run, [images], out, "--resume") == 2
     assert "with weights" in capsys.readouterr().err
     (run / "config.json").write_text(config)
+    for name in ("threshold.json", "instances.json"):
+        (run / name).write_text("{}")
+        assert run_predict(run, [images], out, "--resume") == 2
+        assert "with weights" in capsys.readouterr().err
+        (run / name).unlink()
     (out / "predict.json").write_text("[")
     assert run_predict(run, [images], out, "--resume") == 2
     assert "predict.json" in capsys.readouterr().err

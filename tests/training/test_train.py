@@ -32,6 +32,7 @@ from unet_lowlevel.errors import NothingFound, UserError
 from unet_lowlevel.inference.evaluation import store_thresholds
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import Separation, read_separation
+from unet_lowlevel.inference.threshold import read_threshold
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.journal import kept_epoch, read_history
 from unet_lowlevel.training.train import nothing_found, with_default_data
@@ -133,11 +134,14 @@ def test_another_config_than_the_runs_is_refused(changes, words, tiny_run, phant
 
 def test_learning_one_batch_goes_on_with_the_same_config(phantoms, tmp_path):
     """Although it has done without what is random in it."""
-    config = unet_lowlevel.Config.of(data=str(phantoms), **SETTINGS, overfit_one_batch=True, dropout_rate=0.2)
-    changes = {"epochs": 1, "schedule": "constant", "steps_per_epoch": 0}
+    config = unet_lowlevel.Config.of(
+        data=str(phantoms), **SETTINGS | {"threshold": 0.0}, overfit_one_batch=True, dropout_rate=0.2
+    )
+    changes = {"epochs": 1, "schedule": "constant", "steps_per_epoch": 0, "learning_rate": 0.1}
     unet_lowlevel.train(settings.apply(config, changes), tmp_path / "run")
     unet_lowlevel.train(settings.apply(config, changes | {"epochs": 2}), tmp_path / "run", resume=True)
     assert [row["step"] for row in history(tmp_path / "run")] == ["20", "40"]
+    assert not (tmp_path / "run" / "threshold.json").exists()  # it is no network to predict with
     with pytest.raises(UserError) as caught:
         unet_lowlevel.train(settings.apply(config, changes | {"steps_per_epoch": 5}), tmp_path / "run", resume=True)
     sentence(caught, "--steps-per-epoch 20, not 5")
@@ -268,14 +272,18 @@ def labelled(phantoms, tmp_path):
 def test_a_training_with_instance_labels_ends_with_the_choice_of_thresholds(labelled, tmp_path, capsys):
     """It is that of `evaluate --choose-thresholds`; a resumed training chooses anew, with the same result."""
     run = tmp_path / "run"
-    assert main(["--run", str(run), *labelled[1]]) == 0
-    assert "choosing on held-out images" in capsys.readouterr().out
+    assert main(["--run", str(run), *labelled[1], "--learning-rate", "0.1", "--threshold", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "choosing on held-out images the threshold of the mask and the thresholds that separate objects" in printed
+    mask = read_threshold(run)
+    assert f"threshold of the mask: {mask:g}, " in printed and load(run).config.training.threshold == mask > 0
     stored = (run / "instances.json").read_bytes()
     assert json.loads(stored)["border"] == 1 and load(run).separation == read_separation(run)
     for change in ("{}", None):
-        (run / "instances.json").unlink() if change is None else (run / "instances.json").write_text(change)
+        for name in ("instances.json", "threshold.json"):
+            (run / name).unlink() if change is None else (run / name).write_text(change)
         assert main(["--run", str(run), "--resume"]) == 0
-        assert (run / "instances.json").read_bytes() == stored
+        assert (run / "instances.json").read_bytes() == stored and read_threshold(run) == mask
     (run / "instances.json").unlink()
     assert load(run).separation == Separation(border=1)
     flags = ["--run", str(run), "--scores", "instances", "--choose-thresholds", "--output", str(tmp_path / "scores")]
@@ -293,7 +301,7 @@ def test_without_instance_labels_no_thresholds_are_chosen(tiny_run, labelled, tm
     config["data"]["data"] = str(data)
     (run / "config.json").write_text(json.dumps(config))
     store_thresholds(run)
-    assert "no thresholds that separate objects were chosen: " in capsys.readouterr().err
+    assert "no thresholds were chosen: " in capsys.readouterr().err
     assert not (run / "instances.json").exists()
 
 
@@ -410,7 +418,7 @@ def test_paper_preset_trains(phantoms, tmp_path):
 def test_a_network_that_finds_no_foreground_is_no_result(implementation, phantoms, tmp_path, capsys):
     """In three steps from outputs that are all background; the run folder stays for its curves, and can go on."""
     run, flags = tmp_path / "run", ["--data", str(phantoms), *TINY, "--epochs", "1", "--schedule", "constant"]
-    assert main(["--run", str(run), *flags, "--threshold", "0.5"], implementation) == 1
+    assert main(["--run", str(run), *flags, "--threshold", "0"], implementation) == 1
     printed = capsys.readouterr()
     assert "Dice 0.0000" in printed.out and "best epoch" not in printed.out and "predict:" not in printed.out
     (error,) = printed.err.splitlines()
@@ -418,9 +426,10 @@ def test_a_network_that_finds_no_foreground_is_no_result(implementation, phantom
     for words in ("validation Dice 0 in its best epoch, 1", "--learning-rate than 0.001", "--epochs", "masks"):
         assert words in error
     assert len(history(run)) == 1 and (run / "best" / "checkpoint").exists()
+    assert not (run / "threshold.json").exists()
     again = ["--run", str(run), "--resume", "--epochs", "8", "--learning-rate", "0.1"]
     assert main(again, implementation) == 0
-    assert float(history(run)[-1]["validation_dice"]) > 0
+    assert float(history(run)[-1]["validation_dice"]) > 0 and (run / "threshold.json").exists()
 
 
 def test_python_raises_where_no_foreground_is_found(phantoms, tmp_path):

@@ -126,7 +126,8 @@ def settings_of_masks(arguments: argparse.Namespace) -> dict[str, object]:
     files = [Path(arguments.model)] if arguments.by_keras and arguments.model else []
     for run in map(Path, [arguments.run] if arguments.by_keras else arguments.run):
         weights = [Path(f"{path}.index") for path in listed_in(run / "best")]  # which hold checksums of them
-        files += [file for file in (run / "config.json", run / "instances.json", *weights) if file.is_file()]
+        chosen = (run / "config.json", run / "threshold.json", run / "instances.json")
+        files += [file for file in (*chosen, *weights) if file.is_file()]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
     flags = ("run", "images", "probabilities", "with_instances", "overlays", "format", "average", "plain", "model")
     return {name: getattr(arguments, name, None) for name in flags} | {"weights": digest.hexdigest()}

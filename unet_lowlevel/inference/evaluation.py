@@ -1,5 +1,6 @@
 """Scores of a trained run on images whose masks are known."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -22,13 +23,14 @@ from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import PLACES
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import (
-    FILE,
     Separation,
     choose_separation,
     foreground_probabilities,
     separate,
     write_separation,
 )
+from unet_lowlevel.inference.threshold import CANDIDATES, choose_threshold, dice_of_candidates, write_threshold
+from unet_lowlevel.inference.threshold import FILE as THRESHOLD
 from unet_lowlevel.pictures import comparison, evenly, sheet
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.scoring import check_scores
@@ -36,10 +38,10 @@ from unet_lowlevel.scoring.counts import class_scores
 from unet_lowlevel.scoring.curves import known_mean, pixel_counts
 from unet_lowlevel.scoring.objects import Objects
 from unet_lowlevel.scoring.scorers import SCORERS, ScoredImage, scores_of
-from unet_lowlevel.terminal import Progress, note, say, show_path
+from unet_lowlevel.terminal import Progress, note, say
 from unet_lowlevel.terminal import progress as shown_progress
 
-# Of so many pixels `choose_objects` takes images: 64 MiB of probabilities for a foreground class.
+# Of so many pixels `choose_best` takes images for objects: 64 MiB of probabilities for a foreground class.
 PIXELS = 2**24
 
 
@@ -153,7 +155,7 @@ def evaluate_pairs(
         pairs: images and masks.
         output: folder, made when it does not exist.
         scores: of `scoring.SCORES`, beside those of single pixels.
-        separation: how objects are separated; None: the best for these images, by `choose_objects`.
+        separation: how objects are separated; None: the best for these images, by `choose_best`.
         region: folder of images of the same stems, which are not 0 where pixels count.
         bootstrap: number of data sets drawn at random for confidence intervals; 0: no intervals. There are none, and a
             note, where all images are of one group; see `splits.matched_group`.
@@ -177,7 +179,9 @@ def evaluate_pairs(
     regions = find_regions(region, pairs) if region else {}
     groups = [matched_group(pair.stem, predictor.config.data.group_regex, pair.group) for pair in pairs if bootstrap]
     if separation is None:
-        separation = choose_objects(predictor, pairs, progress) if "instances" in scores else Separation()
+        separation = Separation()
+        if "instances" in scores:
+            _, separation = choose_best(predictor, pairs, mask=False, objects=True, progress=progress)
     counted = []
     for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
         predictor.check_channels(sample.image, pair.image)
@@ -246,7 +250,7 @@ def counts_of(
         read_objects=lambda: true_objects(pair, label, predictor.config, inside),
         find_objects=lambda probabilities: separate(probabilities, separation),
     )
-    found = pixel_counts(label[inside], probabilities[inside], predictor.config.training.threshold)
+    found = pixel_counts(label[inside], probabilities[inside], predictor.config.training.decision_threshold)
     return found | {name: SCORERS[name].count(image) for name in scores}
 
 
@@ -305,37 +309,72 @@ def score_text(score: float | None, like: float | None = None) -> str:
 
 
 def store_thresholds(run: Path) -> None:
-    """Chooses on the held-out images of a run how objects are separated, and stores it there; see `choose_objects`.
+    """Chooses thresholds on the held-out images of a run and stores them there; see `choose_best`.
 
-    Only if these images have instance labels, or a mask for each object. The training is over: what goes wrong now is
-    a note.
+    That of the mask, if it has one class, unless --threshold gives one or --keep last says that these images choose
+    nothing. Those that separate objects, if the images have instance labels or a mask for each object.
+
+    The training is over: what goes wrong now is a note.
     """
     try:
         config, _, split = run_folder.read(run)
         pairs = choose(find_pairs(config.data), split, "validation")
-        if any(pair.instances is not None or len(pair.masks) > 1 for pair in pairs):
-            say(f"choosing on held-out images the thresholds that separate objects: {show_path(run / FILE)}")
-            write_separation(run, choose_objects(load(run), pairs, shown_progress("predicting")))
+        mask = config.model.classes == 1 and not config.training.threshold and config.training.keep == "best"
+        objects = any(pair.instances is not None or len(pair.masks) > 1 for pair in pairs)
+        if not mask and not objects:
+            return
+        what = ["the threshold of the mask"] * mask + ["the thresholds that separate objects"] * objects
+        say(f"choosing on held-out images {' and '.join(what)}")
+        if mask:
+            with contextlib.suppress(OSError):  # then the new one cannot be written either, which is said there
+                (run / THRESHOLD).unlink(missing_ok=True)  # of other weights, and perhaps damaged
+        predictor = load(run)
+        dice, separation = choose_best(
+            predictor, pairs, mask=mask, objects=objects, progress=shown_progress("predicting")
+        )
+        if mask:
+            threshold, mean = choose_threshold(dice), dict(zip(CANDIDATES, dice.mean(0), strict=True))
+            write_threshold(run, threshold)
+            say(
+                f"threshold of the mask: {threshold:g}, mean Dice of the held-out images {mean[threshold]:.4f} "
+                f"(at 0.5: {mean[0.5]:.4f})"
+            )
+        if objects:
+            write_separation(run, separation)
     except UserError as error:
-        note(f"no thresholds that separate objects were chosen: {error}")
+        note(f"no thresholds were chosen: {error}")
 
 
-def choose_objects(predictor: Predictor, pairs: list[Pair], progress: Progress = lambda items: items) -> Separation:
-    """`choose_separation` on the images of a run; of many on some, so that time and memory are bounded.
+def choose_best(
+    predictor: Predictor, pairs: list[Pair], *, mask: bool, objects: bool, progress: Progress = lambda items: items
+) -> tuple[np.ndarray, Separation]:
+    """What images with masks say of the thresholds; each of them is predicted once.
 
-    The images are taken in a random order, always the same, until they have `PIXELS` pixels; their probabilities are
-    in memory.
+    The images are taken in a random order, always the same. Those of the first `PIXELS` pixels choose how objects are
+    separated, for which their probabilities are in memory; the others are predicted for the `mask` only.
+
+    Returns:
+        `dice_of_candidates` of every image, [n, 37], if the threshold of the `mask` is asked for; `choose_separation`,
+        if that of `objects` is.
     """
-    chosen: list[tuple[Objects, np.ndarray]] = []
+    dice: list[np.ndarray] = []
+    known: list[tuple[Objects, np.ndarray]] = []
+    pixels = 0
     pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
     for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
         predictor.check_channels(sample.image, pair.image)
-        probabilities = foreground_probabilities(predictor.probabilities(sample.image))
-        probabilities = np.where((sample.label != IGNORED)[..., np.newaxis], probabilities, 0)
-        chosen.append((Objects(*read_objects(pair, sample.label, predictor.config)), probabilities))
-        if sum(truth.numbers.size for truth, _ in chosen) >= PIXELS:
+        probabilities = predictor.probabilities(sample.image)
+        if mask:
+            dice.append(dice_of_candidates(sample.label, probabilities))
+        if objects and pixels < PIXELS:
+            probabilities = foreground_probabilities(probabilities)
+            probabilities = np.where((sample.label != IGNORED)[..., np.newaxis], probabilities, 0)
+            known.append((Objects(*read_objects(pair, sample.label, predictor.config)), probabilities))
+            pixels += sample.label.size
+        if not mask and pixels >= PIXELS:
             break
-    return choose_separation(chosen, border=int(predictor.config.loss.weight_map))
+    border = int(predictor.config.loss.weight_map)
+    return np.array(dice), choose_separation(known, border) if objects else Separation(border=border)
 
 
 def find_regions(folder: Path, pairs: list[Pair]) -> dict[str, Path | Slice]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from unet_lowlevel import run_folder
+from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config, DataConfig
 from unet_lowlevel.core.fast import FoldedUNet
 from unet_lowlevel.core.losses import probabilities
@@ -23,6 +23,7 @@ from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
 from unet_lowlevel.inference import TILE_SIZE
 from unet_lowlevel.inference.separation import Separation, foreground_probabilities, read_separation, separate
+from unet_lowlevel.inference.threshold import read_threshold
 from unet_lowlevel.inference.tiling import in_tiles, in_window, tile_logits
 from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS, Flip, Rotation
 from unet_lowlevel.memory import OUT_OF_MEMORY, check_available, prediction_bytes
@@ -196,7 +197,7 @@ class Predictor:
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities [H, W, K] -> uint8 [H, W], the class of each pixel; the run's threshold decides."""
-        threshold = self.config.training.threshold
+        threshold = self.config.training.decision_threshold
         return predicted_labels(tf.constant(probabilities[np.newaxis]), threshold)[0].numpy().astype(np.uint8)
 
     def fits(self, image: np.ndarray) -> bool:
@@ -333,6 +334,8 @@ def load(
     configs, splits = [], []
     for run in folders:
         config, _, split = run_folder.read(run)
+        if not config.training.threshold:
+            config = settings.apply(config, {"threshold": read_threshold(run)})
         model = (network or UNet)(config.model, seed=config.training.seed)
         restore_best(model, run)
         models.append(model if network or plain else FoldedUNet(model))

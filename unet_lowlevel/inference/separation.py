@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.run_folder import write_json
 from unet_lowlevel.scoring.objects import Objects, class_counts, class_precision, mean_precision, overlaps
 from unet_lowlevel.settings import load_json
 
@@ -303,10 +302,7 @@ def precision(
 
 def write_separation(run: Path, how: Separation) -> None:
     """Stores the separation in the run folder, or raises a `UserError`."""
-    try:
-        write_text(run / FILE, json.dumps(dataclasses.asdict(how), indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"--run {run} cannot be written to ({error.strerror}): allow it, or copy the run.") from None
+    write_json(run, FILE, dataclasses.asdict(how))
 
 
 def read_separation(run: Path, default: Separation = Separation()) -> Separation:

@@ -153,7 +153,7 @@ class KerasTrainer:
         self.batches = TrainingBatches(training, config)
         self.total_steps = config.training.epochs * self.batches.steps_per_epoch
         self.model = FittedUNet(self.unet)
-        self.scores = Scores(config.model.classes, config.training.threshold, config.data.ignored)
+        self.scores = Scores(config.model.classes, config.training.decision_threshold, config.data.ignored)
         self.model.compile(
             make_optimizer(config.optimizer, self.total_steps, self.model),
             loss=packed_loss(make_loss(config.loss, config.data.ignored)),
@@ -294,6 +294,6 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
             self.validating = sample
             image = sample.normalized()
             p = probabilities(whole_logits(self.trainer.unet, tf.constant(image[None])))
-            predicted = counts.predicted_labels(p, training.threshold)[0].numpy()
+            predicted = counts.predicted_labels(p, training.decision_threshold)[0].numpy()
             pictures[sample.stem] = comparison(image, sample.label, predicted)
         return pictures

@@ -50,28 +50,34 @@ def confusion_counts(labels: tf.Tensor, predictions: tf.Tensor, classes: int, ig
     return tf.reshape(counts, [n, classes, classes])
 
 
-def threshold_counts(labels: tf.Tensor, probabilities: tf.Tensor, ignored: int | None = None) -> tf.Tensor:
-    """Confusion counts of each foreground class against the rest, at each of `THRESHOLDS`.
+def threshold_counts(
+    labels: tf.Tensor,
+    probabilities: tf.Tensor,
+    ignored: int | None = None,
+    thresholds: tuple[float, ...] = THRESHOLDS,
+) -> tf.Tensor:
+    """Confusion counts of each foreground class against the rest, at each threshold.
 
-    counts[n, k, s, t, p] = pixels i of image n with [label = class] = t and [probability >= THRESHOLDS[s]] = p,
+    counts[n, k, s, t, p] = pixels i of image n with [label = class] = t and [probability >= thresholds[s]] = p,
     where class = 1 + k, and probability is that of the class.
 
     Args:
         labels: int32 [N, H, W].
         probabilities: float32 [N, H, W, K], none of them NaN.
         ignored: see `confusion_counts`.
+        thresholds: S of them, rising.
 
     Returns:
-        int64 [N, max(K - 1, 1), 10, 2, 2]
+        int64 [N, max(K - 1, 1), S, 2, 2]
     """
     foreground = probabilities if probabilities.shape[-1] == 1 else probabilities[..., 1:]
     classes = foreground.shape[-1]
     n = tf.shape(labels)[0]
     truth = tf.cast(labels[..., tf.newaxis] == tf.range(1, classes + 1), tf.int32)
     # Pixels are counted by the number of thresholds they pass; sums from above then give the counts at each threshold.
-    passed = tf.raw_ops.Bucketize(input=foreground, boundaries=THRESHOLDS)
+    passed = tf.raw_ops.Bucketize(input=foreground, boundaries=thresholds)
     group = tf.range(n)[:, tf.newaxis, tf.newaxis, tf.newaxis] * classes + tf.range(classes)
-    bins = len(THRESHOLDS) + 1
+    bins = len(thresholds) + 1
     cell = (group * 2 + truth) * bins + passed
     counted = None if ignored is None else labels[..., tf.newaxis] != ignored
     histogram = occurrences(cell, n * classes * 2 * bins, counted)

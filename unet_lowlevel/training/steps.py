@@ -20,7 +20,7 @@ def train_step(model: UNet, config: Config, crop: tuple[int, int], total_steps: 
     make_optimizer = optimizers.make_optimizer if config.model.plain else fast.make_optimizer
     optimizer = make_optimizer(config.optimizer, list(model.trained_variables().values()))
     ignored = config.data.ignored
-    counts = functools.partial(logit_counts, threshold=config.training.threshold, ignored=ignored)
+    counts = functools.partial(logit_counts, threshold=config.training.decision_threshold, ignored=ignored)
     return TrainStep(model, make_loss(config.loss, ignored), optimizer, config, crop, total_steps, counts)
 
 
@@ -76,5 +76,5 @@ class EvaluationStep(tf.Module):
         """
         logits = whole_logits(self.model, images)
         p = probabilities(logits)
-        counted = probability_counts(labels, p, self.config.training.threshold, self.config.data.ignored)
+        counted = probability_counts(labels, p, self.config.training.decision_threshold, self.config.data.ignored)
         return {"loss": self.loss(labels, logits), "probabilities": p} | counted

@@ -29,7 +29,7 @@ PHANTOM_SETTINGS: dict[str, Any] = {"count": 160, "size": (128, 128), "slices_pe
 # Settings that may change with `resume`.
 CHANGES_ON_RESUME = ("epochs", "stream", "learning_rate", "clip_norm")
 # Settings that are chosen by the data if they are 0 or empty; the run folder holds the chosen values.
-SETTLED_BY_DATA = ("in_channels", "crop_size", "data", "group_regex")
+SETTLED_BY_DATA = ("in_channels", "crop_size", "data", "group_regex", "threshold")
 
 
 def train(
@@ -204,7 +204,8 @@ def run_training(
 ):
     """Trains with complete settings and returns the trainer, whose `journal` holds the results.
 
-    In the end `evaluation.store_thresholds` chooses how objects are separated; also if `resume` has nothing to train.
+    In the end `evaluation.store_thresholds` chooses thresholds, also if `resume` has nothing to train, unless the
+    network finds nothing: see `nothing_found`.
 
     For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
@@ -231,7 +232,7 @@ def run_training(
     trainer.fit(resume=resume, on_step=on_step)
     if getattr(trainer, "received", None):  # in the last epoch; there is no time, and --resume goes on here
         return trainer
-    if not config.training.overfit_one_batch:
+    if not config.training.overfit_one_batch and not nothing_found(trainer):
         from unet_lowlevel.inference.evaluation import store_thresholds
 
         store_thresholds(run)

@@ -182,7 +182,9 @@ class Trainer:
                     )
                 totals.add(result, 1)
                 if i in chosen:
-                    predicted = counts.predicted_labels(result["probabilities"], self.config.training.threshold)
+                    predicted = counts.predicted_labels(
+                        result["probabilities"], self.config.training.decision_threshold
+                    )
                     pictures[sample.stem] = comparison(image, sample.label, predicted[0].numpy())
         warning = warning_of_one_class(totals.confusion, epoch)
         if warning:

@@ -546,7 +546,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("BGR", "red << 16 | green << 8 | blue", "blue << 16 | green << 8 | red"),
         (
             "values in their order are the classes",
-            "np.array([classes_of[value] for value in values.tolist()], np.uint8)[inverse]",
+            "np.array([classes_of[value] for value in nearest.tolist()], np.uint8)[inverse]",
             "inverse.astype(np.uint8)",
         ),
     ],

@@ -768,6 +768,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             'and config.training.keep == "best"',
             THRESHOLD,
         ),
+        (
+            "held-out images are scored whatever is said",
+            "wanted = set(split[part])",
+            'wanted = set(split["validation"])',
+            "::test_splits",
+        ),
         ("only some images choose the threshold", "if not mask and pixels >= PIXELS", "if pixels >= PIXELS", THRESHOLD),
         ("objects are chosen by all images", "if objects and pixels < PIXELS:", "if objects:", THRESHOLD),
     ],

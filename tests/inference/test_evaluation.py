@@ -434,10 +434,15 @@ def test_evaluation_agrees_with_the_training_and_with_the_written_masks(tiny_run
     assert read_image(tmp_path / "scores" / "pictures.png").shape[1:] == (4 * 32 + 6, 3)
 
 
-def test_split_all_takes_every_image(tiny_run, phantoms, tmp_path):
-    flags = ["--data", str(phantoms), "--split", "all", "--pictures", "70", "--output", str(tmp_path / "out")]
+@pytest.mark.parametrize(("split", "parts"), [("all", ["training", "validation"]), ("training", ["training"])])
+def test_splits(split, parts, tiny_run, phantoms, tmp_path):
+    flags = ["--data", str(phantoms), "--split", split, "--pictures", "70", "--output", str(tmp_path / "out")]
     assert evaluate(["--run", str(tiny_run), *flags]) == 0
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 12
+    stems = json.loads((tiny_run / "split.json").read_text())
+    expected = sorted(stem for part in parts for stem in stems[part])
+    with (tmp_path / "out" / "per_image.csv").open() as file:
+        assert [row["stem"] for row in csv.DictReader(file)] == expected
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == len(expected)
 
 
 def test_evaluate_takes_several_runs(tiny_run, tmp_path):
@@ -501,6 +506,23 @@ def test_python_takes_several_runs_and_chooses_thresholds(tiny_run, tmp_path):
     assert again == result
 
 
+def test_thresholds_chosen_on_the_training_images(tiny_run, tmp_path, monkeypatch):
+    """By all of them and no other; held-out images are scored with these."""
+
+    def see(images, border):
+        counts.append(len(images))
+        return Separation(0.3, 0.6, 7)
+
+    counts = []
+    monkeypatch.setattr(evaluation, "choose_separation", see)
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    arguments = {"scores": ["instances"], "choose_thresholds": True}
+    unet_lowlevel.evaluate(run, tmp_path / "training", split="training", **arguments)
+    assert counts == [9] and read_separation(run) == Separation(0.3, 0.6, 7)
+    result = unet_lowlevel.evaluate(run, tmp_path / "validation", scores=["instances"])
+    assert result["images"] == 3 and Separation(**result["separation"]) == Separation(0.3, 0.6, 7)
+
+
 def test_python_refuses_what_the_command_refuses(tiny_run, tmp_path):
     """In a sentence, before anything is written, and nothing is overwritten."""
     output = tmp_path / "scores"
@@ -514,7 +536,7 @@ def test_python_refuses_what_the_command_refuses(tiny_run, tmp_path):
             unet_lowlevel.evaluate(tiny_run, output, **arguments)
         sentence(caught, *words)
     for arguments, words in [
-        ({"split": "training"}, ["split is 'training'", "validation or all"]),
+        ({"split": "held_out"}, ["split is 'held_out'", "validation, training, all"]),
         ({"average": "flip"}, ["average is 'flip'"]),
         ({"bootstrap": -1}, ["bootstrap is -1", "at least 0"]),
         ({"pictures": -1}, ["pictures is -1", "at least 0"]),

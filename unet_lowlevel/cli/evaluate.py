@@ -12,7 +12,7 @@ from unet_lowlevel.cli.arguments import (
     run_command,
 )
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import CHANGES
+from unet_lowlevel.inference import CHANGES, SPLITS
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import say, show_path
 
@@ -24,9 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     add_settings(parser, *CHANGES)
     parser.add_argument(
         "--split",
-        choices=("validation", "all"),
+        choices=SPLITS,
         default="validation",
-        help="which images of the data (default: validation)",
+        help="which images of the data: those that the run has held out, those it has trained on, or all (default: "
+        "validation)",
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results; nothing is overwritten")
     add_scores(parser)
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="choose anew on these images, by average precision, the thresholds of --scores instances, and store them "
         "in instances.json of the run, from where prediction and later evaluations take them; a training with instance "
-        "labels has chosen them at its end",
+        "labels has chosen them at its end, on held-out images; with --split training those choose nothing",
     )
     parser.add_argument(
         "--region",

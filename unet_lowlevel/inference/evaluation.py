@@ -20,7 +20,7 @@ from unet_lowlevel.data.instances import read_objects
 from unet_lowlevel.data.samples import Sample, decoded
 from unet_lowlevel.data.splits import matched_group
 from unet_lowlevel.errors import UserError, listed
-from unet_lowlevel.inference import PLACES
+from unet_lowlevel.inference import PLACES, SPLITS
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import (
     Separation,
@@ -65,7 +65,7 @@ def evaluate(
         runs, average, plain: see `predictor.load`.
         output: folder for the results; nothing in it is overwritten.
         changes: {setting: value} of `inference.CHANGES` in place of the first run's, for example for other images.
-        split: "validation": the images that all runs have held out; "all".
+        split: "validation": the images that all runs have held out; "training": those that any has trained on; "all".
         scores, region, bootstrap, pictures: see `evaluate_pairs`.
         choose_thresholds: choose on these images the thresholds that separate objects; store them in the first run.
 
@@ -76,17 +76,17 @@ def evaluate(
         ValueError: for any other `split` or `average`, negative numbers, and no runs.
         UserError: before anything is written, when runs, images or settings cannot be used.
     """
-    if split not in ("validation", "all"):
-        raise ValueError(f"split is {split!r}, but must be validation or all.")
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}, but must be one of {', '.join(SPLITS)}.")
     for name, count in (("bootstrap", bootstrap), ("pictures", pictures)):
         if count < 0:
             raise ValueError(f"{name} is {count}, but must be at least 0.")
     folders = as_paths(runs)
     check_scores(scores)
-    if choose_thresholds and ("instances" not in scores or split != "validation"):
+    if choose_thresholds and ("instances" not in scores or split == "all"):
         raise UserError(
-            "--choose-thresholds chooses on held-out images for objects: add --scores instances, and leave out "
-            "--split all."
+            "--choose-thresholds chooses for objects, on held-out images or on those of the training: add --scores "
+            "instances, and leave out --split all."
         )
     predictor = load(folders, average=average, plain=plain)
     if split == "validation" and not predictor.split["validation"]:
@@ -115,16 +115,16 @@ def evaluate(
 
 
 def choose(pairs: list[Pair], split: dict, part: str) -> list[Pair]:
-    """The pairs of --split: all, or those that the run held out.
+    """The pairs of --split: all, or the part that the run held out or trained on.
 
     Raises:
-        UserError: when held-out images are missing.
+        UserError: when images of the part are missing.
     """
     if part == "all":
         return pairs
-    held_out = set(split[part])
-    chosen = [pair for pair in pairs if pair.stem in held_out]
-    missing = sorted(held_out - {pair.stem for pair in chosen})
+    wanted = set(split[part])
+    chosen = [pair for pair in pairs if pair.stem in wanted]
+    missing = sorted(wanted - {pair.stem for pair in chosen})
     if missing:
         raise UserError(
             f"--split {part} needs images that the data lacks ({listed(missing)}): name the data of the training, or "

@@ -511,6 +511,62 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         ("crops up to 512", "LARGEST_AUTOMATIC_CROP = 256", "LARGEST_AUTOMATIC_CROP = 512"),
     ],
+    "data/resolution.py": [
+        ("sizes are cut off", "round(side * resolution)) for", "int(side * resolution)) for"),
+        (
+            "a pixel takes its neighbours in part as whole ones",
+            "np.diff(edges).astype(np.float64)",
+            "np.ones(len(edges) - 1)",
+        ),
+        ("the highest class wins among equals", "[area > most[rows]]", "[area >= most[rows]]"),
+        (
+            "objects are taken from the corner of a pixel",
+            "(2 * np.arange(working) + 1) * length",
+            "2 * np.arange(working) * length",
+        ),
+        (
+            "enlarged by the corners of pixels",
+            "(np.arange(length) + 0.5) * working / length - 0.5",
+            "np.arange(length) * working / length",
+        ),
+        (
+            "beyond the outermost pixels values fade",
+            "np.clip((np.arange(length) + 0.5) * working / length - 0.5, 0, working - 1)",
+            "np.clip((np.arange(length) + 0.5) * working / length - 0.5, 0, working)",
+        ),
+    ],
+    "data/storage.py": [
+        (
+            "a shrunk sample forgets the label as stored",
+            "sample.original_label\n        self",
+            "None\n        self",
+        ),
+        (
+            "the data are other data at another resolution",
+            "add_to(digest, sample.image, sample.label)",
+            "add_to(digest, *at_resolution(sample, config.data.resolution).labels)",
+        ),
+        (
+            "objects of weight maps are not shrunk",
+            "shrunk_numbers(read_instances(pair, sample.truth, config), config.data.resolution)",
+            "read_instances(pair, sample.truth, config)",
+            "data/test_resolution.py",
+        ),
+    ],
+    "data/check/findings.py": [
+        (
+            "crops are chosen for the images as stored",
+            "[working_size(m.size, config.data.resolution)",
+            "[m.size",
+            "data/check/test_check.py::test_costs",
+        ),
+        (
+            "shrunk images take the bytes of those as stored",
+            "if config.data.resolution == 1:",
+            "if config.data.resolution:",
+            "data/check/test_check.py::test_costs",
+        ),
+    ],
     "data/samples.py": [
         (
             "the variance instead of its root",
@@ -704,17 +760,43 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_rotations_agree_with_scikit_image",
         ),
     ],
+    "inference/folds.py": [
+        (
+            "folds score the shrunk labels",
+            "pair, sample.truth, probabilities",
+            "pair, sample.label, probabilities",
+            "inference/test_cross_validation.py::test_held_out_images_are_predicted_and_scored_as_stored",
+        ),
+    ],
     "inference/predictor.py": [
         (
+            "resolutions weigh the same, however many networks they have",
+            "np.average(parts, 0, numbers)",
+            "np.average(parts, 0)",
+            "::test_networks_of_several_resolutions_are_averaged_at_the_size_of_the_image",
+        ),
+        (
+            "all networks work at the resolution of the first",
+            "shrunk_image(image, resolution)",
+            "shrunk_image(image, self.config.data.resolution)",
+            "::test_networks_of_several_resolutions_are_averaged_at_the_size_of_the_image",
+        ),
+        (
+            "no signal is heard before an image is enlarged",
+            "                yield slice(0, 0), slice(0, 0), tile[:0, :0]\n",
+            "",
+            "::test_a_shrunk_image_in_tiles_has_the_same_probabilities",
+        ),
+        (
             "the sum of the networks",
-            "np.float32(len(self.networks) * len(self.views))",
+            "np.float32(len(networks) * len(self.views))",
             "np.float32(len(self.views))",
             PREDICTOR,
         ),
         (
             "the sum of the views",
-            "np.float32(len(self.networks) * len(self.views))",
-            "np.float32(len(self.networks))",
+            "np.float32(len(networks) * len(self.views))",
+            "np.float32(len(networks))",
             "inference/test_views.py::test_average_over_flips_is_the_mean_of_turned_predictions",
         ),
         ("all networks normalize as the first", "its_normalize, *view.part", "normalize[0], *view.part", PREDICTOR),
@@ -819,6 +901,11 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "training/steps.py": [
         (
+            "the validation counts the labels of the shrunk image",
+            "probability_counts(truth, p,",
+            "probability_counts(tf.image.resize(labels[..., tf.newaxis], tf.shape(truth)[1:], 'nearest')[..., 0], p,",
+        ),
+        (
             "training scores without the threshold",
             "threshold=config.training.decision_threshold,",
             "threshold=0.5,",
@@ -849,6 +936,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("only the first image counts", 'result["confusion"].numpy().sum(0)', 'result["confusion"].numpy()[0]'),
     ],
     "training/trainer.py": [
+        (
+            "enlarged probabilities need no memory",
+            "needed += 4 * config.model.classes * largest.original_label.size",
+            "pass",
+            "inference/test_memory.py::test_enlarged_probabilities_need_memory_too",
+        ),
         (
             "a smaller last batch counts as a full one",
             "totals.add(result, len(index))",
@@ -923,6 +1016,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("moving statistics are not restored", "model=places_of(model), memory", "memory", RESUMED),
     ],
     "reference/keras_trainer.py": [
+        (
+            "the validation's scores are of the shrunk labels",
+            "y = y[1]\n",
+            "y = y[0]\n",
+            "::test_every_setting_trains_alike",
+        ),
         (
             "training scores without the threshold",
             "Scores(config.model.classes, config.training.decision_threshold,",

@@ -202,6 +202,14 @@ class DataConfig:
         "0: NaN in images and masks, as resampling leaves it outside of what was scanned, becomes 0; error: refuse it",
         choices=("error", "0"),
     )
+    resolution: float = setting(
+        1.0,
+        "side of the images that the network works on, as a share of the side as stored: 0.5 for half as many pixels a "
+        "side. Crops, tiles and all other lengths of the training are in pixels of these images; masks, scores and "
+        "what is predicted have the pixels as stored",
+        minimum=0.01,
+        maximum=1.0,
+    )
     stream: bool = setting(
         False,
         "keep the decoded images in decoded/ of the run folder while training, and read from there what a step needs: "

@@ -20,7 +20,7 @@ from unet_lowlevel.data.phantoms.phantom import draw_phantom
 from unet_lowlevel.data.pipeline import TrainingBatches
 from unet_lowlevel.data.samples import Normalization, Sample, with_normalization
 from unet_lowlevel.data.storage import on_disk
-from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.predictor import Predictor, WorkingImage
 from unet_lowlevel.inference.results import canvas
 from unet_lowlevel.settings import apply
 from unet_lowlevel.training.steps import train_step, whole_logits
@@ -147,8 +147,9 @@ class Whole:
         # One row of pixels, repeated without a copy: an image that takes no memory.
         line = np.arange(self.side, dtype=np.uint8)[np.newaxis, :, np.newaxis]
         image = np.broadcast_to(line, [self.side, self.side, 1])
+        working = WorkingImage(image, image.shape[:2], self.predictor.networks, [Normalization(127.5, 74.0)])
         mask = canvas([self.side, self.side], np.uint8, self.folder)
-        for rows, columns, probabilities in self.predictor.tiles(image, [Normalization(127.5, 74.0)]):
+        for rows, columns, probabilities in self.predictor.tiles([working]):
             mask[rows, columns] = probabilities[..., 0] > 0.5
 
     def run(self, times: int) -> tuple[list[float], None]:

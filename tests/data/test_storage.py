@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY, sentence
-from image_files import BINARY, GRAY, RGB, write_pairs
+from image_files import BINARY, DEEP, GRAY, RGB, write_pairs
 from low_memory import memory_information
 from PIL import Image
 
@@ -17,7 +17,7 @@ from unet_lowlevel import machine
 from unet_lowlevel.cli.train import main
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, storage
-from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, resolve_crop_size
+from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.settings import resolve
@@ -37,9 +37,10 @@ def memory(kind):
 
 
 @pytest.mark.parametrize("normalization", ["standard", "minmax"])
-def test_samples_in_files_are_those_in_memory(tmp_path, normalization):
+@pytest.mark.parametrize("resolution", [1.0, 0.4])
+def test_samples_in_files_are_those_in_memory(tmp_path, normalization, resolution):
     pairs = write_pairs(tmp_path, (GRAY, BINARY), (GRAY[:7].astype(np.uint16) * 257, BINARY[:7]), (GRAY, BINARY * 0))
-    config = resolve(flags={"normalization": normalization})
+    config = resolve(flags={"normalization": normalization, "resolution": resolution})
     expected, fingerprint = storage.gather(pairs, config, as_it_is)
     with storage.on_disk(tmp_path / "run") as keep:
         samples, same = storage.gather(pairs, config, keep)
@@ -48,9 +49,10 @@ def test_samples_in_files_are_those_in_memory(tmp_path, normalization):
             assert isinstance(one.image, np.memmap) and isinstance(one.label, np.memmap)
             assert (one.stem, one.size, one.normalization) == (other.stem, other.size, other.normalization)
             assert one.image.dtype == other.image.dtype and one.label.dtype == np.uint8
-            for a, b in ((one.image, other.image), (one.label, other.label), (one.normalized(), other.normalized())):
+            parts = [(part.image, part.label, part.truth, part.normalized()) for part in (one, other)]
+            for a, b in zip(*parts, strict=True):
                 np.testing.assert_array_equal(a, b)
-        assert resolve_crop_size(config, samples) == resolve_crop_size(config, expected)
+            assert (one.original_label is None) == (other.original_label is None) == (resolution == 1)
         np.testing.assert_array_equal(class_frequencies(samples, 1), class_frequencies(expected, 1))
         with pytest.raises(ValueError, match="read-only"):
             samples[0].image[0, 0] = 1
@@ -81,6 +83,13 @@ def test_fingerprint_sees_everything(tmp_path):
         for part in parts:
             by_hand.update(part.encode() if isinstance(part, str) else part)
     assert seen[0] == by_hand.hexdigest()
+
+
+def test_fingerprint_is_that_of_the_pixels_as_stored(tmp_path):
+    """Whatever the resolution: rounding on another machine must not look like other data."""
+    pairs = write_pairs(tmp_path, (GRAY, BINARY), (DEEP, BINARY))
+    one, other = (storage.gather(pairs, resolve(flags={"resolution": r}), as_it_is)[1] for r in (1.0, 0.3))
+    assert one == other
 
 
 def holes(path, shape):

@@ -242,7 +242,7 @@ def test_memory_and_fingerprint_know_the_weights(tmp_path):
     weighted, wide = (gathered(tmp_path, lambda s: s, weight_map_sigma=sigma) for sigma in (5.0, 6.0))
     assert len({plain[1], weighted[1], wide[1]}) == 3
     assert plain[0][0].weights is None
-    assert [array.nbytes for array in storage.arrays(weighted[0][0])] == [1760, 1760, 1760, 4 * 1760]
+    assert storage.bytes_of(weighted[0][0]) == (1 + 1 + 1 + 4) * 1760
 
 
 def test_instance_labels_say_what_the_objects_are(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import TINY, on_disk, sentence
 from kill_and_resume import assert_same_training
+from untrained import untrained_run
 
 import unet_lowlevel
 from unet_lowlevel import run_folder, settings
@@ -23,12 +24,15 @@ from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.core.unet import UNet
-from unet_lowlevel.data.files import list_images, read_image
+from unet_lowlevel.data.files import find_pairs, list_images, read_image
 from unet_lowlevel.data.masks import read_mask
+from unet_lowlevel.data.storage import gather
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.cross_validation import read_fold, read_settings
-from unet_lowlevel.inference.folds import Fold, score_rows
+from unet_lowlevel.inference.evaluation import evaluate_pairs
+from unet_lowlevel.inference.folds import Fold, predict_held_out, score_rows
 from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.scoring.counts import class_scores
 
 FLAGS = [*TINY, "--steps-per-epoch", "3", "--folds", "3", "--learning-rate", "0.01", "--pictures", "0"]
 FLAGS += ["--no-batch-normalization", "--threshold", "0.18"]  # in six steps not much is learned: scores above 0
@@ -113,6 +117,20 @@ def test_predictions_are_those_of_the_network_that_has_not_seen_the_image(finish
             mask = read_image(folder / "predictions" / f"{stem}.png")
             np.testing.assert_array_equal(mask, np.where(expected >= 0.18, 255, 0))
     assert len({predictor.probabilities(read_image(images[stem])).tobytes() for predictor in predictors}) == 3
+
+
+def test_held_out_images_are_predicted_and_scored_as_stored(phantoms, tmp_path):
+    """From samples that are shrunk to half of their sides already."""
+    predictor = load(untrained_run(tmp_path / "run", resolution=0.5, data=str(phantoms)))
+    pairs = find_pairs(predictor.config.data)[:2]
+    samples, _ = gather(pairs, predictor.config, lambda sample: sample)
+    counts = predict_held_out(predictor, pairs, samples, tmp_path / "masks", [], lambda items: items)
+    expected = evaluate_pairs(predictor, pairs, tmp_path / "scores")
+    assert counts["confusion"].sum() == 2 * 32 * 32
+    assert class_scores(counts["confusion"])["dice"][1] == expected["dice"] > 0
+    for pair in pairs:
+        found = read_image(tmp_path / "masks" / f"{pair.stem}_probability.png")
+        np.testing.assert_array_equal(found, np.rint(predictor.probabilities(read_image(pair.image)) * 65535))
 
 
 def test_a_fold_is_the_training_of_that_fold(finished, phantoms, tmp_path):

@@ -15,11 +15,11 @@ import tifffile
 from conftest import on_disk, sentence
 from medical_files import CT, save_nifti, save_object, save_series
 from PIL import Image
+from untrained import untrained_run
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats import decoding, writing
-from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import folders, results, unfinished
 from unet_lowlevel.inference.folders import Picture, ahead, batches, find_images
@@ -52,9 +52,9 @@ def whole(tiny_run, gallery, tmp_path_factory):
     return output
 
 
-def pictures_of(folder):
-    found = find_images([str(folder)]).items()
-    return [Picture(stem, path, read_image(path), [Normalization()]) for stem, path in found]
+def pictures_of(folder, predictor):
+    found = [(stem, path, read_image(path)) for stem, path in find_images([str(folder)]).items()]
+    return [Picture(stem, path, image, predictor.working_images(image)) for stem, path, image in found]
 
 
 def same_files(one: Path, other: Path, tolerance: int = 0) -> None:
@@ -89,7 +89,7 @@ def test_neighbours_of_one_size_are_a_batch(tiny_run, gallery, monkeypatch):
     predictor = load(tiny_run)
 
     def stems():
-        return [[picture.stem for picture in batch] for batch in batches(pictures_of(gallery), predictor)]
+        return [[picture.stem for picture in batch] for batch in batches(pictures_of(gallery, predictor), predictor)]
 
     assert stems() == [["0", "1", "2"], ["3", "4"], ["5"], ["6"]]
     monkeypatch.setattr(folders, "BATCH_PIXELS", 2 * 32 * 32)
@@ -98,8 +98,8 @@ def test_neighbours_of_one_size_are_a_batch(tiny_run, gallery, monkeypatch):
     assert stems() == [[str(i)] for i in range(7)]
 
 
-def test_reads_ahead_but_not_far(gallery):
-    pictures, read = {picture.source: picture for picture in pictures_of(gallery)}, []
+def test_reads_ahead_but_not_far(tiny_run, gallery):
+    pictures, read = {picture.source: picture for picture in pictures_of(gallery, load(tiny_run))}, []
 
     def reading(path):
         read.append(path)
@@ -132,10 +132,30 @@ def test_large_images_give_the_same_masks(change, tiny_run, gallery, whole, tmp_
 
 def test_tiles_really_are_tiles(tiny_run, gallery):
     predictor = load(tiny_run, tile_size=32)
-    image = read_image(gallery / "5.png")
-    assert not predictor.fits(image) and predictor.fits(read_image(gallery / "0.png"))
-    assert len(list(predictor.tiles(image, [Normalization()]))) > 4
+    image, small = (read_image(gallery / name) for name in ("5.png", "0.png"))
+    assert not predictor.fits(predictor.working_images(image)) and predictor.fits(predictor.working_images(small))
+    assert len(list(predictor.tiles(predictor.working_images(image)))) > 4
     np.testing.assert_allclose(predictor.probabilities(image), load(tiny_run).probabilities(image), atol=1e-5)
+
+
+def test_masks_have_the_size_of_their_images_at_any_resolution(gallery, tmp_path):
+    """Of odd sizes, in batches of what they are shrunk to, and in tiles."""
+    run = untrained_run(tmp_path / "run", resolution=0.37)
+    predictor = load(run)
+    sizes = [len(batch) for batch in batches(pictures_of(gallery, predictor), predictor)]
+    assert sizes == [3, 2, 1, 1]
+    for folder, flags in (("whole", ()), ("tiles", ("--tile-size", "16"))):
+        assert run_predict(run, [gallery], tmp_path / folder, *FLAGS, *flags) == 0
+        for path in gallery.iterdir():
+            image = read_image(path)
+            expected = predictor.probabilities(image)
+            found = read_image(tmp_path / folder / f"{path.stem}_probability.png")
+            np.testing.assert_allclose(found / 65535, expected, rtol=0, atol=2e-5)
+            mask = read_image(tmp_path / folder / path.name)
+            np.testing.assert_array_equal(
+                mask[np.abs(expected - 0.5) > 1e-4] > 0, expected[np.abs(expected - 0.5) > 1e-4] > 0.5
+            )
+            assert read_image(tmp_path / folder / f"{path.stem}_overlay.png").shape[:2] == image.shape[:2]
 
 
 def test_prediction_repeats_itself_alone_or_among_others(tiny_run, phantoms, tmp_path):

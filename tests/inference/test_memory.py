@@ -12,13 +12,13 @@ from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.data.files import find_pairs, read_image
-from unet_lowlevel.data.samples import Normalization, Sample
+from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.evaluation import evaluate_pairs
 from unet_lowlevel.inference.predictor import CompiledNetwork, load
 from unet_lowlevel.settings import resolve
 from unet_lowlevel.training.steps import EvaluationStep
-from unet_lowlevel.training.trainer import image_too_large, step_too_large
+from unet_lowlevel.training.trainer import check_validation, image_too_large, step_too_large
 
 EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
@@ -202,7 +202,7 @@ def test_an_image_that_fails_midway_begins_anew(tiny_run, monkeypatch, capsys):
         return tile(window, core)
 
     network.tile = fail_once
-    tiles = list(predictor.tiles(image, [Normalization()]))
+    tiles = list(predictor.tiles(predictor.working_images(image)))
     assert len(calls) > 3 + 4 and calls[3] != calls[2] and len(tiles) == len(calls) - 1
     assert predictor.tile_size == 100 and capsys.readouterr().err.count("note: ") == 1
     np.testing.assert_allclose(predictor.probabilities(image), expected, rtol=0, atol=1e-5)
@@ -255,6 +255,18 @@ def test_what_is_certain_to_run_out_is_refused_before_the_training(
     assert "32 x 32 pixels" in message and "nothing was written" in message and not run.exists()
     memory_information(monkeypatch, tmp_path, 49)
     assert train(flags, implementation) == 0
+
+
+def test_enlarged_probabilities_need_memory_too(monkeypatch, tmp_path):
+    """48 KiB as above, and 4 bytes for each of 64 x 64 pixels as stored."""
+    config = resolve(flags={"in_channels": 1, "base_channels": 2, "depth": 2, "resolution": 0.5})
+    image, label, truth = (np.zeros(size, np.uint8) for size in ((32, 32, 1), (32, 32), (64, 64)))
+    memory_information(monkeypatch, tmp_path, 63)
+    check_validation(config, [Sample("a", image, label)])
+    with pytest.raises(UserError, match="lower --resolution"):
+        check_validation(config, [Sample("a", image, label, original_label=truth)])
+    memory_information(monkeypatch, tmp_path, 65)
+    check_validation(config, [Sample("a", image, label, original_label=truth)])
 
 
 def test_tiles_are_no_larger_than_what_memory_is_certain_to_lack(tiny_run, tmp_path, monkeypatch, capsys):

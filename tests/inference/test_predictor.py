@@ -1,6 +1,7 @@
 """Trained networks that predict: files and arrays, one network or the mean of several, fast or plain."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.core.fast import FoldedUNet
 from unet_lowlevel.core.unet import UNet
-from unet_lowlevel.data import samples
+from unet_lowlevel.data import resolution, samples
 from unet_lowlevel.data.files import list_images, read_image
+from unet_lowlevel.data.resolution import enlarged, shrunk_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import predictor as predictor_module
 from unet_lowlevel.inference.predictor import Predictor, load
@@ -231,7 +233,7 @@ def test_plain_networks_predict_the_same(which, tile_size, runs, alone, image):
     plain = load(runs[which], plain=True, tile_size=tile_size)
     assert type(plain.networks[0].model) is UNet and type(alone[which].networks[0].model) is FoldedUNet
     image = np.tile(image, (3, 4, 1))
-    assert plain.fits(image) == (tile_size == 2048)
+    assert plain.fits(plain.working_images(image)) == (tile_size == 2048)
     expected = alone[which].probabilities(image)
     np.testing.assert_allclose(plain.probabilities(image), expected, rtol=0, atol=1e-5)
 
@@ -246,11 +248,13 @@ def test_plain_predictions_by_the_command(tiny_run, phantoms, tmp_path):
 
 def test_one_run_without_views_has_nothing_to_average(runs, alone, image):
     """It is computed whole and together with others, with views it is not."""
-    assert type(alone[0]) is Predictor and alone[0].views is ASIS and alone[0].alone and alone[0].fits(image)
+    assert type(alone[0]) is Predictor and alone[0].views is ASIS and alone[0].fits(alone[0].working_images(image))
     for average, views in (("flips", FLIPS), ("rotations", ROTATIONS)):
         averaged = load(runs[0], average=average)
-        assert averaged.views == views and not averaged.alone and not averaged.fits(image)
-    assert load([str(runs[0])]).alone and not load([runs[0], runs[0]]).alone
+        assert averaged.views == views and not averaged.fits(averaged.working_images(image))
+    for names, fits in (([str(runs[0])], True), ([runs[0], runs[0]], False)):
+        predictor = load(names)
+        assert predictor.fits(predictor.working_images(image)) == fits
 
 
 @pytest.mark.parametrize("flags", [{"in_channels": 3}, {"classes": 2}])
@@ -268,7 +272,7 @@ def test_networks_of_other_data_are_refused(flags, runs, tmp_path):
 def test_probabilities_are_the_mean_of_the_runs(tile_size, runs, alone, image):
     image = np.tile(image, (3, 4, 1))
     predictor = load(runs, tile_size=tile_size)
-    assert (len(list(predictor.tiles(image, predictor.normalizations(image)))) > 1) == (tile_size == 96)
+    assert (len(list(predictor.tiles(predictor.working_images(image)))) > 1) == (tile_size == 96)
     found = predictor.probabilities(image)
     np.testing.assert_allclose(found, by_hand(alone, image), rtol=0, atol=1e-5)
     assert np.abs(found - alone[0].probabilities(image)).max() > 0.01
@@ -308,7 +312,9 @@ def test_equal_normalizations_are_computed_once(together, image, monkeypatch):
     monkeypatch.setattr(
         predictor_module, "normalization", lambda *given: (computed.append(given), samples.normalization(*given))[1]
     )
-    first, deeper, valid = together.normalizations(image)
+    (working,) = together.working_images(image)
+    first, deeper, valid = working.normalizations
+    assert working.pixels is image  # at resolution 1 nothing is copied
     assert first is valid and first != deeper and len(computed) == 2
     assert deeper.scale == float(image.max()) - float(image.min())
 
@@ -322,6 +328,57 @@ def test_predict_takes_several_runs(runs, alone, phantoms, tmp_path):
         found = read_image(output / f"{stem}_probability.png")
         np.testing.assert_allclose(found / 65535, expected, rtol=0, atol=2e-5)
         np.testing.assert_array_equal(read_image(output / f"{stem}.png") > 0, found >= 0.3 * 65535)
+
+
+# Networks that work on shrunk images.
+
+
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory):
+    """{resolution: run} of the same network."""
+    folder = tmp_path_factory.mktemp("shrunk")
+    return {share: untrained_run(folder / str(share), seed=1, resolution=share) for share in (1.0, 0.5, 0.37)}
+
+
+@pytest.mark.parametrize("average", ["none", "flips"])
+@pytest.mark.parametrize("share", [0.5, 0.37])
+def test_the_image_is_shrunk_and_its_probabilities_enlarged(share, average, shrunk, image):
+    expected = load(shrunk[1.0], average=average).probabilities(shrunk_image(image, share))
+    expected = enlarged(expected, image.shape[:2])
+    found = load(shrunk[share], average=average).predict(image)
+    assert found.probabilities.dtype == np.float32 and found.mask.shape == image.shape[:2]
+    np.testing.assert_allclose(found.probabilities, expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(found.mask, found.probabilities[..., 0] >= 0.5)
+
+
+def test_a_shrunk_image_in_tiles_has_the_same_probabilities(shrunk, image, monkeypatch):
+    """In strips of few rows; before them comes an empty part for each tile, so that a signal is heard."""
+    image = np.tile(image, (3, 4, 1))
+    expected = load(shrunk[0.37]).probabilities(image)
+    tiled = load(shrunk[0.37], tile_size=48)
+    monkeypatch.setattr(resolution, "STRIP", 10 * image.shape[1])
+    parts = [part.shape[:2] for *_, part in tiled.tiles(tiled.working_images(image))]
+    assert parts[:-21] == [(0, 0)] * len(parts[:-21]) and len(parts) > 21 + 4
+    assert parts[-21:] == [(10, image.shape[1])] * 21
+    np.testing.assert_allclose(tiled.probabilities(image), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("average", "tile_size"), [("none", 2048), ("none", 48), ("flips", 2048)])
+def test_networks_of_several_resolutions_are_averaged_at_the_size_of_the_image(average, tile_size, shrunk, image):
+    image = np.tile(image, (2, 3, 1))
+    shares = [0.37, 1.0, 0.5, 0.37]
+    expected = np.mean([load(shrunk[share], average=average).probabilities(image) for share in shares], 0)
+    found = load([shrunk[share] for share in shares], average=average, tile_size=tile_size).probabilities(image)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_run_from_before_there_were_resolutions_predicts_as_before(shrunk, image, tmp_path):
+    run = shutil.copytree(shrunk[1.0], tmp_path / "old")
+    settings = json.loads((run / "config.json").read_text())
+    del settings["data"]["resolution"]
+    (run / "config.json").write_text(json.dumps(settings))
+    np.testing.assert_array_equal(load(run).probabilities(image), load(shrunk[1.0]).probabilities(image))
 
 
 @pytest.fixture

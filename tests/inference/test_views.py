@@ -93,8 +93,8 @@ def test_average_over_flips_turns_with_the_image(loaded):
 def test_tiles_average_to_what_the_whole_image_does(views, kind, tile_size, loaded):
     whole, tiled = (loaded(kind, views, size) for size in (2048, tile_size))
     image = picture(131, 117, whole.config.model.in_channels)
-    tiles = list(tiled.tiles(image, tiled.normalizations(image)))
-    assert len(list(whole.tiles(image, whole.normalizations(image)))) == 1 and len(tiles) > 3
+    tiles = list(tiled.tiles(tiled.working_images(image)))
+    assert len(list(whole.tiles(whole.working_images(image)))) == 1 and len(tiles) > 3
     np.testing.assert_allclose(tiled.probabilities(image), whole.probabilities(image), rtol=0, atol=1e-5)
 
 
@@ -169,7 +169,7 @@ def test_rotation_by_nothing_changes_nothing(loaded):
     np.testing.assert_array_equal(whole_view(ROTATIONS[0], image), image)
     alone = loaded("same")
     rotated = Predictor([alone.networks[0].model], [alone.config], views=[Rotation(0.0)])
-    assert not rotated.alone
+    assert not rotated.fits(rotated.working_images(image))
     np.testing.assert_allclose(rotated.probabilities(image), alone.probabilities(image), rtol=0, atol=1e-5)
 
 
@@ -178,7 +178,7 @@ def test_average_over_rotations_is_the_mean_of_rotated_predictions(kind, loaded)
     assert [round(math.degrees(view.angle) * 7) for view in ROTATIONS] == [360 * i for i in range(7)]
     predictor = loaded(kind)
     image = picture(33, 50, predictor.config.model.in_channels)
-    (normalize,), total = predictor.normalizations(image), 0
+    (normalize,), total = predictor.working_images(image)[0].normalizations, 0
     for view in ROTATIONS:
         found = predictor.of_batch(normalize(whole_view(view, image))[np.newaxis])[0]
         total = total + view.back(found, slice(0, 33), slice(0, 50), (33, 50))

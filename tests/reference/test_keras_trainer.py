@@ -13,6 +13,7 @@ from conftest import TINY, sentence
 from kill_and_resume import assert_same_training, history
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import interrupt_in_epoch_two, samples, tiny_config
+from untrained import untrained_run
 
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli import evaluate, export, predict, train
@@ -71,7 +72,7 @@ def test_histories_are_the_same_up_to_rounding(runs):
 
 def test_every_setting_trains_alike(phantoms, tmp_path):
     """Warm-up, schedule, clipping, decay, Nesterov's momentum, class weights, weight maps, elastic deformation, valid
-    padding, an odd rest of images, masks that are labelled in part."""
+    padding, an odd rest of images, masks that are labelled in part, images that are shrunk."""
     data = shutil.copytree(phantoms, tmp_path / "data")
     for mask in (data / "masks").iterdir():
         change(mask, lambda pixels: np.where(np.arange(32) < 20, pixels, 254).astype(np.uint8))
@@ -91,7 +92,7 @@ def test_every_setting_trains_alike(phantoms, tmp_path):
     ]
     flags += ["--learning-rate", "0.01", "--warmup-steps", "4", "--clip-norm", "0.5", "--weight-decay", "0.1"]
     flags += ["--loss", "focal", "--class-weights", "1,2", "--schedule", "polynomial", "--dropout-position", "block"]
-    flags += ["--weight-map", "--elastic", "2", "--no-output-bias-prior"]
+    flags += ["--weight-map", "--elastic", "2", "--no-output-bias-prior", "--resolution", "0.7"]
     rows = {}
     for name in IMPLEMENTATIONS:
         assert train.main(["--run", str(tmp_path / name), *flags], name) == 0
@@ -131,7 +132,10 @@ def test_best_keras_holds_the_best_weights(runs):
 def test_export_and_predict_with_the_file(runs, phantoms, tmp_path, capsys):
     path = tmp_path / "new" / "model.keras"
     assert export.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 0
-    assert read_keras(path).input_shape == (None, None, None, 1)
+    assert read_keras(path).input_shape == (None, None, None, 1) and "shrunk" not in capsys.readouterr().out
+    shrunk = untrained_run(tmp_path / "shrunk", resolution=0.25)
+    assert export.main(["--run", str(shrunk), "--output", str(tmp_path / "shrunk.keras")]) == 0
+    assert "images shrunk to 0.25 of their sides by the mean of the area, then normalized" in capsys.readouterr().out
     flags = ["--images", str(phantoms / "images"), "--output"]
     assert predict.main(["--run", str(runs["lowlevel"]), *flags, str(tmp_path / "a")]) == 0
     # The weights are the file's, whatever the run's are.

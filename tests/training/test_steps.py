@@ -7,6 +7,7 @@ from tiny_training import tiny_config
 
 from unet_lowlevel.config import IGNORED
 from unet_lowlevel.core import fast
+from unet_lowlevel.data.resolution import enlarged
 from unet_lowlevel.training.steps import EvaluationStep, train_step, whole_logits
 
 
@@ -21,6 +22,23 @@ def test_threshold_decides_in_training_and_in_validation(threshold, foreground):
     for step in (EvaluationStep(model, config), train_step(model, config, (8, 8), total_steps=1)):
         confusion = step(images, labels)["confusion"][0].numpy()
         assert confusion.tolist() == [[0, 0], [64 - foreground, foreground]]
+
+
+def test_validation_counts_the_pixels_as_stored():
+    """The loss is of the labels at the resolution of the network, the counts of all pixels of the truth."""
+    config = tiny_config(resolution=0.5, loss="cross_entropy", threshold=0.5)
+    model = fast.network(config.model)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(1, 8, 8, 1)), tf.float32)
+    labels, truth = (rng.integers(0, 2, (1, *size)).astype(np.int32) for size in ((8, 8), (15, 16)))
+    z = whole_logits(model, images)[0, ..., 0].numpy()
+    result = EvaluationStep(model, config)(images, tf.constant(labels), tf.constant(truth))
+    expected = np.log1p(np.exp(np.where(labels[0] > 0, -z, z))).mean()
+    assert float(result["loss"]) == pytest.approx(expected, rel=1e-5)
+    p = enlarged(1 / (1 + np.exp(-z[..., np.newaxis])), (15, 16))[..., 0]
+    np.testing.assert_allclose(result["probabilities"][0, ..., 0], p, atol=1e-6)
+    counted = [[int(((truth[0] == t) & ((p >= 0.5) == q)).sum()) for q in (False, True)] for t in (0, 1)]
+    assert result["confusion"][0].numpy().tolist() == counted and np.sum(counted) == 15 * 16
 
 
 def test_pixels_without_a_label_count_neither_in_training_nor_in_validation():

@@ -10,14 +10,16 @@ from tiny_training import samples, tiny_config
 from unet_lowlevel.core import fast
 from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.data.samples import Sample, at_resolution
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.pictures import colour_labels
 from unet_lowlevel.reference.layers_unet import LayersUNet
 from unet_lowlevel.settings import apply
 from unet_lowlevel.training import journal
 from unet_lowlevel.training.checkpoints import restore_best
 from unet_lowlevel.training.journal import kept_epoch
 from unet_lowlevel.training.totals import Totals
-from unet_lowlevel.training.trainer import Trainer
+from unet_lowlevel.training.trainer import Trainer, picture
 
 
 def test_a_loss_that_is_not_finite_names_step_and_files(tmp_path):
@@ -152,6 +154,15 @@ def test_validation_is_whole_images_of_any_size_and_moves_nothing(tmp_path):
     assert totals.scores()["dice"] == pytest.approx(float(history(tmp_path)[0]["validation_dice"]), abs=1e-12)
     for variable, value in zip(trainer.model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
+
+
+def test_pictures_of_shrunk_images_have_the_size_as_stored():
+    rng = np.random.default_rng(0)
+    stored = Sample("a", rng.integers(0, 256, (9, 7, 1), np.uint8), rng.integers(0, 2, (9, 7), np.uint8))
+    sample = at_resolution(stored, 0.5)
+    shown = picture(sample, tf.zeros([1, 9, 7, 1]), tiny_config())
+    assert shown.shape == (9, 4 * 7 + 6, 3)
+    np.testing.assert_array_equal(shown[:, 9:16], colour_labels(stored.label))
 
 
 def test_a_smaller_last_batch_counts_by_its_images(tmp_path, monkeypatch):

@@ -30,10 +30,12 @@ def export(arguments: argparse.Namespace) -> None:
     from unet_lowlevel.reference.weights import write_keras
 
     refuse_existing(output)
-    network = load(arguments.run, network=KerasUNet).networks[0].model.network
+    predictor = load(arguments.run, network=KerasUNet)
+    network, share = predictor.networks[0].model.network, predictor.config.data.resolution
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_keras(network, output)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
-    say(f"wrote {show_path(output)}: logits of images normalized as the run's config.json says")
+    first = f"shrunk to {share:g} of their sides by the mean of the area, then " if share < 1 else ""
+    say(f"wrote {show_path(output)}: logits of images {first}normalized as the run's config.json says")

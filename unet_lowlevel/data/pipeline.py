@@ -1,5 +1,7 @@
 """Training batches, prepared by tf.data while the training step runs."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 
@@ -18,11 +20,15 @@ LARGEST_AUTOMATIC_CROP = 256
 as_written = tf.autograph.experimental.do_not_convert
 
 
-def resolve_crop_size(config: Config, samples: list[Sample]) -> int:
+def resolve_crop_size(config: Config, sizes: Iterable[tuple[int, int]]) -> int:
     """The side of the training crops in pixels: as configured, or chosen for the images if that is 0.
 
     Chosen is the longest side of all images, at most 256, rounded up to what the network takes without
     padding; for a valid network a crop whose output is at least that large.
+
+    Args:
+        config: of the training.
+        sizes: height and width of each image at the resolution of the network.
 
     Raises:
         UserError: for a size that a valid network cannot take.
@@ -32,7 +38,7 @@ def resolve_crop_size(config: Config, samples: list[Sample]) -> int:
         if model.padding == "valid":
             check_valid_size(model, size)
         return size
-    longest = min(max(max(sample.size) for sample in samples), LARGEST_AUTOMATIC_CROP)
+    longest = min(max(map(max, sizes)), LARGEST_AUTOMATIC_CROP)
     if model.padding == "valid":
         return smallest_valid_size(model, longest)
     multiple = 2 ** (model.depth - 1)

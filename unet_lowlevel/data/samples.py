@@ -13,6 +13,7 @@ from unet_lowlevel.config import IGNORED, Config, DataConfig
 from unet_lowlevel.data.files import Pair, read_image
 from unet_lowlevel.data.formats.volumes import Slice, check_same_place
 from unet_lowlevel.data.masks import read_label
+from unet_lowlevel.data.resolution import shrunk_image, shrunk_label
 from unet_lowlevel.errors import UserError
 
 # Statistics take so many pixels at a time, so that they need only a few MiB beside an image of any size.
@@ -49,6 +50,7 @@ class Sample:
         target: [H,W] uint8, learned instead of the label: the label with background between objects that touch (see
             `weight_maps.py`); or None.
         weights: [H,W] float32, added to the weight of a pixel's class (see there); or None.
+        original_label: the label at the size as stored, of a sample that is shrunk; else None.
     """
 
     stem: str
@@ -57,11 +59,22 @@ class Sample:
     normalization: Normalization = Normalization()
     target: np.ndarray | None = None
     weights: np.ndarray | None = None
+    original_label: np.ndarray | None = None
 
     @cached_property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.label.shape
+
+    @property
+    def labels(self) -> list[np.ndarray]:
+        """The label and, of a sample that is shrunk, that of the size as stored."""
+        return [label for label in (self.label, self.original_label) if label is not None]
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The label that scores compare with, of the size as stored."""
+        return self.labels[-1]
 
     @cached_property
     def class_counts(self) -> np.ndarray:
@@ -141,6 +154,14 @@ def check_sizes(pair: Pair, image: np.ndarray, label: np.ndarray) -> None:
             f"{pair.image} is {sizes[0]} pixels (height x width), but its mask {pair.masks[0]} is {sizes[1]}: "
             "replace the mask by one of the image's size, or resize it with nearest neighbour."
         )
+
+
+def at_resolution(sample: Sample, resolution: float) -> Sample:
+    """`sample` with image and label shrunk; see `resolution.py`. At resolution 1 it is the sample itself."""
+    if resolution == 1:
+        return sample
+    image, label = shrunk_image(sample.image, resolution), shrunk_label(sample.label, resolution)
+    return Sample(sample.stem, image, label, original_label=sample.label)
 
 
 def with_normalization(sample: Sample, data: DataConfig) -> Sample:

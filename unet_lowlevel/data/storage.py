@@ -12,7 +12,8 @@ import numpy as np
 from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.instances import read_instances
-from unet_lowlevel.data.samples import Sample, decoded, with_normalization
+from unet_lowlevel.data.resolution import shrunk_numbers
+from unet_lowlevel.data.samples import Sample, at_resolution, decoded, with_normalization
 from unet_lowlevel.data.weight_maps import separation, separation_border
 from unet_lowlevel.disk import Place
 from unet_lowlevel.errors import UserError
@@ -23,20 +24,22 @@ Keep = Callable[[Sample], Sample]
 
 
 class StoredSample(Sample):
-    """A sample whose image, label, target and weights lie in files.
+    """A sample whose image, labels, target and weights lie in files.
 
     Each access maps the file anew and releases it afterwards: only the pixels in use are read, and neither open files
     nor pages in memory pile up.
     """
 
     def __init__(self, sample: Sample, folder: Path, name: str):
-        """Writes the pixels of `sample` to FOLDER/NAME.image, NAME.label and, if it has them, NAME.target, .weights."""
+        """Writes the pixels of `sample` to FOLDER/NAME.image and .label, and those of .target, .weights, .original."""
         self.stem, self.normalization = sample.stem, sample.normalization
         self.size, self.class_counts = sample.size, sample.class_counts
         self.map_image = stored(sample.image, folder / f"{name}.image")
         self.map_label = stored(sample.label, folder / f"{name}.label")
         self.map_target = stored(sample.target, folder / f"{name}.target") if sample.target is not None else None
         self.map_weights = stored(sample.weights, folder / f"{name}.weights") if sample.weights is not None else None
+        original = sample.original_label
+        self.map_original = stored(original, folder / f"{name}.original") if original is not None else None
 
     @property
     def image(self) -> np.ndarray:
@@ -54,6 +57,10 @@ class StoredSample(Sample):
     def weights(self) -> np.ndarray | None:
         return self.map_weights() if self.map_weights else None
 
+    @property
+    def original_label(self) -> np.ndarray | None:
+        return self.map_original() if self.map_original else None
+
 
 def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
     """Writes the values of `array` to a file and returns a function that maps them read-only.
@@ -65,10 +72,10 @@ def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
     return functools.partial(np.memmap, path, array.dtype, "r", shape=array.shape)
 
 
-def arrays(sample: Sample) -> list[np.ndarray]:
-    """Image, label and, if there are some, target and weights."""
-    every = sample.image, sample.label, sample.target, sample.weights
-    return [array for array in every if array is not None]
+def bytes_of(sample: Sample) -> int:
+    """Bytes of all pixels of a sample."""
+    every = sample.image, sample.label, sample.target, sample.weights, sample.original_label
+    return sum(array.nbytes for array in every if array is not None)
 
 
 @contextlib.contextmanager
@@ -122,7 +129,7 @@ def in_memory(count: int) -> Iterator[Keep]:
 
     def keep(sample: Sample) -> Sample:
         nonlocal read, used
-        read, used = read + 1, used + sum(array.nbytes for array in arrays(sample))
+        read, used = read + 1, used + bytes_of(sample)
         available, needed = available_memory(), used / read * count
         if available is not None and needed > used + available and 4 * used > used + available:
             raise UserError(
@@ -135,36 +142,52 @@ def in_memory(count: int) -> Iterator[Keep]:
 
 
 def gather(
-    pairs: list[Pair], config: Config, keep: Keep, progress: Progress = lambda items: items
+    pairs: list[Pair],
+    config: Config,
+    keep: Keep,
+    progress: Progress = lambda items: items,
+    look: Callable[[Sample], None] | None = None,
 ) -> tuple[list[Sample], str]:
-    """Decodes every pair once and passes it to `keep`; only one pair is in memory beside what `keep` keeps there.
+    """Decodes every pair once, shrinks it to the resolution of the network, and passes it to `keep`.
+
+    Only one pair is in memory beside what `keep` keeps there.
 
     Args:
         pairs: sorted by stem.
-        config: what channels and masks mean, the normalization, and whether there are weight maps.
+        config: what channels and masks mean, resolution, normalization, and whether there are weight maps.
         keep: what `on_disk` or `in_memory` yields.
         progress: may be tqdm.
+        look: is shown each sample as stored.
 
     Returns:
         the samples that `keep` returned, normalization included, and the fingerprint of the data: SHA-256 over stems,
-        shapes, dtypes and pixels of images, labels, targets and weights.
+        shapes, dtypes and pixels of images and labels as stored, targets and weights.
 
     Raises:
         UserError: when a pair cannot be used, or `keep` cannot keep it.
     """
     digest, samples = hashlib.sha256(), []
     for pair, sample in zip(pairs, decoded(progress(pairs), config), strict=True):
+        if look:
+            look(sample)
+        digest.update(repr(sample.stem).encode())
+        add_to(digest, sample.image, sample.label)
+        sample = at_resolution(sample, config.data.resolution)
         if config.loss.weight_map:
-            instances = read_instances(pair, sample.label, config)
+            instances = shrunk_numbers(read_instances(pair, sample.truth, config), config.data.resolution)
             border = separation_border(instances, sample.label)
             instances[border] = 0
             sample.target = np.where(border, np.uint8(0), sample.label)
             sample.weights = separation(instances, config.loss.weight_map_w0, config.loss.weight_map_sigma)
             sample.weights[sample.label == IGNORED] = 0
-        digest.update(repr(sample.stem).encode())
-        for array in arrays(sample):
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            add_to(digest, sample.target, sample.weights)
         samples.append(keep(with_normalization(sample, config.data)))
-        del array, sample  # frees their memory before the next is decoded
+        del sample  # frees its memory before the next is decoded
     return samples, digest.hexdigest()
+
+
+def add_to(digest, *arrays: np.ndarray) -> None:
+    """Adds dtype, shape and values of the arrays to a digest of `hashlib`."""
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))

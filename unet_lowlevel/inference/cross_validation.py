@@ -84,12 +84,12 @@ def cross_validate(
         pairs = find_pairs(config.data)
         splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]
         keep = stack.enter_context(on_disk(folder) if config.data.stream else in_memory(len(pairs)))
-        look = Check(pairs) if check and not resume else None
-        samples, digest = gather(pairs, config, look.watching(keep) if look else keep, progress("reading"))
+        checks = Check(pairs) if check and not resume else None
+        samples, digest = gather(pairs, config, keep, progress("reading"), checks.look if checks else None)
         if resume and digest != fingerprint:
             raise UserError(f"The data of {folder} has changed since it began: restore it, or begin anew elsewhere.")
-        if look:
-            look.warn(config)
+        if checks:
+            checks.warn(config)
         fitted = fit_to_data(config, samples)
         check_names([sample.stem for sample in samples], config.model.classes)
         write_settings(folder, config, digest, list(scores))

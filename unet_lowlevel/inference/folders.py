@@ -13,9 +13,8 @@ import numpy as np
 from unet_lowlevel.data.files import OnMistake, images_in, list_images, read_image, refuse
 from unet_lowlevel.data.formats.dicom import is_dicom
 from unet_lowlevel.data.formats.volumes import Slice
-from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.errors import UserError, what_and_remedy
-from unet_lowlevel.inference.predictor import Predictor, Tile
+from unet_lowlevel.inference.predictor import Predictor, Tile, WorkingImage
 from unet_lowlevel.inference.results import Outputs, collected
 from unet_lowlevel.inference.separation import Separation, TooManyObjects
 from unet_lowlevel.inference.unfinished import begun, end, goes_on
@@ -154,7 +153,7 @@ def predict_files(
             if stem not in outputs.done:
                 outputs.fail(stem, source, error)
             return None
-        return Picture(stem, source, image, predictor.normalizations(image), block)
+        return Picture(stem, source, image, predictor.working_images(image), block)
 
     def until_stopped(tiles: Iterable[Tile]) -> Iterator[Tile]:
         for tile in tiles:
@@ -211,12 +210,12 @@ def finish(writing: Future) -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image [H, W, C] as `read_image` gives it, how each network wants it normalized, and its `BLOCK`."""
+    """An image [H, W, C] as `read_image` gives it, as the networks see it, and its `BLOCK`."""
 
     stem: str
     source: Path | Slice
     image: np.ndarray
-    normalizations: list[Normalization]
+    working: list[WorkingImage]
     block: int = 0
 
     @property
@@ -247,8 +246,9 @@ def batches(pictures: Iterable[Picture], predictor: Predictor) -> Iterator[list[
     batch: list[Picture] = []
     for picture in pictures:
         alike = batch and (picture.image.shape, picture.block) == (batch[0].image.shape, batch[0].block)
-        alike = alike and predictor.fits(picture.image)
-        if batch and not (alike and (len(batch) + 1) * picture.pixels <= min(BATCH_PIXELS, predictor.tile_size**2)):
+        alike = alike and predictor.fits(picture.working)
+        pixels = (len(batch) + 1) * picture.working[0].area
+        if batch and not (alike and pixels <= min(BATCH_PIXELS, predictor.tile_size**2)):
             yield batch
             batch = []
         batch.append(picture)
@@ -260,8 +260,8 @@ def tiles_of(predictor: Predictor, batch: list[Picture]) -> list[Iterable[Tile]]
     """The tiles of each image, see `Predictor.tiles`; all are computed at once, or each alone if memory runs out."""
     if len(batch) > 1:
         try:
-            parts = predictor.of_batch(np.stack([picture.normalizations[0](picture.image) for picture in batch]))
-            return [[(slice(None), slice(None), part)] for part in parts]
+            parts = predictor.of_batch(np.stack([picture.working[0].normalized for picture in batch]))
+            return [predictor.mean(picture.working, [part]) for picture, part in zip(batch, parts, strict=True)]
         except OUT_OF_MEMORY:
-            predictor.lower_tile_size(math.isqrt(sum(picture.pixels for picture in batch)))
-    return [predictor.tiles(picture.image, picture.normalizations) for picture in batch]
+            predictor.lower_tile_size(math.isqrt(sum(picture.working[0].area for picture in batch)))
+    return [predictor.tiles(picture.working) for picture in batch]

@@ -15,7 +15,7 @@ from unet_lowlevel.data.formats.writing import make_output
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.evaluation import counts_of, number, score_text
-from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.predictor import Predictor, WorkingImage
 from unet_lowlevel.inference.results import collected, output_names, write_found
 from unet_lowlevel.scoring import SCORES
 from unet_lowlevel.scoring.curves import known_mean
@@ -90,6 +90,7 @@ def predict_held_out(
 
     Args:
         pairs: the files of each sample.
+        samples: as `gather` gives them, at the resolution of the network.
         scores, progress: see `evaluation.evaluate_pairs`.
 
     Returns:
@@ -98,16 +99,17 @@ def predict_held_out(
     classes, total = predictor.config.model.classes, []
     make_output(output)
     for pair, sample in zip(pairs, progress(samples), strict=True):
-        probabilities = predictor.probabilities(sample.image)
+        image = WorkingImage(sample.image, sample.truth.shape, predictor.networks, [sample.normalization])
+        probabilities = predictor.whole([image])
         names = output_names(sample.stem, classes, ".png", with_probabilities=True)
         for name in names.values():
             (output / name).unlink(missing_ok=True)
         whole = [(slice(None), slice(None), probabilities)]
         channels = [str(k) for k in range(classes)]
-        found = collected(predictor, whole, sample.size, output, channels=channels)
+        found = collected(predictor, whole, image.size, output, channels=channels)
         write_found(output, names, found, sample.image, classes)
-        everywhere = np.ones(sample.size, bool)
-        total.append(counts_of(predictor, pair, sample.label, probabilities, everywhere, scores, predictor.separation))
+        everywhere = np.ones(image.size, bool)
+        total.append(counts_of(predictor, pair, sample.truth, probabilities, everywhere, scores, predictor.separation))
     return {name: np.sum([counts[name] for counts in total], axis=0) for name in total[0]}
 
 

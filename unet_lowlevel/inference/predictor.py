@@ -18,6 +18,7 @@ from unet_lowlevel.core.losses import probabilities
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats.volumes import Slice
+from unet_lowlevel.data.resolution import enlarged, shrunk_image, strips
 from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
@@ -83,6 +84,33 @@ class CompiledNetwork:
 
 
 @dataclass(frozen=True, eq=False)
+class WorkingImage:
+    """An image as the networks of one resolution see it.
+
+    Attributes:
+        pixels: [h, w, C], shrunk to the resolution; at resolution 1 the image itself.
+        size: height and width of the image as stored.
+        networks: which work at this resolution.
+        normalizations: of `pixels`, for each of these.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    networks: Sequence[CompiledNetwork]
+    normalizations: Sequence[Normalization]
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return math.prod(self.pixels.shape[:2])
+
+    @property
+    def normalized(self) -> np.ndarray:
+        """float32 [h, w, C], for the first network."""
+        return self.normalizations[0](self.pixels)
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The result of a prediction.
 
@@ -109,10 +137,10 @@ class Prediction:
 class Predictor:
     """One or more networks that segment images of any size.
 
-    probability = mean over networks and views of the probability in the view
+    probability = mean over networks and views of the probability in the view, enlarged to the size of the image
 
-    Each network uses the normalization of its own run. The first run decides how images are read, the threshold, and
-    how objects are separated.
+    Each network uses the resolution and the normalization of its own run. The first run decides how images are read,
+    the threshold, and how objects are separated.
 
     Attributes:
         config: of the first run.
@@ -181,17 +209,25 @@ class Predictor:
             "convert the image."
         )
 
-    def normalizations(self, image: np.ndarray) -> list[Normalization]:
-        """The normalization of the image [H, W, C] for each network; computed once for those with the same settings."""
-        kinds = [(network.data.normalization, network.data.normalization_range) for network in self.networks]
-        wanted = {kind: network.data for kind, network in zip(kinds, self.networks, strict=True)}
-        found = {kind: normalization(image, data) for kind, data in wanted.items()}
-        return [found[kind] for kind in kinds]
+    def working_images(self, image: np.ndarray) -> list[WorkingImage]:
+        """The image [H, W, C] as read from its file, at each resolution that a network works at."""
+        alike: dict[float, list[CompiledNetwork]] = {}
+        for network in self.networks:
+            alike.setdefault(network.data.resolution, []).append(network)
+        found = []
+        for resolution, networks in alike.items():
+            pixels = shrunk_image(image, resolution)
+            found.append(WorkingImage(pixels, image.shape[:2], networks, normalizations(pixels, networks)))
+        return found
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Image [H, W, C] as read from its file -> float32 [H, W, K]; see `losses.probabilities`."""
-        found = np.empty([*image.shape[:2], self.config.model.classes], np.float32)
-        for rows, columns, tile in self.tiles(image, self.normalizations(image)):
+        return self.whole(self.working_images(image))
+
+    def whole(self, images: Sequence[WorkingImage]) -> np.ndarray:
+        """`tiles` put together: float32 [H, W, K]."""
+        found = np.empty([*images[0].size, self.config.model.classes], np.float32)
+        for rows, columns, tile in self.tiles(images):
             found[rows, columns] = tile
         return found
 
@@ -200,57 +236,86 @@ class Predictor:
         threshold = self.config.training.decision_threshold
         return predicted_labels(tf.constant(probabilities[np.newaxis]), threshold)[0].numpy().astype(np.uint8)
 
-    def fits(self, image: np.ndarray) -> bool:
-        """Whether the image [H, W, C] is computed in one piece, so that it can be batched with others."""
-        return self.alone and all(len(self.spans(side)) == 1 for side in image.shape[:2])
+    def fits(self, images: Sequence[WorkingImage]) -> bool:
+        """Whether an image is computed in one piece, so that it can be batched with others."""
+        one_piece = all(len(self.spans(side)) == 1 for side in images[0].pixels.shape[:2])
+        return len(images) == 1 and self.alone(images[0]) and one_piece
 
-    @property
-    def alone(self) -> bool:
+    def alone(self, image: WorkingImage) -> bool:
         """Whether there is nothing to average."""
-        return len(self.networks) == 1 and self.views is ASIS
+        return len(image.networks) == 1 and self.views is ASIS
 
     def of_batch(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized; see `fits`."""
         return self.networks[0].of_batch(images)
 
-    def tiles(self, image: np.ndarray, normalize: Sequence[Normalization]) -> Iterator[Tile]:
-        """The probabilities of an image [H, W, C] part by part: rows, columns, float32 [rows, columns, K].
+    def tiles(self, images: Sequence[WorkingImage]) -> Iterator[Tile]:
+        """The probabilities of an image part by part: rows, columns, float32 [rows, columns, K].
 
-        When memory runs out the image starts again in smaller tiles, which replace those that came before.
+        Those of images that are shrunk are computed whole before they are enlarged strip by strip. Until then there are
+        empty parts, at which whoever takes the parts can stop.
+
+        Args:
+            images: one image at each resolution.
 
         Raises:
             UserError: when memory runs out with the smallest tiles.
         """
+        if len(images) == 1 and images[0].pixels.shape[:2] == images[0].size:
+            yield from self.working_tiles(images[0])
+            return
+        found = []
+        for image in images:
+            found.append(np.empty([*image.pixels.shape[:2], self.config.model.classes], np.float32))
+            for rows, columns, tile in self.working_tiles(image):
+                found[-1][rows, columns] = tile
+                yield slice(0, 0), slice(0, 0), tile[:0, :0]
+        yield from self.mean(images, found)
+
+    def mean(self, images: Sequence[WorkingImage], found: Sequence[np.ndarray]) -> Iterator[Tile]:
+        """What was `found` for the images, [h, w, K] each, enlarged, and the mean over all networks: strips of rows."""
+        numbers = [len(image.networks) for image in images]
+        for rows in strips(images[0].size):
+            parts = [enlarged(values, images[0].size, rows) for values in found]
+            mean = parts[0] if len(parts) == 1 else np.average(parts, 0, numbers).astype(np.float32)
+            yield rows, slice(None), mean
+
+    def working_tiles(self, image: WorkingImage) -> Iterator[Tile]:
+        """The probabilities of an image at its resolution, the mean over its networks.
+
+        When memory runs out the image starts again in smaller tiles, which replace those that came before.
+        """
         while True:
             try:
                 check_available(prediction_bytes(self.config.model, self.largest_tile(image)))
-                yield from self.parts(image, normalize)
+                yield from self.parts(image)
                 return
             except OUT_OF_MEMORY as error:
-                side = min(self.tile_size, max(image.shape[:2]))
+                side = min(self.tile_size, max(image.pixels.shape[:2]))
                 if not self.lower_tile_size(side):
-                    height, width = image.shape[:2]
+                    height, width = image.pixels.shape[:2]
                     raise UserError(
                         f"An image of {height} x {width} pixels ran out of memory even with --tile-size {side}: end "
                         "other programs, or use a machine with more memory."
                     ) from error
 
-    def parts(self, image: np.ndarray, normalize: Sequence[Normalization]) -> Iterator[Tile]:
-        """`tiles` with the current tile size."""
-        size, first = image.shape[:2], self.networks[0]
-        if self.fits(image):
-            yield slice(None), slice(None), first.of_batch(normalize[0](image)[np.newaxis])[0]
-        elif self.alone:
-            compute = functools.partial(first.of_window, normalize[0])
-            yield from in_tiles(image, self.tile_size, self.config.model, compute)
+    def parts(self, image: WorkingImage) -> Iterator[Tile]:
+        """`working_tiles` with the current tile size."""
+        pixels, networks, normalize = image.pixels, image.networks, image.normalizations
+        size = pixels.shape[:2]
+        if self.fits([image]):
+            yield slice(None), slice(None), networks[0].of_batch(image.normalized[np.newaxis])[0]
+        elif self.alone(image):
+            compute = functools.partial(networks[0].of_window, normalize[0])
+            yield from in_tiles(pixels, self.tile_size, self.config.model, compute)
         else:
             for rows, columns in self.layout(size):
                 total: Any = 0.0
-                for network, its_normalize in zip(self.networks, normalize, strict=True):
+                for network, its_normalize in zip(networks, normalize, strict=True):
                     for view in self.views:
-                        found = network.part(view.of(image), its_normalize, *view.part(rows, columns, size))
+                        found = network.part(view.of(pixels), its_normalize, *view.part(rows, columns, size))
                         total = total + view.back(found, rows, columns, size)
-                yield rows, columns, total / np.float32(len(self.networks) * len(self.views))
+                yield rows, columns, total / np.float32(len(networks) * len(self.views))
 
     def layout(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
         """The rows and columns of the parts of an image of this size that are averaged at once."""
@@ -264,9 +329,9 @@ class Predictor:
         """The tiles of an axis of so many pixels."""
         return spans(length, self.tile_size, self.config.model)
 
-    def largest_tile(self, image: np.ndarray) -> int:
-        """Pixels of the largest tile of the image [H, W, C], without its surroundings."""
-        return math.prod(max(span.stop - span.start for span in self.spans(side)) for side in image.shape[:2])
+    def largest_tile(self, image: WorkingImage) -> int:
+        """Pixels of the largest tile of an image, without its surroundings."""
+        return math.prod(max(span.stop - span.start for span in self.spans(side)) for side in image.pixels.shape[:2])
 
     def lower_tile_size(self, side: int) -> bool:
         """Halves the tile size from `side`, at which memory ran out, from now on; False if that is of no use."""
@@ -276,6 +341,14 @@ class Predictor:
         self.tile_size = smaller
         note(f"memory ran out for {side} x {side} pixels at once: going on as with --tile-size {smaller}")
         return True
+
+
+def normalizations(pixels: np.ndarray, networks: Sequence[CompiledNetwork]) -> list[Normalization]:
+    """The normalization of pixels [h, w, C] for each network; computed once for those with the same settings."""
+    kinds = [(network.data.normalization, network.data.normalization_range) for network in networks]
+    wanted = {kind: network.data for kind, network in zip(kinds, networks, strict=True)}
+    found = {kind: normalization(pixels, data) for kind, data in wanted.items()}
+    return [found[kind] for kind in kinds]
 
 
 def checked_array(image) -> np.ndarray:

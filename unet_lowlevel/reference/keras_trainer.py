@@ -21,7 +21,7 @@ from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.memory import within_memory
-from unet_lowlevel.pictures import comparison, evenly
+from unet_lowlevel.pictures import evenly
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
 from unet_lowlevel.scoring import counts
@@ -34,6 +34,7 @@ from unet_lowlevel.training.trainer import (
     OnStep,
     check_validation,
     image_too_large,
+    picture,
     step_too_large,
     warning_of_one_class,
 )
@@ -51,6 +52,19 @@ class FittedUNet(tf.keras.Model):
         """Images [N, H, W, C] -> logits; of the middle for training in valid mode, else of every pixel."""
         return self.unet(images, training=True) if training else whole_logits(self.unet, images)
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
+        """The loss of logits at the resolution of the images; see `whole_images` for labels of two sizes."""
+        labels = y[0] if isinstance(y, tuple) else y
+        return super().compute_loss(x, labels, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
+        """The scores of probabilities, which are enlarged to labels of the size as stored."""
+        p = probabilities(y_pred)
+        if isinstance(y, tuple):
+            y = y[1]
+            p = tf.image.resize(p, tf.shape(y)[1:3])
+        return super().compute_metrics(x, y, p, sample_weight)
+
 
 class Scores(tf.keras.metrics.Metric):
     """dice, iou and mean_iou of all images since the last reset, from counts of pixels; see `counts.scores`."""
@@ -64,10 +78,10 @@ class Scores(tf.keras.metrics.Metric):
             shape=[at_least_two - 1, len(counts.THRESHOLDS), 2, 2], initializer="zeros", dtype="int64"
         )
 
-    def update_state(self, labels, logits, sample_weight=None) -> None:
-        """Counts labels [N, H, W, 1], or with weights [N, H, W, 2], and logits [N, H', W', K]."""
+    def update_state(self, labels, p, sample_weight=None) -> None:
+        """Counts labels [N, H, W, 1], or with weights [N, H, W, 2], and probabilities [N, H', W', K]."""
         labels = tf.cast(labels[..., 0], tf.int32)
-        counted = counts.logit_counts(crop_like(labels, logits), logits, self.threshold, self.ignored)
+        counted = counts.probability_counts(crop_like(labels, p), p, self.threshold, self.ignored)
         self.confusion.assign_add(tf.reduce_sum(counted["confusion"], 0))
         self.thresholds.assign_add(tf.reduce_sum(counted["thresholds"], 0))
 
@@ -206,12 +220,21 @@ def on_terminal() -> bool:
 
 
 def whole_images(samples: list[Sample], channels: int) -> tf.data.Dataset:
-    """Images float32 [1, H, W, C] and labels int32 [1, H, W, 1], one by one."""
+    """Images float32 [1, h, w, C] and labels int32 [1, h, w, 1], one by one.
+
+    Of samples that are shrunk there are two labels, the second of the size as stored, int32 [1, H, W, 1].
+    """
+    labels = (tf.TensorSpec([1, None, None, 1], tf.int32),) * len(samples[0].labels)
+
+    def of_sample(sample: Sample) -> tuple:
+        found = tuple(label[None, ..., None] for label in sample.labels)
+        return sample.normalized()[None], found if len(found) > 1 else found[0]
+
     images = tf.data.Dataset.from_generator(
-        lambda: ((sample.normalized()[None], sample.label[None, ..., None]) for sample in samples),
+        lambda: map(of_sample, samples),
         output_signature=(
             tf.TensorSpec([1, None, None, channels], tf.float32),
-            tf.TensorSpec([1, None, None, 1], tf.int32),
+            labels if len(labels) > 1 else labels[0],
         ),
     )
     return images.apply(tf.data.experimental.assert_cardinality(len(samples))).prefetch(2)
@@ -288,12 +311,10 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
 
     def pictures(self) -> dict:
         """Validation pictures by stem."""
-        samples, training = self.trainer.validation, self.trainer.config.training
+        samples, config = self.trainer.validation, self.trainer.config
         pictures = {}
-        for sample in (samples[i] for i in evenly(len(samples), training.pictures)):
+        for sample in (samples[i] for i in evenly(len(samples), config.training.pictures)):
             self.validating = sample
-            image = sample.normalized()
-            p = probabilities(whole_logits(self.trainer.unet, tf.constant(image[None])))
-            predicted = counts.predicted_labels(p, training.decision_threshold)[0].numpy()
-            pictures[sample.stem] = comparison(image, sample.label, predicted)
+            p = probabilities(whole_logits(self.trainer.unet, tf.constant(sample.normalized()[None])))
+            pictures[sample.stem] = picture(sample, tf.image.resize(p, sample.truth.shape), config)
         return pictures

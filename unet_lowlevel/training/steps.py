@@ -52,23 +52,25 @@ class EvaluationStep(tf.Module):
             input_signature=[
                 tf.TensorSpec([None, None, None, model.config.in_channels], tf.float32, "images"),
                 tf.TensorSpec([None, None, None], tf.int32, "labels"),
+                tf.TensorSpec([None, None, None], tf.int32, "truth"),
             ],
             autograph=False,
         )
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
-        """Runs `evaluate` in its compiled form."""
-        return self.compiled(images, labels)
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, truth: tf.Tensor | None = None) -> dict:
+        """Runs `evaluate` in its compiled form; without `truth` the labels are it."""
+        return self.compiled(images, labels, labels if truth is None else truth)
 
-    def evaluate(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
+    def evaluate(self, images: tf.Tensor, labels: tf.Tensor, truth: tf.Tensor) -> dict:
         """Applies the network to whole images, as in prediction.
 
         The loss is without weight maps, which guide learning but do not measure the result. So losses of trainings with
         and without them can be compared.
 
         Args:
-            images: float32 [N, H, W, C], normalized, of any size.
-            labels: int32 [N, H, W].
+            images: float32 [N, h, w, C], normalized, of any size.
+            labels: int32 [N, h, w], for the loss.
+            truth: int32 [N, H, W], the labels at the size as stored, for the counts.
 
         Returns:
             loss (scalar), probabilities [N, H, W, K], and per image confusion and thresholds, see
@@ -76,5 +78,7 @@ class EvaluationStep(tf.Module):
         """
         logits = whole_logits(self.model, images)
         p = probabilities(logits)
-        counted = probability_counts(labels, p, self.config.training.decision_threshold, self.config.data.ignored)
+        if self.config.data.resolution < 1:
+            p = tf.image.resize(p, tf.shape(truth)[1:])
+        counted = probability_counts(truth, p, self.config.training.decision_threshold, self.config.data.ignored)
         return {"loss": self.loss(labels, logits), "probabilities": p} | counted

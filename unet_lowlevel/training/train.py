@@ -75,8 +75,8 @@ def train(
         if not resume:
             parts = split_of(pairs, config)
         keep = stack.enter_context(on_disk(run) if config.data.stream else in_memory(len(pairs)))
-        look = Check(pairs) if check and not resume else None
-        samples, digest = gather(pairs, config, look.watching(keep) if look else keep, progress("reading"))
+        checks = Check(pairs) if check and not resume else None
+        samples, digest = gather(pairs, config, keep, progress("reading"), checks.look if checks else None)
         if resume and digest != fingerprint:
             raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
         unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
@@ -84,8 +84,8 @@ def train(
             raise UserError(
                 f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
             )
-        if look:
-            look.warn(config)
+        if checks:
+            checks.warn(config)
         data = TrainingData(samples, digest, parts)
         trainer = run_training(
             fit_to_data(config, samples),
@@ -189,7 +189,7 @@ def fit_to_data(config: Config, samples: list[Sample]) -> Config:
     if wanted not in (0, channels):
         raise UserError(f"--in-channels is {wanted}, but the images have {channels} channels: leave the flag out.")
     config = settings.apply(config, {"in_channels": channels})
-    return settings.apply(config, {"crop_size": resolve_crop_size(config, samples)})
+    return settings.apply(config, {"crop_size": resolve_crop_size(config, [sample.size for sample in samples])})
 
 
 def run_training(
@@ -250,7 +250,7 @@ def nothing_found(trainer) -> str | None:
     kept, config = trainer.journal.kept(), trainer.config
     if kept["validation_dice"] != kept["validation_iou"]:  # some is found, and no image need be read again
         return None
-    there = set().union(*(np.unique(sample.label).tolist() for sample in trainer.validation))
+    there = set().union(*(np.unique(sample.truth).tolist() for sample in trainer.validation))
     foreground = range(1, max(config.model.classes, 2))
     share_absent = sum(k not in there for k in foreground) / len(foreground)
     if share_absent == 1 or kept["validation_dice"] > share_absent:

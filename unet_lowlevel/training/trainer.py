@@ -16,6 +16,7 @@ from unet_lowlevel.core import fast
 from unet_lowlevel.core.optimizers import global_norm
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
+from unet_lowlevel.data.resolution import enlarged
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
@@ -174,23 +175,27 @@ class Trainer:
         chosen = evenly(len(self.validation), self.config.training.pictures)
         for i, sample in enumerate(self.validation):
             with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
-                image, labels = sample.normalized(), sample.label[np.newaxis].astype(np.int32)
-                result = self.evaluation_step(tf.constant(image[np.newaxis]), tf.constant(labels))
+                image, labels = sample.normalized(), [label[np.newaxis].astype(np.int32) for label in sample.labels]
+                result = self.evaluation_step(tf.constant(image[np.newaxis]), *map(tf.constant, labels))
                 if not math.isfinite(float(result["loss"])):
                     raise self.journal.diverged(
                         f"The validation loss of {sample.stem} is {float(result['loss'])} in epoch {epoch}:"
                     )
                 totals.add(result, 1)
                 if i in chosen:
-                    predicted = counts.predicted_labels(
-                        result["probabilities"], self.config.training.decision_threshold
-                    )
-                    pictures[sample.stem] = comparison(image, sample.label, predicted[0].numpy())
+                    pictures[sample.stem] = picture(sample, result["probabilities"], self.config)
         warning = warning_of_one_class(totals.confusion, epoch)
         if warning:
             say(warning)
         self.journal.pictures(int(self.train_step.step), pictures)
         return {f"validation_{name}": value for name, value in totals.scores().items()}
+
+
+def picture(sample: Sample, probabilities: tf.Tensor, config: Config) -> np.ndarray:
+    """`comparison` of a sample with its probabilities [1, H, W, K], at the size as stored."""
+    predicted = counts.predicted_labels(probabilities, config.training.decision_threshold)[0].numpy()
+    truth = sample.truth
+    return comparison(enlarged(sample.normalized(), truth.shape), truth, predicted)
 
 
 def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:
@@ -219,8 +224,11 @@ def step_too_large(config: Config, kept: str, *, can_recompute: bool) -> str:
 def check_validation(config: Config, samples: list[Sample]) -> None:
     """Raises a `UserError` if the largest image would run out of memory, before hours of training are lost."""
     largest = max(samples, key=lambda sample: math.prod(sample.size))
+    needed = prediction_bytes(config.model, math.prod(largest.size))
+    if largest.original_label is not None:  # to whose size the probabilities are enlarged
+        needed += 4 * config.model.classes * largest.original_label.size
     with within_memory(lambda: image_too_large(largest, "nothing was written")):
-        check_available(prediction_bytes(config.model, math.prod(largest.size)))
+        check_available(needed)
 
 
 def image_too_large(sample: Sample, kept: str) -> str:
@@ -228,6 +236,6 @@ def image_too_large(sample: Sample, kept: str) -> str:
     height, width = sample.size
     return (
         f"The validation of {sample.stem}, which is computed whole, ran out of memory at {height} x {width} pixels: "
-        "start another --run with the image and its mask cut into smaller ones, or with smaller images in "
-        f"--validation-list, or free some memory; {kept}."
+        "start another --run with the image and its mask cut into smaller ones, with a lower --resolution, or with "
+        f"smaller images in --validation-list, or free some memory; {kept}."
     )

@@ -27,7 +27,7 @@ def data(clean, tmp_path):
 @pytest.fixture(autouse=True)
 def without_costs(monkeypatch, request):
     """The speed of this machine matters to one test only."""
-    if request.node.name != "test_costs":
+    if request.node.originalname != "test_costs":
         monkeypatch.setattr(facts, "peak_speed", lambda: 1e11)
 
 
@@ -114,6 +114,8 @@ def test_sheet_that_cannot_be_written(name, words, clean, tmp_path, capsys):
         (["--data", "nowhere"], "is not a folder"),
         (["--data", "nowhere", "--images", "there"], "--data already names"),
         (["--batch", "4"], "is no flag"),
+        (["--resolution", "0"], "--resolution is 0.0, but must be at least 0.01."),
+        (["--resolution", "1.5"], "--resolution is 1.5, but must be at most 1.0."),
     ],
 )
 def test_mistaken_command(flags, words, capsys):
@@ -122,10 +124,13 @@ def test_mistaken_command(flags, words, capsys):
     assert output == "" and words in error and error.count("\n") == 1
 
 
-def test_costs(clean, capsys):
-    assert main(["--data", str(clean), *GROUPS, "--json", "--base-channels", "4", "--depth", "2"]) == 0
+@pytest.mark.parametrize("resolution", ["1", "0.5"])
+def test_costs(clean, resolution, capsys):
+    flags = ["--json", "--base-channels", "4", "--depth", "2", "--resolution", resolution]
+    assert main(["--data", str(clean), *GROUPS, *flags]) == 0
     facts = json.loads(capsys.readouterr().out)["facts"]
-    assert facts["memory"]["decoded_bytes"] == 24 * 2 * 64 * 64
-    assert facts["time"]["crop_size"] == 64 and facts["time"]["steps_per_epoch"] == 5
+    assert facts["images"]["sizes"] == {"64x64": 24}
+    assert facts["memory"]["decoded_bytes"] == 24 * {"1": 2 * 64 * 64, "0.5": 64 * 64 + 5 * 32 * 32}[resolution]
+    assert facts["time"]["crop_size"] == {"1": 64, "0.5": 32}[resolution] and facts["time"]["steps_per_epoch"] == 5
     assert 1e8 < facts["time"]["peak_flops"] < 1e14
     assert facts["time"]["seconds_per_epoch"] * facts["time"]["peak_flops"] > 0

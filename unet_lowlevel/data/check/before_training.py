@@ -5,28 +5,22 @@ from unet_lowlevel.data.check.findings import NOTE, judge
 from unet_lowlevel.data.check.inspection import Measurement, measurement
 from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.samples import Sample
-from unet_lowlevel.data.storage import Keep
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 from unet_lowlevel.terminal import warn
 
 
 class Check:
-    """Measures the samples that pass by, and judges them when all have been read."""
+    """Measures the samples that it is shown, and judges them when all have been read."""
 
     def __init__(self, pairs: list[Pair]):
         self.pairs = {pair.stem: pair for pair in pairs}
         self.measurements: list[Measurement] = []
         self.available = available_memory()  # before the data is in memory
 
-    def watching(self, keep: Keep) -> Keep:
-        """`keep`, which measures each sample first."""
-
-        def measure_and_keep(sample: Sample) -> Sample:
-            self.measurements.append(measurement(self.pairs[sample.stem], sample.image, sample.label))
-            return keep(sample)
-
-        return measure_and_keep
+    def look(self, sample: Sample) -> None:
+        """Measures a sample as stored."""
+        self.measurements.append(measurement(self.pairs[sample.stem], sample.image, sample.label))
 
     def warn(self, config: Config) -> None:
         """Prints what is probably wrong with the data.

@@ -13,6 +13,7 @@ from unet_lowlevel.data import splits
 from unet_lowlevel.data.check import likeness
 from unet_lowlevel.data.check.inspection import Measurement, Mistake
 from unet_lowlevel.data.masks import stray_values
+from unet_lowlevel.data.resolution import working_size
 from unet_lowlevel.errors import UserError, listed, what_and_remedy
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.summary import training_bytes
@@ -235,7 +236,7 @@ def memory(evidence: Evidence, available: int | None) -> Iterator[Finding]:
     sizes = [m for m in evidence.measurements if m.image]
     if available is None or not sizes:
         return
-    data = 0 if evidence.config.data.stream else decoded_bytes(sizes)
+    data = 0 if evidence.config.data.stream else decoded_bytes(evidence.config, sizes)
     if data > available:
         what = f"the decoded data takes {data / 2**30:.3g} GiB, of which {available / 2**30:.3g} GiB are available"
         yield Finding(ERROR, "memory", what, "add --stream")
@@ -243,7 +244,8 @@ def memory(evidence: Evidence, available: int | None) -> Iterator[Finding]:
     start_tensorflow()
     from unet_lowlevel.data.pipeline import resolve_crop_size
 
-    config = settings.apply(evidence.config, {"crop_size": resolve_crop_size(evidence.config, sizes)})
+    crop_size = resolve_crop_size(evidence.config, working_sizes(evidence.config, sizes))
+    config = settings.apply(evidence.config, {"crop_size": crop_size})
     step, batch, side = training_bytes(config), config.training.batch_size, config.training.crop_size
     if data + step > available:
         what = (
@@ -270,9 +272,19 @@ def split_size(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(WARNING, "split", what, fix)
 
 
-def decoded_bytes(measurements: list[Measurement]) -> int:
-    """Bytes that a training without --stream keeps in memory."""
-    return sum(m.image.nbytes + m.size[0] * m.size[1] for m in measurements if m.image)
+def working_sizes(config: Config, measurements: list[Measurement]) -> list[tuple[int, int]]:
+    """Height and width of the images at the resolution of the network."""
+    return [working_size(m.size, config.data.resolution) for m in measurements if m.image]
+
+
+def decoded_bytes(config: Config, measurements: list[Measurement]) -> int:
+    """Bytes that a training without --stream keeps in memory: images, labels, and what they are shrunk to."""
+    images = [m.image for m in measurements if m.image]
+    found = sum(height * width for height, width in (image.size for image in images))
+    if config.data.resolution == 1:
+        return found + sum(image.nbytes for image in images)
+    shrunk = zip(images, working_sizes(config, measurements), strict=True)
+    return found + sum((4 * image.channels + 1) * height * width for image, (height, width) in shrunk)
 
 
 def duplicates(evidence: Evidence) -> Iterator[Finding]:

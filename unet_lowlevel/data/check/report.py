@@ -7,7 +7,7 @@ import numpy as np
 
 from unet_lowlevel import settings
 from unet_lowlevel.config import Config
-from unet_lowlevel.data.check.findings import ERROR, NOTE, WARNING, Evidence, Finding, decoded_bytes
+from unet_lowlevel.data.check.findings import ERROR, NOTE, WARNING, Evidence, Finding, decoded_bytes, working_sizes
 from unet_lowlevel.data.check.inspection import MaskFacts, Measurement
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.masks import read_label
@@ -77,13 +77,13 @@ def costs(evidence: Evidence) -> dict:
 
     in_channels = Counter(m.image.channels for m in sizes).most_common(1)[0][0]
     config = settings.apply(evidence.config, {"in_channels": in_channels})
-    config = settings.apply(config, {"crop_size": resolve_crop_size(config, sizes)})
+    config = settings.apply(config, {"crop_size": resolve_crop_size(config, working_sizes(config, sizes))})
     side, batch = config.training.crop_size, config.training.batch_size
     steps = -(-len(evidence.training) // batch)
     peak = peak_speed()
     return {
         "memory": {
-            "decoded_bytes": decoded_bytes(evidence.measurements),
+            "decoded_bytes": decoded_bytes(config, sizes),
             "step_bytes": training_bytes(config),
             "available_bytes": available_memory(),
         },

@@ -157,7 +157,7 @@ def test_from_files_the_training_is_the_same_bit_for_bit(phantoms, tmp_path, imp
 
     The images are half as large a side; what they score in the training they score in the evaluation.
     """
-    flags = ["--data", str(phantoms), *TINY, "--schedule", "constant", "--resolution", "0.5"]
+    flags = ["--data", str(phantoms), *TINY, "--schedule", "constant", "--resolution", "0.5", "--learning-rate", "0.1"]
     runs = memory, files, both = [tmp_path / name for name in ("memory", "files", "both")]
     assert main(["--run", str(memory), *flags], implementation) == 0
     assert main(["--run", str(files), *flags, "--stream"], implementation) == 0

@@ -30,6 +30,7 @@ def phantoms(tmp_path_factory) -> Path:
 
 
 TINY = ["--base-channels", "2", "--depth", "2", "--epochs", "2", "--batch-size", "4", "--group-regex", "patient-\\d+"]
+TINY += ["--plan", "off"]
 TINY += ["--threshold", "0.2"]  # in a few steps not much is learned: at 0.5 no foreground would be found
 
 

@@ -735,6 +735,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "inference/views.py": [
         (
+            "views that no training has shown",
+            "return not flip.exchanged and flip.upside_down <= up_down",
+            "return flip.upside_down <= up_down",
+        ),
+        ("turns without flips are all views", "% 2 == 0", "% 2 >= 0"),
+        (
             "flipped predictions are not turned back",
             "        found = self._reversed(found)\n",
             "",
@@ -1028,5 +1034,45 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "Scores(config.model.classes, 0.5,",
             "::test_histories_are_the_same_up_to_rounding",
         ),
+    ],
+    "planning/plan.py": [
+        ("what is given is planned over", "if choice.setting not in config.given:", "if True:"),
+        ("thin classes are lost", "max(LARGEST_CROP / extent, THINNEST / thickness)", "LARGEST_CROP / extent"),
+        ("the background may be lost", "for kind in found.classes if kind.images)", "for kind in found.foreground)"),
+        ("crops are those of the stored images", "side = resolution * max(found", "side = max(found"),
+        ("a bottleneck of any size", "while depth > 1 and crop <", "while False and crop <"),
+        ("a common layout is no matter", "free = layout.common < COMMON", "free = True"),
+        ("turned where it must not be", "left_right and up_down and turned, reason", "left_right and up_down, reason"),
+        ("given epochs are cut", 'if "epochs" in config.given or', "if"),
+        ("the validation takes no time", "(seconds - epochs * speed.validation) / speed.step", "seconds / speed.step"),
+        ("a training of any length", "if count * cost > OPERATIONS:", "if False:"),
+        ("all objects are to be separated", "if found.touching and found.touching > TOUCHING:", "if True:"),
+    ],
+    "planning/fingerprint.py": [
+        (
+            "specks count like any object",
+            "np.cumsum(weights[order]) / weights.sum()",
+            "np.arange(1, 1 + values.size) / values.size",
+        ),
+        ("what is common is biased", "(count * length - 1) / (count - 1)", "length"),
+        (
+            "background objects touch, too",
+            "for k, shapes in m.shapes.items() if k)",
+            "for k, shapes in m.shapes.items())",
+        ),
+    ],
+    "planning/before_training.py": [
+        (
+            "the speed is never measured",
+            "return bool(self.config.training.minutes) and",
+            "return False and",
+            "training/test_train.py::test_a_planned_training_keeps_what_is_given_and_can_be_repeated",
+        ),
+    ],
+    "data/check/shapes.py": [
+        ("thickness is the mean distance", "step * 4 * float", "step * float"),
+        ("unlabelled pixels have a class", "np.unique(label[label != IGNORED])", "np.unique(label)"),
+        ("any class is a neighbour", "np.flatnonzero(others > NEIGHBOUR * others.sum())", "np.flatnonzero(others)"),
+        ("instance labels are not looked at", "if objects is not None and index:", "if False:"),
     ],
 }

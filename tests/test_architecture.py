@@ -15,6 +15,7 @@ FLOORS = [
     ["settings", "geometry", "machine", "terminal", "disk"],
     ["pictures", "run_folder", "memory", "summary"],
     ["data", "scoring"],
+    ["planning"],
     ["training"],
     ["inference"],
     ["reference"],

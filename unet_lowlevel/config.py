@@ -315,6 +315,20 @@ class AugmentationConfig:
 class TrainingConfig:
     """The loop around the step."""
 
+    plan: str = setting(
+        "auto",
+        "auto: what is not given is planned for the data, see unet_lowlevel/planning; off: it is as this help says",
+        choices=("auto", "off"),
+        everyday=True,
+    )
+    minutes: float = setting(
+        0.0,
+        "about how long the training takes on this machine, in minutes: the speed is measured, and gives the number of "
+        "steps; 0: the plan does",
+        minimum=0.0,
+        maximum=1e6,
+        everyday=True,
+    )
     epochs: int = setting(
         15,
         "passes over the training images; with --resume, more of them extend a training: the schedule becomes that "
@@ -381,7 +395,11 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of a run."""
+    """All settings of a run.
+
+    Attributes:
+        given: the names of the settings that are not by default, but by flag, file or preset: no plan changes them.
+    """
 
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
@@ -389,6 +407,7 @@ class Config:
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
+    given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def of(cls, preset: str = "default", file: str | None = None, **settings) -> "Config":
@@ -430,6 +449,7 @@ PRESETS = {
     "default": {},
     # The 2019 hyper-parameters: no batch normalization was ever applied, and images were not augmented.
     "original": {
+        "plan": "off",
         "batch_normalization": False,
         "dropout_rate": 0.2,
         "loss": "dice",
@@ -441,6 +461,7 @@ PRESETS = {
     },
     # Ronneberger et al. 2015. The paper names no learning rate and no dropout rate; these are ours.
     "paper": {
+        "plan": "off",
         "padding": "valid",
         "activation": "relu",
         "base_channels": 64,

@@ -38,6 +38,12 @@ def smallest_valid_size(config: ModelConfig, output_size=1):
     return one_bottleneck_pixel + -(-missing // multiple) * multiple
 
 
+def legal_size(config: ModelConfig, side: int) -> int:
+    """The smallest side that the network takes as it is, and whose output has at least `side` pixels."""
+    multiple = 2 ** (config.depth - 1)
+    return smallest_valid_size(config, side) if config.padding == "valid" else -(-side // multiple) * multiple
+
+
 def check_valid_size(config: ModelConfig, side: int) -> None:
     """Raises a `UserError` that names legal sizes if a valid network cannot take `side`."""
     smallest, multiple = smallest_valid_size(config), 2 ** (config.depth - 1)

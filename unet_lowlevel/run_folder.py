@@ -1,6 +1,7 @@
 """The run folder: what a training writes, and all that prediction and evaluation need.
 
 config.json      every setting, versions of the packages, fingerprint of the data
+plan.json        fingerprint of the data, and the settings planned for it, with reasons
 split.json       stems of the training and of the validation images
 checkpoints/     the newest states of the training, for --resume
 threshold.json   threshold of the mask, once chosen: at the end of the training, of networks with one class
@@ -188,12 +189,20 @@ def create(
     validation: list[str],
     fingerprint: str,
     implementation: str = "lowlevel",
+    plan: dict | None = None,
 ) -> None:
-    """Writes split.json and config.json; `implementation`: lowlevel, highlevel or keras."""
+    """Writes split.json, plan.json and config.json.
+
+    Args:
+        implementation: lowlevel, highlevel or keras.
+        plan: what plan.json holds; None: there is none.
+    """
     packages = ("unet-lowlevel", "tensorflow", "numpy", "scikit-image")
     versions = {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
     split = {"training": training, "validation": validation}
     write_text(folder / "split.json", json.dumps(split, indent=1) + "\n")
+    if plan:
+        write_text(folder / "plan.json", json.dumps(plan, indent=1) + "\n")
     run = {"implementation": implementation, "versions": versions, "data_fingerprint": fingerprint}
     # Last, because config.json makes the folder a run.
     write_text(folder / "config.json", json.dumps(to_json(config) | {"run": run}, indent=1) + "\n")

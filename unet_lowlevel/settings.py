@@ -18,7 +18,8 @@ DEFAULTS = Config()
 @functools.cache
 def sections() -> dict[str, type]:
     """{'model': ModelConfig, ...}: the sections of a configuration in their order."""
-    return {section.name: type(getattr(DEFAULTS, section.name)) for section in dataclasses.fields(Config)}
+    parts = {item.name: getattr(DEFAULTS, item.name) for item in dataclasses.fields(Config)}
+    return {name: type(part) for name, part in parts.items() if dataclasses.is_dataclass(part)}
 
 
 @functools.cache
@@ -82,7 +83,10 @@ def checked_number(value, kind, limits, source: str):
 
 
 def apply(config: Config, values: dict, source=flag) -> Config:
-    """`config` with `values` {setting: value} in place of its own; `source` makes a setting's name for messages."""
+    """`config` with `values` {setting: value} in place of its own, which are then given; see `Config.given`.
+
+    `source` makes a setting's name for messages.
+    """
     changes: dict[str, dict] = {}
     for name, value in values.items():
         if name not in settings():
@@ -90,7 +94,7 @@ def apply(config: Config, values: dict, source=flag) -> Config:
             raise UserError(f"{name} is no setting: {f'did you mean {close[0]}?' if close else 'see config.py.'}")
         changes.setdefault(settings()[name][0], {})[name] = checked(name, value, source(name))
     parts = {section: dataclasses.replace(getattr(config, section), **part) for section, part in changes.items()}
-    return dataclasses.replace(config, **parts)
+    return dataclasses.replace(config, **parts, given=config.given | values.keys())
 
 
 def value_of(config: Config, name: str):
@@ -174,7 +178,7 @@ def check(config: Config) -> Config:
 
 def to_json(config: Config) -> dict:
     """The settings as plain dictionaries, ready for `json.dump`."""
-    return dataclasses.asdict(config)
+    return {section: dataclasses.asdict(getattr(config, section)) for section in sections()}
 
 
 def from_json(values, source: str, start: Config = DEFAULTS) -> Config:

@@ -190,7 +190,7 @@ def test_help_all_names_every_flag_its_help_and_its_default(capsys):
 
 EVERYDAY = {
     *("classes", "precision", "loss", "learning_rate", "data", "images", "masks", "stream", "group_regex", "epochs"),
-    *("steps_per_epoch", "batch_size", "crop_size", "patience", "overfit_one_batch"),
+    *("steps_per_epoch", "batch_size", "crop_size", "patience", "overfit_one_batch", "plan", "minutes"),
 }
 
 

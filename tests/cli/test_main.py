@@ -94,7 +94,7 @@ def test_help_is_for_every_day_and_help_all_for_the_rest(command, capsys, monkey
         assert {name for name in settings.settings() if settings.flag(name) in lines} == shown
         for name in shown:
             assert without_breaks(settings.settings()[name][1].metadata["help"]) in without_breaks(text)
-    assert len(usual) == 15
+    assert len(usual) == 17
     assert len(everyday.splitlines()) < 100 < len(everything.splitlines())
 
 

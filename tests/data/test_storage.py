@@ -204,7 +204,7 @@ def test_too_little_memory_is_said_before_it_is_full(phantoms, tmp_path, monkeyp
     original = storage.with_normalization
     monkeypatch.setattr(storage, "with_normalization", lambda *given: read.append(0) or original(*given))
     memory_information(monkeypatch, tmp_path, 10)
-    flags = ["--run", str(tmp_path / "run"), "--data", str(phantoms), *TINY]
+    flags = ["--run", str(tmp_path / "run"), "--data", str(phantoms), *TINY, "--no-check"]
     assert main(flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and error.endswith("add --stream.\n")

@@ -6,13 +6,16 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from skimage.transform import rotate
 from untrained import untrained_run
 
 from unet_lowlevel.cli.predict import main as predict
+from unet_lowlevel.config import AugmentationConfig
+from unet_lowlevel.data.augmentation import flip_and_turn
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.inference.predictor import Predictor, load
-from unet_lowlevel.inference.views import FLIPS, ROTATIONS, Rotation
+from unet_lowlevel.inference.views import FLIPS, ROTATIONS, Rotation, trained_flips
 
 VIEWS = {"flips": FLIPS, "rotations": ROTATIONS}
 
@@ -206,3 +209,25 @@ def test_one_kind_of_average_at_a_time(tiny_run, phantoms, tmp_path, capsys):
     assert predict(["--run", str(tiny_run), "--average-flips", "--average-rotations", *flags]) == 2
     error = capsys.readouterr().err
     assert "--average-rotations" in error and "--average-flips" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({}, {"flips": False}, {"quarter_turns": False}, {"flips": False, "quarter_turns": False}),
+        *({"quarter_turns": False, "flip_axes": axes} for axes in ("left_right", "up_down")),
+    ],
+)
+def test_averages_over_the_views_that_augmentation_makes(changes):
+    """As many seeds as show every view: what `flip_and_turn` makes of an image is what the flips make of it."""
+    config = AugmentationConfig(**changes)
+    image = np.arange(9, dtype=np.float32).reshape(3, 3, 1)
+    made = {
+        flip_and_turn(tf.constant(image), tf.constant(image[..., 0]), config, [seed, 0])[0].numpy().tobytes()
+        for seed in range(99)
+    }
+    assert {flip.of(image).tobytes() for flip in trained_flips(config)} == made
+
+
+def test_without_augmentation_all_views_are_averaged():
+    assert trained_flips(AugmentationConfig(augment=False)) == FLIPS

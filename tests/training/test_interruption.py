@@ -211,7 +211,7 @@ def test_a_run_that_is_renamed_is_saved_under_its_new_name(taken, implementation
     assert line.endswith(f"go on with --run '{moved}' --resume.")
     assert on_disk(run) == before if taken else not run.exists()
     assert {path.name for path in moved.iterdir()} - {"best.keras"} == {
-        "config.json", "split.json", "history.csv", "checkpoints", "best", "train", "validation"
+        "config.json", "split.json", "plan.json", "history.csv", "checkpoints", "best", "train", "validation"
     }  # fmt: skip
     assert [row["epoch"] for row in history(moved)] == ["1", "2"]
     assert main(["--run", str(moved), "--resume"], implementation) == 0

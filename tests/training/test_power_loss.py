@@ -40,7 +40,7 @@ def test_every_moment_leaves_a_run_of_which_nothing_listed_is_lost(whole):
     for image in images:
         if not (image / "config.json").exists():
             left = {path.name for path in image.iterdir()} if image.exists() else set()
-            assert left <= {".lock", ".split.json.tmp", "split.json", ".config.json.tmp"}
+            assert left <= {".lock", ".split.json.tmp", "split.json", ".plan.json.tmp", "plan.json", ".config.json.tmp"}
             continue
         run_folder.read(image)
         listed = (image / "checkpoints" / "checkpoint").exists()

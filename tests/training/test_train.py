@@ -39,7 +39,7 @@ from unet_lowlevel.training.train import nothing_found, with_default_data
 
 # What TINY says, for Python; and what `tiny_run` has beside it.
 SETTINGS = {"base_channels": 2, "depth": 2, "epochs": 2, "batch_size": 4, "group_regex": "patient-\\d+"}
-SETTINGS |= {"threshold": 0.2}
+SETTINGS |= {"threshold": 0.2, "plan": "off"}
 AVERAGED = {"ema_decay": 0.5}
 # The two training loops; highlevel has that of lowlevel.
 LOOPS = ["lowlevel", "keras"]
@@ -47,13 +47,34 @@ LOOPS = ["lowlevel", "keras"]
 
 def test_run_folder_has_everything(tiny_run):
     names = {path.name for path in tiny_run.iterdir()}
-    assert names == {"config.json", "split.json", "history.csv", "checkpoints", "best", "train", "validation"}
+    written = {"config.json", "split.json", "plan.json", "history.csv"}
+    assert names == {*written, "checkpoints", "best", "train", "validation"}
+    plan = json.loads((tiny_run / "plan.json").read_text())
+    assert plan["plan"] == [] and plan["fingerprint"]["images"] == 12 and plan["fingerprint"]["groups"] == 4
     content = json.loads((tiny_run / "config.json").read_text())
     assert content["model"]["in_channels"] == 1 and content["training"]["crop_size"] == 32
     assert content["run"]["versions"]["tensorflow"] == tf.__version__ and len(content["run"]["data_fingerprint"]) == 64
     split = json.loads((tiny_run / "split.json").read_text())
     patients = [{stem[:11] for stem in split[part]} for part in ("training", "validation")]
     assert len(split["training"]) == 9 and len(split["validation"]) == 3 and not patients[0] & patients[1]
+
+
+def test_a_planned_training_keeps_what_is_given_and_can_be_repeated(phantoms, tmp_path, capsys):
+    """Its plan is printed and written, and what --minutes has decided is stored as numbers."""
+    given = ["--base-channels", "2", "--depth", "2", "--batch-size", "4", "--epochs", "2", "--threshold", "0.1"]
+    flags = ["--data", str(phantoms), "--group-regex", "patient-\\d+", *given]
+    assert main(["--run", str(tmp_path / "run"), *flags, "--minutes", "0.01"]) in (0, 1)
+    config, _, _ = run_folder.read(tmp_path / "run")
+    written = json.loads((tmp_path / "run" / "plan.json").read_text())["plan"]
+    chosen = {choice["setting"]: choice["value"] for choice in written}
+    assert {name: settings.value_of(config, name) for name in chosen} == chosen
+    assert not {"base_channels", "depth", "batch_size", "epochs"} & chosen.keys()
+    assert chosen["ema_decay"] == 0.998 and chosen["crop_size"] == 32 and chosen["steps_per_epoch"] >= 1
+    output = capsys.readouterr().out
+    assert "planned for this data" in output and f"steps_per_epoch {chosen['steps_per_epoch']}: 0.01 minutes" in output
+    assert main(["--run", str(tmp_path / "again"), "--config", str(tmp_path / "run" / "config.json")]) in (0, 1)
+    assert_same_training(tmp_path / "run", tmp_path / "again")
+    assert "planned for" not in capsys.readouterr().out
 
 
 def test_the_same_command_twice_gives_the_same_bits(tiny_run, phantoms, tmp_path):

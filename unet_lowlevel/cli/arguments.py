@@ -155,7 +155,8 @@ def add_runs(parser: Parser) -> None:
         dest="average",
         action="store_const",
         const="flips",
-        help="average over the image mirrored and turned in all 8 ways; takes 8 times as long",
+        help="average over the image mirrored and turned in the ways that the training has shown, up to 8; takes up to "
+        "8 times as long",
     )
     views.add_argument(
         "--average-rotations",

@@ -1,6 +1,7 @@
 """The check of a data set from the command line."""
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -12,12 +13,13 @@ from unet_lowlevel import settings
 from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, run_command, to_type
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.check.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding, judge
-from unet_lowlevel.data.check.inspection import inspect
+from unet_lowlevel.data.check.inspection import Measurement, inspect
 from unet_lowlevel.data.check.report import TILE_SIDE, TILES, costs, facts_of, tiles
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 from unet_lowlevel.pictures import contact_sheet
+from unet_lowlevel.planning.before_training import Planned, planned_for
 from unet_lowlevel.terminal import progress, say, show_path
 from unet_lowlevel.training.train import by_patient
 
@@ -25,7 +27,7 @@ SETTINGS = [
     *("data", "images", "masks", "channels", "mask_values", "mask_colors", "ignore_value", "max_megapixels"),
     *("nan", "resolution", "stream"),
     *("validation_fraction", "validation_list", "folds", "fold", "blocks", "group_regex", "seed"),
-    *("classes", "depth", "base_channels", "batch_size", "crop_size"),
+    *("classes", "depth", "base_channels", "batch_size", "crop_size", "precision", "plan", "minutes"),
 ]
 
 
@@ -54,17 +56,25 @@ def check_data(arguments: argparse.Namespace) -> int:
     if sheet:
         check_sheet(sheet)
     measurements, mistakes = inspect(config, progress("reading"))
-    findings, evidence = judge(config, measurements, mistakes, available_memory())
+    planned = plan_of(measurements, config)
+    findings, evidence = judge(planned.config if planned else config, measurements, mistakes, available_memory())
     facts = facts_of(evidence) | costs(evidence)
     if sheet:
         write_image(sheet, contact_sheet(tiles(evidence, findings), TILE_SIDE))
     wrong = any(finding.severity != NOTE for finding in findings)
     if arguments.json:
         report = {"good": not wrong, "facts": facts, "findings": [dataclasses.asdict(found) for found in findings]}
-        say(json.dumps(report, indent=2))
+        say(json.dumps(report | (planned.to_json() if planned else {}), indent=2))
     else:
-        say(report_of(facts, findings, given, sheet))
+        say(report_of(facts, findings, given, sheet, planned.text() if planned and planned.choices else ""))
     return int(wrong)
+
+
+def plan_of(measurements: list[Measurement], config: Config) -> Planned | None:
+    """The plan, if anything can be read; that --group-regex is mistaken is among the findings."""
+    with contextlib.suppress(UserError):
+        return planned_for(measurements, config) if any(m.shapes for m in measurements) else None
+    return None
 
 
 def check_sheet(path: Path) -> None:
@@ -76,9 +86,10 @@ def check_sheet(path: Path) -> None:
     refuse_existing(path)
 
 
-def report_of(facts: dict, findings: list[Finding], given: dict, sheet: Path | None) -> str:
+def report_of(facts: dict, findings: list[Finding], given: dict, sheet: Path | None, plan: str) -> str:
     """The report for people."""
     lines = [f"{name:8s}  {text}" for name, text in rows(facts)]
+    lines += ["", plan] if plan else []
     for severity in SEVERITIES:
         found = [finding for finding in findings if finding.severity == severity]
         if found:
@@ -149,8 +160,8 @@ def rows(facts: dict) -> list[tuple[str, str]]:
             ),
             (
                 "time",
-                f"about {time_text(duration['seconds_per_epoch'])} an epoch on this machine, as busy as it is: "
-                f"{duration['steps_per_epoch']} steps of {duration['batch_size']} crops of {side}x{side}",
+                f"about {time_text(duration['seconds'])} on this machine, as busy as it is: {duration['epochs']} "
+                f"epochs of {duration['steps_per_epoch']} steps of {duration['batch_size']} crops of {side}x{side}",
             ),
         ]
     return found

@@ -23,7 +23,7 @@ NETWORKS = {
     "highlevel": "the same U-Net from tf.keras.layers, with the low-level training step",
     "keras": "the same U-Net as a Keras model, with compile and fit",
 }
-DEFAULTS = {"keras": {"patience": 10}}
+DEFAULTS = {"keras": {"patience": 10, "plan": "off"}}
 
 
 def main(argv: list[str] | None = None, implementation: str = "lowlevel", on_step: OnStep | None = None) -> int:

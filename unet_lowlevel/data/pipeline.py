@@ -12,7 +12,7 @@ from unet_lowlevel.data.deformation import deforms, random_field, resampled, win
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.weight_maps import class_balance
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.geometry import check_valid_size, smallest_valid_size, valid_margin
+from unet_lowlevel.geometry import check_valid_size, legal_size, valid_margin
 from unet_lowlevel.settings import apply
 
 LARGEST_AUTOMATIC_CROP = 256
@@ -38,11 +38,7 @@ def resolve_crop_size(config: Config, sizes: Iterable[tuple[int, int]]) -> int:
         if model.padding == "valid":
             check_valid_size(model, size)
         return size
-    longest = min(max(map(max, sizes)), LARGEST_AUTOMATIC_CROP)
-    if model.padding == "valid":
-        return smallest_valid_size(model, longest)
-    multiple = 2 ** (model.depth - 1)
-    return -(-longest // multiple) * multiple
+    return legal_size(model, min(max(map(max, sizes)), LARGEST_AUTOMATIC_CROP))
 
 
 def class_frequencies(samples: list[Sample], classes: int) -> np.ndarray:

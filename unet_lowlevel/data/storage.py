@@ -146,7 +146,6 @@ def gather(
     config: Config,
     keep: Keep,
     progress: Progress = lambda items: items,
-    look: Callable[[Sample], None] | None = None,
 ) -> tuple[list[Sample], str]:
     """Decodes every pair once, shrinks it to the resolution of the network, and passes it to `keep`.
 
@@ -157,7 +156,6 @@ def gather(
         config: what channels and masks mean, resolution, normalization, and whether there are weight maps.
         keep: what `on_disk` or `in_memory` yields.
         progress: may be tqdm.
-        look: is shown each sample as stored.
 
     Returns:
         the samples that `keep` returned, normalization included, and the fingerprint of the data: SHA-256 over stems,
@@ -168,8 +166,6 @@ def gather(
     """
     digest, samples = hashlib.sha256(), []
     for pair, sample in zip(pairs, decoded(progress(pairs), config), strict=True):
-        if look:
-            look(sample)
         digest.update(repr(sample.stem).encode())
         add_to(digest, sample.image, sample.label)
         sample = at_resolution(sample, config.data.resolution)

@@ -1,6 +1,7 @@
 """Cross-validation: a network for each fold, scored on the images that it has not seen."""
 
 import contextlib
+import dataclasses
 import gc
 import json
 from collections.abc import Sequence
@@ -8,7 +9,6 @@ from pathlib import Path
 
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
-from unet_lowlevel.data.check.before_training import Check
 from unet_lowlevel.data.files import Pair, find_pairs
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
@@ -22,6 +22,7 @@ from unet_lowlevel.training.train import (
     check_init,
     check_same_settings,
     fit_to_data,
+    look_if_wanted,
     nothing_found,
     run_training,
     split_of,
@@ -83,17 +84,16 @@ def cross_validate(
             config = with_default_data(settings.apply(config, DECIDED))
         pairs = find_pairs(config.data)
         splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]
+        planned = None if resume else look_if_wanted(pairs, config, check=check)
+        config = planned.config if planned else config
         keep = stack.enter_context(on_disk(folder) if config.data.stream else in_memory(len(pairs)))
-        checks = Check(pairs) if check and not resume else None
-        samples, digest = gather(pairs, config, keep, progress("reading"), checks.look if checks else None)
+        samples, digest = gather(pairs, config, keep, progress("reading"))
         if resume and digest != fingerprint:
             raise UserError(f"The data of {folder} has changed since it began: restore it, or begin anew elsewhere.")
-        if checks:
-            checks.warn(config)
-        fitted = fit_to_data(config, samples)
+        fitted, first = fit_to_data(config, TrainingData(samples, digest, splits[0], planned))
         check_names([sample.stem for sample in samples], config.model.classes)
-        write_settings(folder, config, digest, list(scores))
-        data = [TrainingData(samples, digest, parts) for parts in splits]
+        write_settings(folder, fitted, digest, list(scores))
+        data = [dataclasses.replace(first, parts=parts) for parts in splits]
         return run_folds(fitted, folder, pairs, data, scores, on_step)
 
 

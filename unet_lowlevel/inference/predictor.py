@@ -26,7 +26,7 @@ from unet_lowlevel.inference import TILE_SIZE
 from unet_lowlevel.inference.separation import Separation, foreground_probabilities, read_separation, separate
 from unet_lowlevel.inference.threshold import read_threshold
 from unet_lowlevel.inference.tiling import in_tiles, in_window, tile_logits
-from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS, Flip, Rotation
+from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS, Flip, Rotation, trained_flips
 from unet_lowlevel.memory import OUT_OF_MEMORY, check_available, prediction_bytes
 from unet_lowlevel.scoring.counts import predicted_labels
 from unet_lowlevel.scoring.objects import Objects
@@ -390,7 +390,8 @@ def load(
 
     Args:
         runs: run folders of any implementation.
-        average: "none"; "flips", over the image mirrored and turned in all 8 ways; "rotations", by 7 angles.
+        average: "none"; "flips", over the image mirrored and turned in all 8 ways, or those of them that all runs
+                have been trained with, see `views.trained_flips`; "rotations", by 7 angles.
         tile_size: side in pixels of the largest window that a network sees at once.
         plain: predict with the network of `core/unet.py`, without its fast forms.
         network: makes the network from (model configuration, seed=...); None: ours.
@@ -420,7 +421,11 @@ def load(
                 f"--run {folders[0]} takes {first[0]} channels and tells {first[1]} classes, but --run {run} "
                 f"{other[0]} and {other[1]}: name runs of one kind of data."
             )
-    predictor = Predictor(models, configs, views=AVERAGES[average], tile_size=tile_size, runs=folders)
+    views = AVERAGES[average]
+    if views is FLIPS:
+        shown = [trained_flips(config.augmentation) for config in configs]
+        views = tuple(flip for flip in FLIPS if all(flip in flips for flips in shown))
+    predictor = Predictor(models, configs, views=views, tile_size=tile_size, runs=folders)
     predictor.split = {
         "training": sorted(set().union(*(split["training"] for split in splits))),
         "validation": sorted(set.intersection(*(set(split["validation"]) for split in splits))),

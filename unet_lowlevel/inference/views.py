@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from unet_lowlevel.config import AugmentationConfig
+
 Size = tuple[int, int]
 Part = tuple[slice, slice]
 
@@ -141,5 +143,25 @@ def interpolated(pixels: np.ndarray, matrix: np.ndarray, offset: np.ndarray, siz
 
 ASIS = (Flip(False, False, False),)
 FLIPS = tuple(Flip(*kinds) for kinds in itertools.product((False, True), repeat=3))
+
+
+def trained_flips(changes: AugmentationConfig) -> tuple[Flip, ...]:
+    """Those of `FLIPS` that a training with these random changes has shown its network; without any changes all.
+
+    A network that has only seen upright images is at a loss with others.
+    """
+    if not changes.augment:
+        return FLIPS
+    up_down = changes.flips and changes.flip_axes != "left_right"
+    left_right = changes.flips and changes.flip_axes != "up_down"
+
+    def shown(flip: Flip) -> bool:
+        if changes.quarter_turns:  # a turn is an exchange and one reversal
+            return changes.flips or (flip.exchanged + flip.upside_down + flip.left_right) % 2 == 0
+        return not flip.exchanged and flip.upside_down <= up_down and flip.left_right <= left_right
+
+    return tuple(filter(shown, FLIPS))
+
+
 # As many as in Ronneberger et al. 2015, section 4, which does not say by which angles.
 ROTATIONS = tuple(Rotation(2 * math.pi * i / 7) for i in range(7))

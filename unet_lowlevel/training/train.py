@@ -10,7 +10,6 @@ import numpy as np
 
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
-from unet_lowlevel.data.check.before_training import Check
 from unet_lowlevel.data.files import Pair, find_pairs
 from unet_lowlevel.data.phantoms import phantom
 from unet_lowlevel.data.samples import Sample
@@ -18,6 +17,7 @@ from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import NothingFound, UserError, listed
 from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.planning.before_training import Planned, look_at
 from unet_lowlevel.terminal import note, progress, say, show_path
 
 OnStep = Callable[[int, float], None]
@@ -74,9 +74,10 @@ def train(
         pairs = find_pairs(config.data)
         if not resume:
             parts = split_of(pairs, config)
+        planned = None if resume else look_if_wanted(pairs, config, check=check)
+        config = planned.config if planned else config
         keep = stack.enter_context(on_disk(run) if config.data.stream else in_memory(len(pairs)))
-        checks = Check(pairs) if check and not resume else None
-        samples, digest = gather(pairs, config, keep, progress("reading"), checks.look if checks else None)
+        samples, digest = gather(pairs, config, keep, progress("reading"))
         if resume and digest != fingerprint:
             raise UserError(f"The data of {run} has changed since the training began: restore it, or train anew.")
         unknown = {stem for stems in parts.values() for stem in stems} - {sample.stem for sample in samples}
@@ -84,11 +85,9 @@ def train(
             raise UserError(
                 f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
             )
-        if checks:
-            checks.warn(config)
-        data = TrainingData(samples, digest, parts)
+        config, data = fit_to_data(config, TrainingData(samples, digest, parts, planned))
         trainer = run_training(
-            fit_to_data(config, samples),
+            config,
             run,
             data,
             resume=resume,
@@ -110,11 +109,18 @@ class TrainingData:
         samples: all of them.
         digest: the fingerprint of the data; see `storage.gather`.
         parts: the stems of the training and of the validation samples.
+        planned: the plan, of a new training that has one.
     """
 
     samples: list[Sample]
     digest: str
     parts: Split
+    planned: Planned | None = None
+
+    def of(self, part: str) -> list[Sample]:
+        """The samples of a part of the split."""
+        by_stem = {sample.stem: sample for sample in self.samples}
+        return [by_stem[stem] for stem in self.parts[part]]
 
 
 def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str | None, Split]:
@@ -134,9 +140,13 @@ def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str
 
 
 def check_same_settings(run: Path, stored: Config, config: Config, may_change: Collection[str]) -> None:
-    """Raises a `UserError` if `config` differs from the settings `stored` in `run`, except in `may_change`."""
+    """Raises a `UserError` if `config` differs from the settings `stored` in `run`, except in `may_change`.
+
+    What the data has decided in the run, and `config` leaves open, is no difference.
+    """
     for name, (theirs, ours) in settings.differences(stored, config).items():
-        settled = name in SETTLED_BY_DATA and not ours
+        planned = config.training.plan == "auto" and name not in config.given
+        settled = planned or (name in SETTLED_BY_DATA and not ours)
         if name not in may_change and not settled:
             raise UserError(
                 f"{run} was begun with {settings.flag(name)} {theirs}, not {ours}: go on with the run's own settings."
@@ -180,16 +190,30 @@ def split_of(pairs: list[Pair], config: Config) -> Split:
     return {"training": training, "validation": validation}
 
 
-def fit_to_data(config: Config, samples: list[Sample]) -> Config:
-    """Sets what the data decides: channels and crop size."""
+def look_if_wanted(pairs: list[Pair], config: Config, *, check: bool) -> Planned | None:
+    """`look_at`, if there is something to check or to plan."""
+    training = config.training
+    return look_at(pairs, config, check=check) if check or training.plan == "auto" or training.minutes else None
+
+
+def fit_to_data(config: Config, data: TrainingData) -> tuple[Config, TrainingData]:
+    """Sets what the data decides: channels, crop size, and with --minutes the number of steps; prints the plan."""
     start_tensorflow()
     from unet_lowlevel.data.pipeline import resolve_crop_size
+    from unet_lowlevel.training.speed import measured
 
-    channels, wanted = samples[0].image.shape[-1], config.model.in_channels
+    channels, wanted = data.samples[0].image.shape[-1], config.model.in_channels
     if wanted not in (0, channels):
         raise UserError(f"--in-channels is {wanted}, but the images have {channels} channels: leave the flag out.")
     config = settings.apply(config, {"in_channels": channels})
-    return settings.apply(config, {"crop_size": resolve_crop_size(config, [sample.size for sample in samples])})
+    crop_size = resolve_crop_size(config, [sample.size for sample in data.samples])
+    config, planned = settings.apply(config, {"crop_size": crop_size}), data.planned
+    if planned and planned.waits():
+        planned = planned.at(measured(config, data.of("training"), data.of("validation")))
+        config = settings.apply(config, {choice.setting: choice.value for choice in planned.choices})
+    if planned and planned.choices:
+        say(planned.text())
+    return config, dataclasses.replace(data, planned=planned)
 
 
 def run_training(
@@ -212,14 +236,16 @@ def run_training(
     from unet_lowlevel.data.pipeline import one_batch
     from unet_lowlevel.training.trainer import Trainer
 
-    by_stem = {sample.stem: sample for sample in data.samples}
-    training, validation = ([by_stem[stem] for stem in data.parts[part]] for part in ("training", "validation"))
+    training, validation = data.of("training"), data.of("validation")
     if config.training.overfit_one_batch:
         config, batch = one_batch(config, training)
         training = validation = batch
     trainer = (make_trainer or Trainer)(config, run, training, validation)
     if not resume:
-        run_folder.create(run, config, data.parts["training"], data.parts["validation"], data.digest, implementation)
+        plan = data.planned.to_json() if data.planned else None
+        run_folder.create(
+            run, config, data.parts["training"], data.parts["validation"], data.digest, implementation, plan
+        )
     say(
         f"training on {len(training)} images, validating on {len(validation)}: {config.training.epochs} epochs of "
         f"{trainer.batches.steps_per_epoch} steps into {show_path(run)}"

@@ -169,14 +169,18 @@ class Trainer:
             self.config, self.journal.what_is_kept(), can_recompute=isinstance(self.model, fast.FastUNet)
         )
 
+    def evaluate(self, sample: Sample) -> dict:
+        """The result of the `EvaluationStep` for a sample alone."""
+        labels = [tf.constant(label[np.newaxis].astype(np.int32)) for label in sample.labels]
+        return self.evaluation_step(tf.constant(sample.normalized()[np.newaxis]), *labels)
+
     def validate(self, epoch: int) -> dict:
         """Loss and scores of the validation images, computed whole, one by one; draws some of them."""
         totals, pictures = Totals(), {}
         chosen = evenly(len(self.validation), self.config.training.pictures)
         for i, sample in enumerate(self.validation):
             with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
-                image, labels = sample.normalized(), [label[np.newaxis].astype(np.int32) for label in sample.labels]
-                result = self.evaluation_step(tf.constant(image[np.newaxis]), *map(tf.constant, labels))
+                result = self.evaluate(sample)
                 if not math.isfinite(float(result["loss"])):
                     raise self.journal.diverged(
                         f"The validation loss of {sample.stem} is {float(result['loss'])} in epoch {epoch}:"

@@ -1,24 +1,34 @@
 """Collects small facts about every pair of a data set in one pass. `findings.py` judges them."""
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from unet_lowlevel.config import IGNORED, Config, DataConfig
+from unet_lowlevel.data.check.shapes import (
+    BAND,
+    SMALL_SIDE,
+    Shapes,
+    beside_outline,
+    gray,
+    probability_of_greater,
+    reduced,
+    shapes_of,
+    touching,
+)
 from unet_lowlevel.data.files import Pair, find_pairs, read_image, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
+from unet_lowlevel.data.instances import read_objects
 from unet_lowlevel.data.samples import check_sizes, label_of
 from unet_lowlevel.errors import UserError
 
 SIGNATURE_SIDE = 32
-# Larger images are subsampled to this side, which is enough to see whether a mask fits.
-LARGEST_SIDE = 512
 MOST_VALUES = 256
-BAND, FRAME = 5, 16
+FRAME = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +109,8 @@ class Mistake:
     """Something that cannot be used.
 
     Attributes:
-        kind: "files" (which files there are), "image", "gray_edges", "mask" or "size".
+        kind: "files" (which files there are), "image", "gray_edges", "mask", "size" or
+            "instances".
         error: what training would raise.
         stem: of the pair, if the mistake belongs to one.
     """
@@ -111,12 +122,19 @@ class Mistake:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """The facts about a pair; None for what cannot be read, and for traits that `traits_of` cannot tell."""
+    """The facts about a pair; None for what cannot be read, and for traits that `traits_of` cannot tell.
+
+    Attributes:
+        shapes: of each class in the mask.
+        touching: how many of the objects touch another, where instance labels tell.
+    """
 
     pair: Pair
     image: ImageFacts | None = None
     mask: MaskFacts | None = None
     traits: Traits | None = None
+    shapes: Mapping[int, Shapes] = field(default_factory=dict)
+    touching: int | None = None
 
     @property
     def stem(self) -> str:
@@ -161,26 +179,46 @@ def measure(pair: Pair, config: Config, mistakes: list[Mistake]) -> Measurement:
     except UserError as error:
         kind = "gray_edges" if any(has_gray_edges(mask, config.data) for mask in pair.masks) else "mask"
         mistakes.append(Mistake(kind, error, pair.stem))
+    objects = None
     if image is not None and label is not None:
         try:
             check_sizes(pair, image, label)
+            objects = objects_of(pair, label, config)
         except UserError as error:
-            mistakes.append(Mistake("size", error, pair.stem))
-    return measurement(pair, image, label, values)
+            kind = "size" if image.shape[:2] != label.shape else "instances"
+            mistakes.append(Mistake(kind, error, pair.stem))
+    return measurement(pair, image, label, objects, values)
 
 
-def measurement(pair: Pair, image: np.ndarray | None, label: np.ndarray | None, values: tuple = ()) -> Measurement:
+def objects_of(pair: Pair, label: np.ndarray, config: Config) -> np.ndarray | None:
+    """The number of the object of each pixel [H,W], where instance labels or a mask for each object tell; else None."""
+    told = pair.instances is not None or len(pair.masks) > 1
+    return read_objects(pair, label, config)[0] if told else None
+
+
+def measurement(
+    pair: Pair,
+    image: np.ndarray | None,
+    label: np.ndarray | None,
+    objects: np.ndarray | None = None,
+    values: tuple = (),
+) -> Measurement:
     """The facts about an image [H,W,C] and its class indices [H,W] uint8, of those that could be read.
 
     Args:
+        objects: what `objects_of` gives.
         values: the values or colours in the files of the mask.
     """
-    same_size = image is not None and label is not None and image.shape[:2] == label.shape
+    facts = None if image is None else facts_of_image(image)
+    if image is None or label is None or image.shape[:2] != label.shape:
+        return Measurement(pair, facts, None if label is None else facts_of_mask(label, values))
     return Measurement(
         pair,
-        None if image is None else facts_of_image(image),
-        None if label is None else facts_of_mask(label, values),
-        traits_of(image, label) if same_size else None,
+        facts,
+        facts_of_mask(label, values),
+        traits_of(image, label),
+        shapes_of(gray(image), label, objects),
+        None if objects is None else len(touching(objects)),
     )
 
 
@@ -239,17 +277,6 @@ def has_gray_edges(mask: Path | Slice, data: DataConfig) -> bool:
     return bool(between.mean() < 0.5 and (near & between).sum() >= 0.9 * between.sum())
 
 
-def reduced(array: np.ndarray, side: int) -> np.ndarray:
-    """[H,W,...] subsampled, so that both sides have at most `side` pixels."""
-    step = -(-max(array.shape[:2]) // side)
-    return array[::step, ::step]
-
-
-def gray(image: np.ndarray) -> np.ndarray:
-    """The mean of the channels, float32 [H,W]."""
-    return image.mean(axis=-1, dtype=np.float32)
-
-
 def signature(image: np.ndarray) -> np.ndarray:
     """The means of the image [H,W,C] over the cells of a grid, scaled to mean 0 and length 1: float32.
 
@@ -274,17 +301,13 @@ def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
 
     At the border of what is labelled an outline may end that goes on: pixels within `BAND` of it tell nothing.
     """
-    pixels, small = gray(reduced(image, LARGEST_SIDE)), reduced(label, LARGEST_SIDE)
+    pixels, small = gray(reduced(image, SMALL_SIDE)), reduced(label, SMALL_SIDE)
     known, marked = small != IGNORED, (small > 0) & (small != IGNORED)
     if not known.all():
         known = ndimage.binary_erosion(known, iterations=BAND, border_value=1)
     if marked[known].all() or not marked[known].any() or pixels.min() == pixels.max():
         return None
-    # The distance of a pixel from the outline is the number of erosions or dilations that reach it.
-    beside = ndimage.binary_dilation(marked, iterations=BAND) & ~ndimage.binary_erosion(
-        marked, iterations=BAND, border_value=1
-    )
-    outline = ndimage.binary_dilation(marked) & ~ndimage.binary_erosion(marked, border_value=1)
+    beside, outline = beside_outline(marked, BAND), beside_outline(marked, 1)
     steepness = ndimage.gaussian_gradient_magnitude(pixels, 1.0, output=np.float64)  # whose squares do not overflow
     rows, columns = (max(length // FRAME, 1) for length in marked.shape)
     frame = known.copy()
@@ -295,16 +318,3 @@ def traits_of(image: np.ndarray, label: np.ndarray) -> Traits | None:
         probability_of_greater(steepness[known], outline[known]),
         float(marked[frame].mean()) if frame.any() else 0.0,
     )
-
-
-def probability_of_greater(values: np.ndarray, chosen: np.ndarray) -> float:
-    """P(a > b) + P(a = b) / 2 for a among the `chosen` values and b among the others (Mann and Whitney 1947).
-
-    Computed from a histogram of 256 bins, which is exact for uint8.
-    """
-    low, high = np.percentile(values, [0.1, 99.9]) if values.dtype != np.uint8 else (0, 255)
-    bins = np.clip((values - low) * (255 / max(high - low, 1e-12)) + 0.5, 0, 255).astype(np.intp)
-    inside = np.bincount(bins[chosen], minlength=256).astype(np.float64)
-    outside = np.bincount(bins[~chosen], minlength=256).astype(np.float64)
-    below = np.cumsum(outside) - outside
-    return float((inside * (below + outside / 2)).sum() / max(inside.sum() * outside.sum(), 1.0))

@@ -79,7 +79,7 @@ def costs(evidence: Evidence) -> dict:
     config = settings.apply(evidence.config, {"in_channels": in_channels})
     config = settings.apply(config, {"crop_size": resolve_crop_size(config, working_sizes(config, sizes))})
     side, batch = config.training.crop_size, config.training.batch_size
-    steps = -(-len(evidence.training) // batch)
+    epochs, steps = config.training.epochs, config.training.steps_per_epoch or -(-len(evidence.training) // batch)
     peak = peak_speed()
     return {
         "memory": {
@@ -90,8 +90,9 @@ def costs(evidence: Evidence) -> dict:
         "time": {
             "crop_size": side,
             "batch_size": batch,
+            "epochs": epochs,
             "steps_per_epoch": steps,
-            "seconds_per_epoch": steps * step_operations(config) / (SHARE_OF_PEAK * peak),
+            "seconds": epochs * steps * step_operations(config) / (SHARE_OF_PEAK * peak),
             "peak_flops": peak,
         },
     }

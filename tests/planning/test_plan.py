@@ -1,0 +1,178 @@
+"""The plan for made-up fingerprints: what each rule decides, and that nothing given is changed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from unet_lowlevel import settings
+from unet_lowlevel.config import STRONG_AUGMENTATION, Config
+from unet_lowlevel.planning.fingerprint import ClassFingerprint, Fingerprint, Layout
+from unet_lowlevel.planning.plan import OPERATIONS, Speed, epochs_of, plan, receptive_field, table
+from unet_lowlevel.summary import step_operations
+
+
+def of_class(*, extent=(20, 40, 60), thickness=20, contrast=0.95):
+    return ClassFingerprint(0.5, 50, 80, (50, 500, 900), extent, (10, 20, 30), (thickness,) * 3, contrast)
+
+
+BACKGROUND, OBJECTS = of_class(thickness=90), of_class()
+EASY = Fingerprint(
+    images=50,
+    groups=50,
+    channels=1,
+    dtype="uint8",
+    gray=(0, 255),
+    height=(200, 200, 200),
+    width=(150, 240, 300),
+    labelled=1.0,
+    classes=(BACKGROUND, OBJECTS),
+    touching=None,
+    layout=Layout(0.1, 0, 0, 0),
+)
+
+
+def with_objects(**changes):
+    return dataclasses.replace(EASY, classes=(BACKGROUND, of_class(**changes)))
+
+
+def planned(found, speed=None, **given):
+    """{setting: value} of the plan."""
+    return {choice.setting: choice.value for choice in plan(found, Config.of(**given), speed)[1]}
+
+
+@pytest.mark.parametrize(
+    ("extent", "thickness", "resolution"),
+    [
+        *((60, 20, 1), (256, 20, 1), (300, 30, 1), (400, 30, 2 / 3), (512, 30, 1 / 2), (513, 30, 1 / 2)),
+        *((3000, 100, 1 / 10), (512, 8, 1), (512, 12, 2 / 3), (512, 16, 1 / 2)),
+    ],
+)
+def test_large_objects_fit_into_a_crop_and_thin_ones_stay(extent, thickness, resolution):
+    found = planned(with_objects(extent=(5, 5, extent), thickness=thickness))["resolution"]
+    assert found == pytest.approx(resolution, abs=5e-4)
+
+
+def test_a_thin_background_counts_as_well():
+    thin = dataclasses.replace(EASY, classes=(of_class(thickness=8), of_class(extent=(100, 300, 600), thickness=50)))
+    assert planned(thin)["resolution"] == 1
+
+
+@pytest.mark.parametrize(
+    ("extent", "sides", "depth", "crop"),
+    [
+        *((60, (200, 240), 5, 240), (230, (200, 241), 6, 256), (60, (600, 900), 5, 256)),
+        *((20, (30, 33), 4, 40), (500, (470, 560), 6, 256), (5, (6, 6), 1, 6)),
+    ],
+)
+def test_the_crop_is_that_of_the_images_and_the_depth_that_of_the_objects(extent, sides, depth, crop):
+    found = dataclasses.replace(
+        with_objects(extent=(1, 1, extent), thickness=50), height=(sides[0],) * 3, width=(sides[1],) * 3
+    )
+    found = planned(found)
+    assert (found["depth"], found["crop_size"]) == (depth, crop)
+
+
+def test_crops_are_of_the_working_resolution():
+    assert planned(EASY, resolution=0.5)["crop_size"] == 128
+    assert planned(with_objects(extent=(1, 1, 480), thickness=50))["crop_size"] == 176  # at 2/3
+
+
+def test_a_given_depth_decides_what_the_crop_is_a_multiple_of():
+    assert planned(dataclasses.replace(EASY, width=(250, 250, 250)), depth=7)["crop_size"] == 256
+    assert planned(dataclasses.replace(EASY, width=(100, 100, 100), height=(90, 90, 90)), depth=3)["crop_size"] == 100
+    assert planned(EASY, padding="valid", depth=5)["crop_size"] == 428  # its output has 244 pixels, of 240
+
+
+@pytest.mark.parametrize(
+    ("layout", "flips", "turns"),
+    [
+        (Layout(0.1, -1, -1, -1), "both", True),
+        (Layout(0.5, 0.99, -0.9, 0.1), "left_right", False),
+        (Layout(0.5, 0.5, 0.95, 0.99), "up_down", False),
+        (Layout(0.5, 0.95, 0.95, 0.5), "both", False),
+        (Layout(0.5, 0.95, 0.95, 0.95), "both", True),
+        (Layout(0.5, 0.8, 0.8, 0.95), None, False),
+    ],
+)
+def test_mirrors_only_what_looks_the_same_in_a_mirror(layout, flips, turns):
+    config, _ = plan(dataclasses.replace(EASY, layout=layout), Config())
+    changes = settings.check(config).augmentation
+    assert (changes.flip_axes if changes.flips else None) == flips and changes.quarter_turns == turns
+
+
+def test_objects_that_hardly_stand_out_get_strong_augmentation_and_more_steps():
+    easy, hard = planned(EASY), planned(with_objects(contrast=0.3))
+    assert not STRONG_AUGMENTATION.keys() & easy.keys() and STRONG_AUGMENTATION.keys() <= hard.keys()
+    assert hard["rotation"] == 45
+    tilted = dataclasses.replace(with_objects(contrast=0.3), layout=Layout(0.9, 1, 0, 0))
+    assert planned(tilted)["rotation"] == 15
+    counts = [found["epochs"] * found["steps_per_epoch"] for found in (easy, hard)]
+    assert counts[0] == 500 and 500 < counts[1] <= 4000
+
+
+def test_touching_objects_get_a_weight_map():
+    found = planned(dataclasses.replace(EASY, touching=0.2))
+    assert found["weight_map"] and found["loss"] == "cross_entropy"
+    assert found["epochs"] * found["steps_per_epoch"] > 1500
+    assert "weight_map" not in planned(dataclasses.replace(EASY, touching=0.02))
+
+
+def test_no_training_is_longer_than_about_half_an_hour():
+    config, _ = plan(with_objects(contrast=0.1), Config.of(base_channels=64))
+    steps = config.training.epochs * config.training.steps_per_epoch
+    cost = step_operations(settings.apply(config, {"in_channels": 1}))
+    assert 0.9 * OPERATIONS < steps * cost <= OPERATIONS
+
+
+def test_minutes_decide_the_number_of_steps():
+    assert not {"epochs", "steps_per_epoch"} & planned(EASY, minutes=5).keys()
+    found = planned(EASY, Speed(0.1, 1.5), minutes=5)
+    assert found["epochs"] == 20  # a tenth of 300 seconds
+    assert found["steps_per_epoch"] == (300 - 20 * 1.5) / 0.1 // 20
+    assert planned(EASY, Speed(0.1, 100), minutes=5)["epochs"] == 3
+    assert planned(EASY, Speed(0.1, 0.001), minutes=5)["epochs"] == 25
+    assert planned(EASY, Speed(0.1, 1), minutes=5, epochs=7)["steps_per_epoch"] == int(2930 / 7)
+    assert planned(EASY, Speed(0.1, 1.5), minutes=5, plan="off") == {
+        name: found[name] for name in ("epochs", "steps_per_epoch")
+    }
+
+
+def test_epochs_that_are_given_are_passes_over_the_images():
+    assert not {"epochs", "steps_per_epoch"} & planned(EASY, epochs=60).keys()
+
+
+def test_what_is_given_stays_whatever_its_value():
+    given = {"depth": 5, "batch_size": 4, "resolution": 1.0, "crop_size": 64, "quarter_turns": True, "ema_decay": 0.0}
+    found = planned(with_objects(contrast=0.1, extent=(100, 400, 600)), **given)
+    assert not given.keys() & found.keys()
+    config, _ = plan(EASY, Config.of(**given))
+    assert {name: settings.value_of(config, name) for name in given} == given
+
+
+@pytest.mark.parametrize("preset", ["original", "paper"])
+def test_presets_of_other_recipes_have_no_plan(preset):
+    assert plan(EASY, Config.of(preset)) == (Config.of(preset), [])
+
+
+def test_every_plan_is_valid_and_can_be_written():
+    for found in (EASY, with_objects(contrast=0.2), dataclasses.replace(EASY, classes=(BACKGROUND,), touching=0.5)):
+        config, choices = plan(found, Config())
+        settings.check(config)
+        assert json.loads(json.dumps([dataclasses.asdict(choice) for choice in choices]))
+        assert all(choice.reason for choice in choices)
+        assert all(line.startswith("  ") and ": " in line for line in table(choices))
+
+
+def test_the_same_data_gives_the_same_plan():
+    assert plan(EASY, Config()) == plan(dataclasses.replace(EASY), Config())
+
+
+def test_receptive_fields():
+    """By hand for depth 2, two convolutions of 3 in each of the blocks: 1 + 4 at the output ... 5 -> 18."""
+    assert receptive_field(Config(), 1) == 5
+    assert [receptive_field(Config(), depth) for depth in (5, 6)] == [204, 412]
+
+
+def test_epochs():
+    assert epochs_of(Config(), 100.0, 0.0) == 25

@@ -1,0 +1,1 @@
+"""The settings that the data decides, each with its reason."""

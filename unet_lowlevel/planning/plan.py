@@ -1,0 +1,235 @@
+"""The plan: which settings fit a data set, and why.
+
+A pure function of the fingerprint of the data, the settings that are given and, with --minutes, the measured speed.
+Each rule below is a function that yields its choices. It sees the settings that the rules before it have chosen. What
+the user has given stays as it is.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from unet_lowlevel import settings
+from unet_lowlevel.config import STRONG_AUGMENTATION, Config
+from unet_lowlevel.geometry import legal_size
+from unet_lowlevel.planning.fingerprint import Fingerprint
+from unet_lowlevel.summary import step_operations, summarize
+
+# Side of the largest crop, in pixels of the working resolution: time and memory of a step grow with its square.
+LARGEST_CROP = 256
+# So many pixels are left of the thinnest class, the background included.
+THINNEST = 8
+# Working resolutions, easy to say; those between would be no better.
+RESOLUTIONS = (1 / 16, 1 / 12, 1 / 10, 1 / 8, 1 / 6, 1 / 5, 1 / 4, 1 / 3, 2 / 5, 1 / 2, 2 / 3, 3 / 4, 1)
+# A crop has at least so many pixels a side at the bottleneck.
+BOTTLENECK = 4
+USUAL, DEEPEST = 5, 6
+# Where objects stand out less than this from their surroundings, their gray values tell little.
+HARD = 0.5
+# {contrast: training steps of so much or more}
+STEPS = {0.9: 500, 0.6: 1500, 0.0: 4000}
+# Objects of which more than this share touch another are to be separated, which takes so many steps.
+TOUCHING, STEPS_TO_SEPARATE = 0.05, 3000
+# Floating-point operations of a training: about half an hour on two cores of 2020 or later.
+OPERATIONS = 6e14
+# The validation takes at most this share of a training, which has at least and at most so many epochs.
+VALIDATION, FEWEST_EPOCHS, MOST_EPOCHS = 0.1, 3, 25
+# Images have a common layout from this correlation on. Mirrored they are as they were from that.
+COMMON, SYMMETRIC = 0.3, 0.9
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting, its value, and half a sentence that says why."""
+
+    setting: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured of a training on this machine.
+
+    Attributes:
+        step: seconds of a training step.
+        validation: seconds of the validation of all held-out images.
+    """
+
+    step: float
+    validation: float
+
+
+Rule = Callable[[Fingerprint, Config, Speed | None], Iterator[Choice]]
+
+
+def plan(found: Fingerprint, config: Config, speed: Speed | None = None) -> tuple[Config, list[Choice]]:
+    """`config` with the settings that the data decides, and these with their reasons.
+
+    Args:
+        found: the fingerprint of the data.
+        config: defaults, and what is given, which stays; see `Config.given`.
+        speed: for --minutes; None leaves out what depends on it.
+    """
+    chosen: list[Choice] = []
+    for rule in RULES if config.training.plan == "auto" else (steps_in_time,):
+        for choice in rule(found, config, speed):
+            if choice.setting not in config.given:
+                config = settings.apply(config, {choice.setting: choice.value})
+                chosen.append(choice)
+    return config, chosen
+
+
+def largest(found: Fingerprint) -> float:
+    """The extent of the large objects, in pixels as stored; the side of the images without objects."""
+    return max((kind.extent[-1] for kind in found.foreground), default=max(found.height[1], found.width[1]))
+
+
+def contrast(found: Fingerprint) -> float:
+    """That of the foreground class that stands out least."""
+    return min((kind.contrast for kind in found.foreground), default=0.0)
+
+
+def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """Large objects fit into a crop, as long as the thinnest class can still be seen.
+
+    resolution = max(LARGEST_CROP / extent of large objects, THINNEST / least thickness), the next of `RESOLUTIONS`
+    """
+    extent = largest(found)
+    thickness = max(min(kind.thickness[0] for kind in found.classes if kind.images), 1)
+    wanted = max(LARGEST_CROP / extent, THINNEST / thickness)
+    value = min((one for one in RESOLUTIONS if one >= wanted), default=1)
+    if value < 1:
+        reason = f"so that objects of {extent:.0f} pixels fit into a crop"
+    elif wanted > THINNEST / thickness:
+        reason = f"objects of {extent:.0f} pixels fit into a crop as they are"
+    else:
+        reason = f"what is {thickness:.0f} pixels thin would be lost in smaller images"
+    yield Choice("resolution", round(value, 3), reason)
+
+
+def network(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """The crop holds a whole image, up to `LARGEST_CROP`; a pixel of the output sees what a large object takes.
+
+    The depth is the `USUAL` one, or the `DEEPEST` if that sees less than a large object; less for small crops.
+    """
+    resolution = config.data.resolution
+    side = resolution * max(found.height[1], found.width[1])
+    crop, extent = min(side, LARGEST_CROP), resolution * largest(found)
+    depth = DEEPEST if receptive_field(config, USUAL) < min(extent, crop) else USUAL
+    while depth > 1 and crop < BOTTLENECK * 2 ** (depth - 1):
+        depth -= 1
+    yield Choice("depth", depth, f"an output pixel sees {receptive_field(config, depth)} pixels a side")
+    depth = config.model.depth if "depth" in config.given else depth
+    reason = "half of the images are no larger" if side <= LARGEST_CROP else "larger crops take more time and memory"
+    yield Choice("crop_size", legal_size(settings.apply(config, {"depth": depth}).model, math.ceil(crop)), reason)
+    yield Choice("base_channels", 16, "twice as many take three times the time")
+    yield Choice("batch_size", 8, "so many crops give batch normalization steady statistics")
+
+
+def receptive_field(config: Config, depth: int) -> int:
+    """That of the output of a network of this depth, in pixels a side."""
+    model = settings.apply(config, {"depth": depth, "in_channels": 1, "padding": "same"}).model
+    return summarize(model, 2**depth, 2**depth)[-1].receptive_field
+
+
+def mirroring(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """Mirrors only where the data allows it: where images share no layout, or one that mirroring hardly changes."""
+    layout = found.layout
+    free = layout.common < COMMON
+    left_right, up_down, turned = (
+        free or correlation > SYMMETRIC for correlation in (layout.left_right, layout.up_down, layout.transposed)
+    )
+    if free:
+        reason = "images have no layout in common"
+    else:
+        reason = (
+            f"the mean image correlates {layout.left_right:.2f} with itself mirrored left-right, {layout.up_down:.2f} "
+            f"up-down, {layout.transposed:.2f} with rows and columns exchanged"
+        )
+    yield Choice("flips", left_right or up_down, reason)
+    if left_right != up_down:
+        yield Choice("flip_axes", "left_right" if left_right else "up_down", reason)
+    yield Choice("quarter_turns", left_right and up_down and turned, reason)
+
+
+def augmentation(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """The strong random changes where objects are hard to tell; else those by default."""
+    if contrast(found) >= HARD:
+        return
+    reason = f"strong_augmentation, because objects stand out by {contrast(found):.2f} of 1 only"
+    # Together with quarter turns 45 degrees are any angle.
+    changes = STRONG_AUGMENTATION | {"rotation": 45.0 if config.augmentation.quarter_turns else 15.0}
+    for name, value in changes.items():
+        yield Choice(name, value, reason)
+
+
+def loss(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """A weight map where objects touch."""
+    if found.touching and found.touching > TOUCHING:
+        reason = f"{100 * found.touching:.0f} % of the objects touch another"
+        yield Choice("loss", "cross_entropy", reason)
+        yield Choice("weight_map", True, reason)
+
+
+def averaging(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    if not config.training.overfit_one_batch:
+        yield Choice("ema_decay", 0.998, "the average of the last 500 steps is steadier than the last step")
+
+
+def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """The more steps, the less objects stand out, of `OPERATIONS` at most; with --minutes see `steps_in_time`."""
+    if config.training.minutes:
+        yield from steps_in_time(found, config, speed)
+        return
+    # Epochs that are given are passes over the images, unless --steps-per-epoch is given as well.
+    if "epochs" in config.given or config.training.overfit_one_batch:
+        return
+    count, reason = next(steps for limit, steps in STEPS.items() if contrast(found) >= limit), ""
+    reason = f"objects stand out by {contrast(found):.2f} of 1"
+    if config.loss.weight_map and count < STEPS_TO_SEPARATE:
+        count, reason = STEPS_TO_SEPARATE, "it takes longer to separate objects that touch"
+    cost = step_operations(settings.apply(config, {"in_channels": found.channels}))
+    if count * cost > OPERATIONS:
+        count, reason = int(OPERATIONS / cost), "more would take longer than about half an hour"
+    crops = config.training.batch_size * config.training.crop_size**2
+    image = config.data.resolution**2 * found.height[1] * found.width[1]
+    validation = config.data.validation_fraction * found.images * cost / 3 * image / crops
+    yield from in_epochs(config, count, epochs_of(config, count * cost, validation), reason)
+
+
+def steps_in_time(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """As many steps as --minutes allows."""
+    seconds = 60 * config.training.minutes
+    if not seconds or not speed:
+        return
+    epochs = epochs_of(config, seconds, speed.validation)
+    count = int((seconds - epochs * speed.validation) / speed.step)
+    reason = f"{config.training.minutes:g} minutes at {1000 * speed.step:.0f} ms a step, measured on this machine"
+    yield from in_epochs(config, count, epochs, reason)
+
+
+def in_epochs(config: Config, count: int, epochs: int, reason: str) -> Iterator[Choice]:
+    yield Choice("epochs", epochs, f"validations then take no more than {VALIDATION:.0%} of the time")
+    yield Choice("steps_per_epoch", max(count // epochs, 1), reason)
+
+
+def epochs_of(config: Config, training: float, validation: float) -> int:
+    """How many epochs there are, where a training and a validation cost so much."""
+    if "epochs" in config.given:
+        return config.training.epochs
+    return int(min(max(VALIDATION * training / max(validation, 1e-9), FEWEST_EPOCHS), MOST_EPOCHS))
+
+
+RULES: tuple[Rule, ...] = (resolution, network, mirroring, augmentation, loss, averaging, steps)
+
+
+def table(choices: list[Choice]) -> list[str]:
+    """A line for each reason, with all that it is the reason of; of `STRONG_AUGMENTATION` the name is enough."""
+    lines: dict[str, list[str]] = {}
+    for choice in choices:
+        name = "augmentation strong" if choice.setting in STRONG_AUGMENTATION else f"{choice.setting} {choice.value}"
+        names = lines.setdefault(choice.reason, [])
+        names += [name] * (name not in names)
+    return [f"  {', '.join(names)}: {reason}" for reason, names in lines.items()]

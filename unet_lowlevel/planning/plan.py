@@ -6,6 +6,7 @@ the user has given stays as it is.
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -158,7 +159,7 @@ def augmentation(found: Fingerprint, config: Config, speed: Speed | None) -> Ite
     """The strong random changes where objects are hard to tell; else those by default."""
     if contrast(found) >= HARD:
         return
-    reason = f"strong_augmentation, because objects stand out by {contrast(found):.2f} of 1 only"
+    reason = f"objects stand out by {contrast(found):.2f} of 1 only"
     # Together with quarter turns 45 degrees are any angle.
     changes = STRONG_AUGMENTATION | {"rotation": 45.0 if config.augmentation.quarter_turns else 15.0}
     for name, value in changes.items():
@@ -226,10 +227,13 @@ RULES: tuple[Rule, ...] = (resolution, network, mirroring, augmentation, loss, a
 
 
 def table(choices: list[Choice]) -> list[str]:
-    """A line for each reason, with all that it is the reason of; of `STRONG_AUGMENTATION` the name is enough."""
+    """A paragraph for each reason, with all that it is the reason of; of `STRONG_AUGMENTATION` the name is enough."""
     lines: dict[str, list[str]] = {}
     for choice in choices:
         name = "augmentation strong" if choice.setting in STRONG_AUGMENTATION else f"{choice.setting} {choice.value}"
         names = lines.setdefault(choice.reason, [])
         names += [name] * (name not in names)
-    return [f"  {', '.join(names)}: {reason}" for reason, names in lines.items()]
+    return [
+        textwrap.fill(f"{', '.join(names)}: {reason}", 96, initial_indent="  ", subsequent_indent="      ")
+        for reason, names in lines.items()
+    ]

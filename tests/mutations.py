@@ -10,6 +10,7 @@ FORMS = "core/test_fast.py::test_ten_steps_of_training_by_the_fast_forms_are_tho
 PREDICTOR = "inference/test_predictor.py::test_probabilities_are_the_mean_of_the_runs"
 WHOLE_IMAGE = "inference/test_tiling.py::test_tiles_give_the_logits_of_the_whole_image"
 SIGNAL = "training/test_interruption.py::test_a_signal_saves_and_ends"
+NAN = "test_nan_becomes_0_where_nothing_is_marked"
 THRESHOLD = "inference/test_threshold.py"
 RESUMED = "training/test_interruption.py::test_an_interrupted_training_goes_on_bit_for_bit"
 
@@ -569,6 +570,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "data/samples.py": [
         (
+            "NaN is 0 wherever it is",
+            "read_image(pair.image, config.data, label)",
+            "read_image(pair.image, config.data)",
+            "::test_nan_is_refused_only_where_something_is_marked",
+        ),
+        (
             "the variance instead of its root",
             "math.sqrt(pairwise_sum(pixels, lambda x: (x - mean) ** 2) / pixels.size)",
             "pairwise_sum(pixels, lambda x: (x - mean) ** 2) / pixels.size",
@@ -585,6 +592,10 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "self.label[place]",
             "data/test_weight_maps.py::test_instance_labels_say_what_the_objects_are",
         ),
+    ],
+    "data/files.py": [
+        ("NaN in what is marked becomes 0", "missing &= ~marked", "missing &= ~marked | True", "::" + NAN),
+        ("what is not labelled is marked", "(label > 0) & (label != IGNORED)", "label > 0", "::" + NAN),
     ],
     "data/masks.py": [
         (

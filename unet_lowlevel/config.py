@@ -199,8 +199,9 @@ class DataConfig:
     )
     nan: str = setting(
         "error",
-        "0: NaN in images and masks, as resampling leaves it outside of what was scanned, becomes 0; error: refuse it",
-        choices=("error", "0"),
+        "NaN in images and masks, as resampling leaves it outside of what was scanned. error: refuse it; background: "
+        "it becomes 0, unless it is where the mask marks something; 0: it becomes 0",
+        choices=("error", "background", "0"),
     )
     resolution: float = setting(
         1.0,

@@ -1,11 +1,13 @@
 """Where images lie, which mask belongs to which, and what channels become."""
 
+import math
+
 import numpy as np
 import pytest
 import tifffile
 from conftest import sentence
 
-from unet_lowlevel.config import DataConfig
+from unet_lowlevel.config import IGNORED, DataConfig
 from unet_lowlevel.data import files, masks
 from unet_lowlevel.errors import UserError
 
@@ -154,14 +156,36 @@ def test_nan_becomes_0_on_wish(name, tmp_path):
     image = write(tmp_path)
     with pytest.raises(UserError) as caught:
         files.read_image(image)
-    sentence(caught, name, "4 values that are NaN", "or add --nan 0")
-    found = files.read_image(image, DataConfig(nan="0"))[..., 0]
-    np.testing.assert_array_equal(found, np.nan_to_num(pixels, nan=0))
+    sentence(caught, name, "4 values that are NaN", "or add --nan background")
+    for nan in ("0", "background"):
+        found = files.read_image(image, DataConfig(nan=nan))[..., 0]
+        np.testing.assert_array_equal(found, np.nan_to_num(pixels, nan=0))
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_nan_becomes_0_where_nothing_is_marked(channels, tmp_path):
+    """What is not labelled is not marked; a label of another size says nothing."""
+    image, data = tmp_path / "a.tif", DataConfig(nan="background")
+    pixels = np.arange(3 * 5 * math.prod(channels), dtype=np.float32).reshape(3, 5, *channels)
+    pixels[0, 0] = pixels[1, 1] = pixels[2, 4] = np.nan
+    tifffile.imwrite(image, pixels, photometric="rgb" if channels else "minisblack")
+    label = np.zeros((3, 5), np.uint8)
+    label[0, 1:], label[1, 1] = 1, IGNORED
+    expected = np.nan_to_num(pixels, nan=0).reshape(3, 5, -1)
+    for other in (label, np.ones((5, 3), np.uint8)):
+        np.testing.assert_array_equal(files.read_image(image, data, other), expected)
+    label[2, 4] = 2
+    with pytest.raises(UserError) as caught:
+        files.read_image(image, data, label)
+    count = math.prod(channels)
+    sentence(caught, "a.tif", f"{count} values that are NaN", "where its mask marks something", "or add --nan 0")
+    np.testing.assert_array_equal(files.read_image(image, DataConfig(nan="0"), label), expected)
 
 
 def test_nan_in_a_mask_is_background_on_wish(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.array([[np.nan, 0, 1]], np.float32))
-    np.testing.assert_array_equal(masks.read_mask(tmp_path / "a.tif", 1, DataConfig(nan="0")), [[0, 0, 1]])
+    for nan in ("0", "background"):
+        np.testing.assert_array_equal(masks.read_mask(tmp_path / "a.tif", 1, DataConfig(nan=nan)), [[0, 0, 1]])
 
 
 def test_infinity_is_refused_in_any_case(tmp_path):

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import sentence
 from image_files import BINARY, GRAY, RANDOM, RGB, write_pairs
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, samples
+from unet_lowlevel.data.check.inspection import measure
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.settings import resolve
 
@@ -37,6 +39,27 @@ def test_mask_of_another_size_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         list(samples.decoded(pairs, resolve()))
     sentence(caught, pairs[1].image, "20x30", pairs[1].masks[0], "30x20", "nearest neighbour")
+
+
+def test_nan_is_refused_only_where_something_is_marked(tmp_path):
+    """When training reads it, and in the check."""
+    image, outside = GRAY.astype(np.float32), BINARY.copy()
+    image[0, 0], outside[0, 0], outside[5, 5] = np.nan, 0, 1
+    inside = outside.copy()
+    inside[0, 0] = 1
+    for pair in write_pairs(tmp_path, (GRAY, outside), (GRAY, inside)):
+        pair.image.unlink()
+        tifffile.imwrite(pair.image.with_suffix(".tif"), image)
+    pairs = files.find_pairs(DataConfig(data=str(tmp_path)))
+    config = resolve(flags={"nan": "background"})
+    (sample,) = samples.decoded(pairs[:1], config)
+    assert (sample.image[0, 0] == 0).all() and np.isfinite(sample.image).all()
+    mistakes = []
+    assert measure(pairs[0], config, mistakes).image.low == sample.image.min() and not mistakes
+    with pytest.raises(UserError) as caught:
+        list(samples.decoded(pairs, config))
+    sentence(caught, pairs[1].image, "where its mask marks something")
+    assert measure(pairs[1], config, mistakes).image is None and str(mistakes[0].error) == str(caught.value)
 
 
 def test_gray_and_colour_together_are_refused(tmp_path):

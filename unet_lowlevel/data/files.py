@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from unet_lowlevel.config import DataConfig
+from unet_lowlevel.config import IGNORED, DataConfig
 from unet_lowlevel.data.formats import dicom
 from unet_lowlevel.data.formats.decoding import decode
 from unet_lowlevel.data.formats.volumes import Slice, open_volume
@@ -351,12 +351,12 @@ def _pair_of_folder(folder: Path) -> Pair:
     return _pair(stem, image, tuple(masks.values()))
 
 
-def read_image(image: Path | Slice | str, data: DataConfig = DEFAULTS) -> np.ndarray:
-    """The pixels of an image as `read_pixels` gives them, in the channels that --channels asks for.
+def read_image(image: Path | Slice | str, data: DataConfig = DEFAULTS, label: np.ndarray | None = None) -> np.ndarray:
+    """The pixels of an image with this `label` as `read_pixels` gives them, in the channels that --channels asks for.
 
     gray:  0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601), rounded for integer pixels;  rgb: gray three times.
     """
-    pixels = read_pixels(image, data)
+    pixels = read_pixels(image, data, label=label)
     wanted, channels = {"as_stored": pixels.shape[-1], "gray": 1, "rgb": 3}[data.channels], pixels.shape[-1]
     if channels == wanted:
         return pixels
@@ -371,12 +371,19 @@ def read_image(image: Path | Slice | str, data: DataConfig = DEFAULTS) -> np.nda
     return (gray if pixels.dtype.kind == "f" else np.rint(gray)).astype(pixels.dtype)[..., np.newaxis]
 
 
-def read_pixels(image: Path | Slice | str, data: DataConfig = DEFAULTS, *, indices: bool = False) -> np.ndarray:
+def read_pixels(
+    image: Path | Slice | str,
+    data: DataConfig = DEFAULTS,
+    *,
+    indices: bool = False,
+    label: np.ndarray | None = None,
+) -> np.ndarray:
     """The pixels of a file or slice as [H,W,C], alpha dropped: gray C = 1, colour C = 3, TIFF any C.
 
     uint8 and uint16 stay as stored, 1-bit files become uint8 0 and 1, all other numbers float32. With `indices` a
     palette of colours gives its indices. Refused are unreadable or truncated files, animations, stacks without a named
-    slice, NaN unless --nan is 0, infinity, and integers beyond 2^24, which float32 may round.
+    slice, infinity, and integers beyond 2^24, which float32 may round. So is NaN, unless --nan says that it becomes 0:
+    0 everywhere; background where `label` [H,W], if there is one of that size, is class 0 or `IGNORED`.
     """
     limit = data.max_megapixels
     if isinstance(image, Slice):
@@ -396,10 +403,19 @@ def read_pixels(image: Path | Slice | str, data: DataConfig = DEFAULTS, *, indic
             )
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite
             array = array.astype(np.float32)
-        if data.nan == "0":
-            array[np.isnan(array)] = 0
+        where, other = "", "background"
+        if data.nan != "error":
+            missing = np.isnan(array)
+            if data.nan == "background" and label is not None and label.shape == array.shape[:2]:
+                marked = (label > 0) & (label != IGNORED)
+                missing &= ~marked.reshape(*label.shape, *[1] * (array.ndim - 2))
+                where, other = " where its mask marks something", "0"
+            array[missing] = 0
         count = array.size - np.count_nonzero(np.isfinite(array))
         if count:
-            remedy = "replace them by numbers" + (", or add --nan 0" if np.isnan(array).any() else "")
-            raise UserError(f"{image} has {count} values that are NaN or infinite in float32: {remedy}.")
+            nan = np.isnan(array).any()
+            remedy = f"replace them by numbers, or add --nan {other}" if nan else "replace them by numbers"
+            raise UserError(
+                f"{image} has {count} values that are NaN or infinite in float32{where if nan else ''}: {remedy}."
+            )
     return np.ascontiguousarray(array[..., None] if array.ndim == 2 else array)

@@ -112,7 +112,8 @@ def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
     """
     kinds: dict[int, list[Path | Slice]] = {}
     for pair in pairs:
-        image, label = read_image(pair.image, config.data), label_of(pair, config)
+        label = label_of(pair, config)
+        image = read_image(pair.image, config.data, label)
         check_sizes(pair, image, label)
         if isinstance(pair.image, Slice) and isinstance(pair.masks[0], Slice):
             check_same_place(pair.image.volume, pair.masks[0].volume, label.shape)

@@ -170,16 +170,16 @@ def measure(pair: Pair, config: Config, mistakes: list[Mistake]) -> Measurement:
     image = label = None
     values: tuple = ()
     try:
-        image = read_image(pair.image, config.data)
-    except UserError as error:
-        mistakes.append(Mistake("image", error, pair.stem))
-    try:
         label = label_of(pair, config)
         values = values_of(pair.masks, config.data)
     except UserError as error:
         kind = "gray_edges" if any(has_gray_edges(mask, config.data) for mask in pair.masks) else "mask"
         mistakes.append(Mistake(kind, error, pair.stem))
     objects = None
+    try:
+        image = read_image(pair.image, config.data, label)
+    except UserError as error:
+        mistakes.append(Mistake("image", error, pair.stem))
     if image is not None and label is not None:
         try:
             check_sizes(pair, image, label)

@@ -526,7 +526,7 @@ def test_keras_cannot_average_weights(place, capsys):
 
 
 def test_an_unknown_split_is_no_key_error(tiny_run, tmp_path):
-    with pytest.raises(ValueError, match="split is 'test', but must be validation or all"):
+    with pytest.raises(ValueError, match="split is 'test', but must be one of validation, training, all"):
         evaluation(tiny_run, tmp_path / "out", split="test")
 
 

@@ -531,9 +531,9 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "np.arange(length) * working / length",
         ),
         (
-            "beyond the outermost pixels values fade",
-            "np.clip((np.arange(length) + 0.5) * working / length - 0.5, 0, working - 1)",
-            "np.clip((np.arange(length) + 0.5) * working / length - 0.5, 0, working)",
+            "the farther pixel weighs more",
+            "[low + 1 - places, places - low]",
+            "[places - low, low + 1 - places]",
         ),
     ],
     "data/storage.py": [

@@ -110,7 +110,7 @@ def overlaps(length: int, working: int) -> csr_array:
 
 def linear(working: int, length: int) -> csr_array:
     """The weights of `working` pixels in each of `length` pixels; see `enlarged`. float32 [length, working]."""
-    places = np.clip((np.arange(length) + 0.5) * working / length - 0.5, 0, working - 1)
+    places = np.maximum((np.arange(length) + 0.5) * working / length - 0.5, 0)
     low = np.floor(places).astype(int)
     columns = np.concatenate([low, np.minimum(low + 1, working - 1)])
     weights = np.concatenate([low + 1 - places, places - low]).astype(np.float32)

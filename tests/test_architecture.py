@@ -1,6 +1,7 @@
 """The house: imports point one way, the book knows no tool, Keras stays in its corner, doors are thin."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,11 @@ PATH = ["activations", "batch_normalization", "convolution", "cropping", "initia
 PATH = [f"ops/{name}" for name in [*PATH, "transposed_convolution"]] + ["unet", "losses", "optimizers", "step"]
 
 FILES = [ROOT / "setup.py", *(path for part in (PACKAGE, "scripts", "tests") for path in (ROOT / part).rglob("*.py"))]
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(FILES)}
+
+
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def module_of(path):
@@ -42,13 +47,13 @@ def module_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path): tree for path, tree in TREES.items() if path.is_relative_to(ROOT / PACKAGE)}
+MODULES = {module_of(path): path for path in sorted(FILES) if path.is_relative_to(ROOT / PACKAGE)}
 
 
-def imported(tree):
+def imported(path):
     """Full names of all that a file imports, also inside of functions."""
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -127,21 +132,21 @@ def test_every_package_is_importable_as_one():
 @pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) != "reference"])
 def test_keras_stays_in_reference(module):
     names = {part for name in imported(MODULES[module]) for part in name.split(".")}
-    names |= {node.attr for node in ast.walk(MODULES[module]) if isinstance(node, ast.Attribute)}
+    names |= {node.attr for node in ast.walk(tree_of(MODULES[module])) if isinstance(node, ast.Attribute)}
     assert not names & {"keras", "tf_keras", "compat"}
 
 
 def test_networks_are_not_told_apart_by_their_exact_type():
-    for module, tree in MODULES.items():
-        for node in ast.walk(tree):
+    for module, path in MODULES.items():
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Compare) and part_of(module) != "reference":
                 assert "type(self.model)" not in ast.unparse(node) and "type(model)" not in ast.unparse(node), module
 
 
 def test_one_function_puts_files_in_their_place():
     """It alone waits until they are on the disk."""
-    for module, tree in MODULES.items():
-        for node in ast.walk(tree):
+    for module, path in MODULES.items():
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and module != f"{PACKAGE}.disk":
                 called = ast.unparse(node.func)
                 assert called not in ("os.rename", "os.replace", "shutil.move"), f"{module} calls {called}"
@@ -160,7 +165,7 @@ NO_DOORS = ("door.py", "time_augmentation.py", "unet_drawing.py", "write_tables.
 def test_printing_is_left_to_the_terminal():
     """Which goes on where it fails. The two exceptions speak where `terminal` may be impossible to import."""
     for module in MODULES.keys() - {"unet_lowlevel.cli", "unet_lowlevel.cli.process"}:
-        for node in ast.walk(MODULES[module]):
+        for node in ast.walk(tree_of(MODULES[module])):
             assert not (isinstance(node, ast.Call) and ast.unparse(node.func) == "print"), f"{module}:{node.lineno}"
 
 
@@ -169,12 +174,12 @@ def test_scripts_are_thin():
     assert len(doors) > 10
     for path in doors:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 10, path.name
-        assert not any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(TREES[path])), path.name
+        assert not any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(tree_of(path))), path.name
 
 
-@pytest.mark.parametrize("path", TREES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", sorted(FILES), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_star_imports_and_no_kwargs_passed_on(path):
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
             assert node.names[0].name != "*", f"{path.name}:{node.lineno}"
         if isinstance(node, ast.Call):

@@ -288,12 +288,12 @@ def test_masks_by_hand(loss, expected):
 @pytest.mark.parametrize("name", ["generalized_dice", "tversky", "focal", "cross_entropy", "dice_cross_entropy"])
 def test_an_absent_class_does_not_keep_the_others_from_being_learned(name):
     """Free logits, three classes, one of which the image lacks: all pixels become right."""
-    labels = np.zeros([1, 64, 64], np.int32)
-    labels[:, 8:40, 16:48] = 1
-    logits = tf.Variable(np.random.default_rng(0).normal(0, 1, [1, 64, 64, 3]).astype(np.float32))
+    labels = np.zeros([1, 32, 32], np.int32)
+    labels[:, 4:20, 8:24] = 1
+    logits = tf.Variable(np.random.default_rng(0).normal(0, 1, [1, 32, 32, 3]).astype(np.float32))
     loss = more_losses.make_loss(LossConfig(loss=name))
-    optimizer = tf.keras.optimizers.Adam(0.1)
-    for _ in range(200):
+    optimizer = tf.keras.optimizers.Adam(1.0)
+    for _ in range(20):
         with tf.GradientTape() as tape:
             value = loss(labels, logits)
         optimizer.apply_gradients([(tape.gradient(value, logits), logits)])

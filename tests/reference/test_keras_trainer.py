@@ -169,12 +169,11 @@ def whole(phantoms, tmp_path_factory):
     return {name: folder / name for name in ("highlevel", "keras")}
 
 
-@pytest.mark.parametrize("moment", ["before the checkpoint", "after the checkpoint"])
 @pytest.mark.parametrize("name", ["highlevel", "keras"])
-def test_an_interrupted_training_goes_on_bit_for_bit(name, moment, whole, phantoms, tmp_path, monkeypatch):
-    """Dropout's hidden random numbers included."""
+def test_an_interrupted_training_goes_on_bit_for_bit(name, whole, phantoms, tmp_path, monkeypatch):
+    """Dropout's hidden random numbers included. Of an end after the checkpoint, see the signal below."""
     torn = tmp_path / "torn"
-    interrupt_in_epoch_two(monkeypatch, moment)
+    interrupt_in_epoch_two(monkeypatch, "before the checkpoint")
     assert train.main(["--run", str(torn), "--data", str(phantoms), *LONG], name) == 130
     monkeypatch.undo()
     assert train.main(["--run", str(torn), "--resume"], name) == 0
@@ -185,6 +184,18 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, moment, whole, phanto
 def test_the_same_command_twice_gives_the_same_bits(name, runs, phantoms, tmp_path):
     assert train.main(["--run", str(tmp_path / "again"), "--data", str(phantoms), *TINY], name) == 0
     assert_same_training(runs[name], tmp_path / "again")
+
+
+def stop_after_the_first_epoch(step, loss):
+    if step == 1:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_jump_of_the_learning_rate_is_told(runs, tmp_path, capsys):
+    run = shutil.copytree(runs["keras"], tmp_path / "run")
+    assert train.main(["--run", str(run), "--resume", "--epochs", "4"], "keras") == 0
+    jump = "note: the learning rate was 1e-05 in the last step and goes on at 0.000435: with --epochs 4 and"
+    assert jump in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_the_script_that_made_it(runs, capsys):
@@ -267,13 +278,8 @@ def test_one_trace_whole_images_of_any_size_and_steps_that_are_told(tmp_path):
 
 
 def test_a_signal_ends_at_the_end_of_the_epoch(whole, phantoms, tmp_path, capsys):
-    run = tmp_path / "run"
-
-    def stop(step, loss):
-        if step == 1:
-            signal.raise_signal(signal.SIGTERM)
-
-    assert train.main(["--run", str(run), "--data", str(phantoms), *LONG], "keras", stop) == 128 + signal.SIGTERM
+    run, flags = tmp_path / "run", ["--data", str(phantoms), *LONG]
+    assert train.main(["--run", str(run), *flags], "keras", stop_after_the_first_epoch) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step 3" in capsys.readouterr().err
     assert len(history(run)) == 1
     assert train.main(["--run", str(run), "--resume"], "keras") == 0

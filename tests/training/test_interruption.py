@@ -66,12 +66,12 @@ def test_a_killed_process_goes_on_bit_for_bit(whole, phantoms, tmp_path, stream)
     assert_same_training(whole, torn)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends(number, whole, phantoms, tmp_path, capsys):
-    """Again and again: in the first epoch, in the second, and at the end of that."""
+@pytest.mark.parametrize(("number", "steps"), [(signal.SIGINT, (1, 10)), (signal.SIGTERM, (7,))])
+def test_a_signal_saves_and_ends(number, steps, whole, phantoms, tmp_path, capsys):
+    """In the first epoch and, going on, at the end of the second; within the second."""
     run, flags = tmp_path / "run", ["--data", str(phantoms), *LONG]
     before = signal.getsignal(number)
-    for step in (1, 7, 10):
+    for step in steps:
         stop = at_step(step, lambda: signal.raise_signal(number))
         assert main(["--run", str(run), *flags], on_step=stop) == 128 + number
         assert signal.getsignal(number) is before

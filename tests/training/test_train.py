@@ -45,6 +45,11 @@ AVERAGED = {"ema_decay": 0.5}
 LOOPS = ["lowlevel", "keras"]
 
 
+def stop_at_step(*wanted):
+    """An `on_step` that ends a training after any of these steps."""
+    return lambda step, loss: signal.raise_signal(signal.SIGTERM) if step in wanted else None
+
+
 def test_run_folder_has_everything(tiny_run):
     names = {path.name for path in tiny_run.iterdir()}
     written = {"config.json", "split.json", "plan.json", "history.csv"}
@@ -98,21 +103,15 @@ def test_python_trains_as_the_command_does(tiny_run, phantoms, tmp_path):
     assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6] and seen[-1][1] == rows[-1]["train_loss"]
 
 
-@pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "Path"])
-def test_python_goes_on_with_the_same_config(kind, tiny_run, phantoms, tmp_path):
+def test_python_goes_on_with_the_same_config(tiny_run, phantoms, tmp_path):
     """Although the run has settled what the configuration leaves to the data."""
-    run = kind(tmp_path / "run")
+    run = tmp_path / "run"
     config = unet_lowlevel.Config.of(data=str(phantoms), **SETTINGS, **AVERAGED)
-
-    def stop(step, loss):
-        if step == 4:
-            signal.raise_signal(signal.SIGTERM)
-
     with pytest.raises(Stopped, match="SIGTERM after step 4"):
-        unet_lowlevel.train(config, run, on_step=stop)
-    kept = unet_lowlevel.train(config, run, resume=True)
-    assert_same_training(tiny_run, tmp_path / "run")
-    assert kept == read_history(tmp_path / "run" / "history.csv")[kept["epoch"] - 1]
+        unet_lowlevel.train(config, run, on_step=stop_at_step(4))
+    kept = unet_lowlevel.train(config, str(run), resume=True)
+    assert_same_training(tiny_run, run)
+    assert kept == read_history(run / "history.csv")[kept["epoch"] - 1]
 
 
 @pytest.mark.parametrize(
@@ -174,19 +173,17 @@ def test_learning_one_batch_goes_on_with_the_same_config(phantoms, tmp_path):
 
 @pytest.mark.parametrize("implementation", LOOPS)
 def test_from_files_the_training_is_the_same_bit_for_bit(phantoms, tmp_path, implementation):
-    """Also when only its second half comes from files, for a machine with less memory.
+    """Its second half comes from files, for a machine with less memory.
 
     The images are half as large a side; what they score in the training they score in the evaluation.
     """
     flags = ["--data", str(phantoms), *TINY, "--schedule", "constant", "--resolution", "0.5", "--learning-rate", "0.1"]
-    runs = memory, files, both = [tmp_path / name for name in ("memory", "files", "both")]
+    memory, both = tmp_path / "memory", tmp_path / "both"
     assert main(["--run", str(memory), *flags], implementation) == 0
-    assert main(["--run", str(files), *flags, "--stream"], implementation) == 0
-    assert main(["--run", str(both), *flags, "--epochs", "1"], implementation) == 0
-    assert main(["--run", str(both), "--resume", "--epochs", "2", "--stream"], implementation) == 0
-    for run in runs[1:]:
-        assert_same_training(memory, run)
-        assert {path.name for path in run.iterdir()} == {path.name for path in memory.iterdir()}
+    assert main(["--run", str(both), *flags], implementation, stop_at_step(3)) == 128 + signal.SIGTERM
+    assert main(["--run", str(both), "--resume", "--stream"], implementation) == 0
+    assert_same_training(memory, both)
+    assert {path.name for path in both.iterdir()} == {path.name for path in memory.iterdir()}
     assert run_folder.read(memory)[0].training.crop_size == 16
     kept, scores = kept_epoch(memory), unet_lowlevel.evaluate(memory, tmp_path / "scores")
     for name in ("dice", "iou", "mean_iou"):
@@ -353,60 +350,45 @@ def test_a_training_that_diverged_goes_on_more_carefully(implementation, phantom
     assert [float(row["learning_rate"]) for row in history(run)] == pytest.approx([1e-3, 1e-4])
 
 
-@pytest.mark.parametrize("implementation", LOOPS)
-def test_a_jump_of_the_learning_rate_is_told(implementation, phantoms, tmp_path, capsys):
+def test_a_jump_of_the_learning_rate_is_told(tiny_run, tmp_path, capsys):
     """Only where there is one."""
-    run = tmp_path / "run"
-    assert main(["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "2"], implementation) == 0
+    run = shutil.copytree(tiny_run, tmp_path / "run")
     jumps = "note: the learning rate was 1e-05 in the last step and goes on at 0.000435: with --epochs 4 and"
     for flags, jump in ([], False), (["--epochs", "1"], False), (["--epochs", "4"], True), (["--epochs", "4"], False):
-        assert main(["--run", str(run), "--resume", *flags], implementation) == 0
+        assert main(["--run", str(run), "--resume", *flags]) == 0
         error = capsys.readouterr().err
         assert (jumps in error) == ("note: " in error) == jump
-    assert "note: the learning rate" not in error
 
 
 def test_a_jump_within_an_epoch_is_told(phantoms, tmp_path, capsys):
     """From the rate of the last step, whatever its epoch."""
     run = tmp_path / "run"
-
-    def stop(step, loss):
-        if step in (1, 4):
-            signal.raise_signal(signal.SIGTERM)
-
     begin = ["--data", str(phantoms), *TINY, "--schedule", "constant"]
     for flags in (begin, ["--resume", "--learning-rate", "0.01"]):
-        assert main(["--run", str(run), *flags], on_step=stop) == 128 + signal.SIGTERM
+        assert main(["--run", str(run), *flags], on_step=stop_at_step(1, 4)) == 128 + signal.SIGTERM
     assert "was 0.001 in the last step and goes on at 0.01: with" in capsys.readouterr().err
     assert main(["--run", str(run), "--resume"]) == 0
     assert "was 0.01 in the last step and goes on at 0.001: with" in capsys.readouterr().err
     assert history(run)[-1]["learning_rate"] == str(float(np.float32(0.001)))
 
 
-def test_a_stopped_training_says_with_which_settings_it_goes_on(phantoms, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert main(["--run", str(run), "--data", str(phantoms), *TINY, "--epochs", "1"]) == 0
-    again = ["--run", str(run), "--resume", "--epochs", "3", "--learning-rate", "0.0001", "--stream"]
-
-    def stop(step, loss):
-        if step == 4:
-            signal.raise_signal(signal.SIGTERM)
-
-    assert main(again, on_step=stop) == 128 + signal.SIGTERM
-    assert "--resume --epochs 3 --learning-rate 0.0001 --stream\n" in capsys.readouterr().err
+def test_a_stopped_training_says_with_which_settings_it_goes_on(tiny_run, tmp_path, capsys):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    again = ["--run", str(run), "--resume", "--epochs", "4", "--learning-rate", "0.0001", "--stream"]
+    assert main(again, on_step=stop_at_step(7)) == 128 + signal.SIGTERM
+    assert "--resume --epochs 4 --learning-rate 0.0001 --stream\n" in capsys.readouterr().err
 
 
-def test_changed_data_is_noticed_on_resume(phantoms, tmp_path, capsys):
-    data = tmp_path / "data"
-    for kind in ("images", "masks"):
-        (data / kind).mkdir(parents=True)
-        for path in (phantoms / kind).iterdir():
-            (data / kind / path.name).write_bytes(path.read_bytes())
-    run = tmp_path / "run"
-    assert main(["--run", str(run), "--data", str(data), *TINY, "--epochs", "1"]) == 0
-    one, other = sorted((data / "images").iterdir())[:2]
+def test_changed_data_is_noticed_on_resume(place, capsys):
+    path = place / "run" / "config.json"
+    config = json.loads(path.read_text())
+    config["data"]["data"] = str(place / "data")
+    path.write_text(json.dumps(config))
+    again = ["--run", "run", "--resume", "--epochs", "3"]
+    assert main(again, on_step=stop_at_step(7)) == 128 + signal.SIGTERM  # elsewhere, it is the same data
+    one, other = sorted((place / "data" / "images").iterdir())[:2]
     one.write_bytes(other.read_bytes())
-    assert main(["--run", str(run), "--resume", "--epochs", "2"]) == 2
+    assert main(again) == 2
     assert "has changed" in capsys.readouterr().err
 
 

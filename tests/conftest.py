@@ -1,5 +1,6 @@
 """What all tests share: a quiet TensorFlow, and the real data where a machine has it."""
 
+import gc
 import os
 import shutil
 
@@ -8,6 +9,22 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports tensorflow
 from pathlib import Path
 
 import pytest
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: who looks for garbage need not go through it."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """The context of multiprocessing whose processes are forked from one that has imported TensorFlow by now."""
+    from kill_and_resume import PROCESSES
+
+    first = PROCESSES.Process(target=int)
+    first.start()
+    first.join()
+    return PROCESSES
 
 
 @pytest.fixture(scope="session")

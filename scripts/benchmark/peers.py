@@ -19,6 +19,8 @@ from unet_lowlevel.machine import peak_bytes
 
 PRECISIONS = ("float32", "bfloat16")
 MATRIX_SIZE = 4096  # side of the matrices whose product shows what the machine can do
+# Every peer imports for itself what it needs, and nothing that another has imported.
+PROCESSES = multiprocessing.get_context("spawn")
 # Of batch normalization: that of core/ops/batch_normalization.py, whose import would bring TensorFlow everywhere.
 EPSILON = 1e-3
 
@@ -166,9 +168,8 @@ class Worker:
 
     def __init__(self, name: str, work: str, task: Task):
         """Starts the process; see `serve`."""
-        spawning = multiprocessing.get_context("spawn")
-        self.connection, child = spawning.Pipe()
-        self.process = spawning.Process(target=serve, args=(name, work, task, child))
+        self.connection, child = PROCESSES.Pipe()
+        self.process = PROCESSES.Process(target=serve, args=(name, work, task, child))
         self.started = time.perf_counter()
         self.process.start()
         child.close()

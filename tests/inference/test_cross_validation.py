@@ -200,7 +200,10 @@ def test_a_fold_that_is_gone_is_made_anew_and_the_others_are_kept(finished, copy
 
 
 def test_signals_stop_and_resume_goes_on(finished, phantoms, tmp_path, capsys):
-    """In an epoch, at the end of the first fold, in the second; and the last part streams, which changes nothing."""
+    """In an epoch, at the end of the first fold, in the second.
+
+    The last part is from Python: a config in place of flags, and images that are decoded anew for each batch.
+    """
     folder, steps = tmp_path / "cross", []
     flags = ["--data", str(phantoms), *FLAGS]
     for step, number in [(2, signal.SIGINT), (6, signal.SIGTERM), (10, signal.SIGINT)]:
@@ -215,10 +218,14 @@ def test_signals_stop_and_resume_goes_on(finished, phantoms, tmp_path, capsys):
         error = capsys.readouterr().err
         assert f"stopped by {number.name}" in error and f"--run {folder} --resume" in error
         flags = ["--resume"]
-    assert main(["--run", str(folder), "--resume", "--stream"], lambda *_: steps.append(None)) == 0
+    config = unet_lowlevel.Config.of(**SETTINGS_OF_FLAGS, data=str(phantoms), stream=True)
+    rows = unet_lowlevel.cross_validate(config, folder, resume=True, on_step=lambda *_: steps.append(None))
     assert len(steps) == 18
     assert not (folder / "decoded").exists()
     assert_same(finished[0], folder)
+    assert_rows(rows, folder)
+    again = unet_lowlevel.cross_validate(config, str(folder), resume=True, on_step=lambda *_: steps.append(None))
+    assert again == rows and len(steps) == 18
 
 
 def test_killed_while_it_predicts(finished, copy):
@@ -232,19 +239,6 @@ def test_killed_while_it_predicts(finished, copy):
     assert main(["--run", str(copy), "--resume"], lambda step, loss: steps.append(step)) == 0
     assert steps == [] and Path(restored).exists()
     assert_same(finished[0], copy)
-
-
-def test_from_python_and_streamed_it_is_the_same(finished, phantoms, tmp_path):
-    """A config in place of flags; the images are decoded anew for each batch."""
-    folder, steps = tmp_path / "streamed", []
-    config = unet_lowlevel.Config.of(**SETTINGS_OF_FLAGS, data=str(phantoms), stream=True)
-    rows = unet_lowlevel.cross_validate(config, str(folder), on_step=lambda step, loss: steps.append((step, loss)))
-    assert [step for step, _ in steps] == 3 * [1, 2, 3, 4, 5, 6] and all(loss > 0 for _, loss in steps)
-    assert not (folder / "decoded").exists()
-    assert_same(finished[0], folder)
-    assert_rows(rows, folder)
-    again = unet_lowlevel.cross_validate(config, folder, resume=True, on_step=lambda *_: steps.append(None))
-    assert again == rows and len(steps) == 18
 
 
 def assert_rows(rows, folder):
@@ -316,11 +310,15 @@ def test_scores_that_nobody_knows_are_refused(copy, capsys):
     assert "cross_validation.json" in refused(capsys, "--run", copy, "--resume")
 
 
-def test_last_epochs_are_scored_where_wished(phantoms, tmp_path):
-    flags = ["--keep", "last", "--learning-rate", "0", "--folds", "2"]  # of equal epochs the first would be kept
-    flags += ["--steps-per-epoch", "1"]
-    assert main(["--run", str(tmp_path / "cross"), "--data", str(phantoms), *FLAGS, *flags]) == 0
-    assert [rows_of(tmp_path / "cross")[fold]["epoch"] for fold in "01"] == ["2", "2"]
+def test_last_epochs_are_scored_where_wished_and_python_trains_all_folds(phantoms, tmp_path):
+    folder, steps = tmp_path / "cross", []
+    config = unet_lowlevel.Config.of(**SETTINGS_OF_FLAGS, data=str(phantoms), keep="last")
+    # Of equal epochs the first would be kept.
+    config = settings.apply(config, {"learning_rate": 0.0, "folds": 2, "steps_per_epoch": 1})
+    rows = unet_lowlevel.cross_validate(config, str(folder), on_step=lambda step, loss: steps.append((step, loss)))
+    assert [step for step, _ in steps] == 2 * [1, 2] and all(loss > 0 for _, loss in steps)
+    assert_rows(rows, folder)
+    assert [rows_of(folder)[fold]["epoch"] for fold in "01"] == ["2", "2"]
 
 
 def test_a_fold_that_finds_nothing_is_told_of_and_the_others_go_on(phantoms, tmp_path, capsys):

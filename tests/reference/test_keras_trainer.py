@@ -171,19 +171,16 @@ def whole(phantoms, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["highlevel", "keras"])
 def test_an_interrupted_training_goes_on_bit_for_bit(name, whole, phantoms, tmp_path, monkeypatch):
-    """Dropout's hidden random numbers included. Of an end after the checkpoint, see the signal below."""
+    """So the same command twice gives the same bits, dropout's hidden random numbers included.
+
+    Of an end after the checkpoint, see the signal below.
+    """
     torn = tmp_path / "torn"
     interrupt_in_epoch_two(monkeypatch, "before the checkpoint")
     assert train.main(["--run", str(torn), "--data", str(phantoms), *LONG], name) == 130
     monkeypatch.undo()
     assert train.main(["--run", str(torn), "--resume"], name) == 0
     assert_same_training(whole[name], torn)
-
-
-@pytest.mark.parametrize("name", ["highlevel", "keras"])
-def test_the_same_command_twice_gives_the_same_bits(name, runs, phantoms, tmp_path):
-    assert train.main(["--run", str(tmp_path / "again"), "--data", str(phantoms), *TINY], name) == 0
-    assert_same_training(runs[name], tmp_path / "again")
 
 
 def stop_after_the_first_epoch(step, loss):

@@ -27,6 +27,8 @@ from unet_lowlevel.training.train import with_default_data
 DEFAULTS = {"epochs": 5}
 # Steps in a turn: with short turns, a machine that slows down for a while slows down all three.
 TURN = 8
+# Each training imports TensorFlow for itself, and its memory is its own.
+PROCESSES = multiprocessing.get_context("spawn")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,14 +90,13 @@ def train_in_turns(output: Path, settings: Path) -> dict[str, dict]:
     Raises:
         UserError: with the message of a training that failed.
     """
-    spawning = multiprocessing.get_context("spawn")
     processes, parents, notes = [], {}, {}
     try:
         for name in NETWORKS:
             # --patience is given, because train_keras.py has a default of its own.
             flags = ["--run", str(output / name), "--config", str(settings), "--patience", "0"]
-            parents[name], child = spawning.Pipe()
-            process = spawning.Process(target=one_training, args=(name, flags, child))
+            parents[name], child = PROCESSES.Pipe()
+            process = PROCESSES.Process(target=one_training, args=(name, flags, child))
             start = time.perf_counter()
             with out_of_reach_of_signals():
                 process.start()

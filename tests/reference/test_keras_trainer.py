@@ -176,16 +176,11 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, whole, phantoms, tmp_
     Of an end after the checkpoint, see the signal below.
     """
     torn = tmp_path / "torn"
-    interrupt_in_epoch_two(monkeypatch, "before the checkpoint")
+    interrupt_in_epoch_two(monkeypatch)
     assert train.main(["--run", str(torn), "--data", str(phantoms), *LONG], name) == 130
     monkeypatch.undo()
     assert train.main(["--run", str(torn), "--resume"], name) == 0
     assert_same_training(whole[name], torn)
-
-
-def stop_after_the_first_epoch(step, loss):
-    if step == 1:
-        signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_jump_of_the_learning_rate_is_told(runs, tmp_path, capsys):
@@ -275,8 +270,13 @@ def test_one_trace_whole_images_of_any_size_and_steps_that_are_told(tmp_path):
 
 
 def test_a_signal_ends_at_the_end_of_the_epoch(whole, phantoms, tmp_path, capsys):
-    run, flags = tmp_path / "run", ["--data", str(phantoms), *LONG]
-    assert train.main(["--run", str(run), *flags], "keras", stop_after_the_first_epoch) == 128 + signal.SIGTERM
+    run = tmp_path / "run"
+
+    def stop(step, loss):
+        if step == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert train.main(["--run", str(run), "--data", str(phantoms), *LONG], "keras", stop) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step 3" in capsys.readouterr().err
     assert len(history(run)) == 1
     assert train.main(["--run", str(run), "--resume"], "keras") == 0

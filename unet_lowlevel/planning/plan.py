@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unet_lowlevel import settings
-from unet_lowlevel.config import STRONG_AUGMENTATION, Config
+from unet_lowlevel.config import Config
 from unet_lowlevel.geometry import legal_size
 from unet_lowlevel.planning.fingerprint import Fingerprint
 from unet_lowlevel.summary import step_operations, summarize
@@ -25,9 +25,18 @@ THINNEST = 8
 RESOLUTIONS = (1 / 16, 1 / 12, 1 / 10, 1 / 8, 1 / 6, 1 / 5, 1 / 4, 1 / 3, 2 / 5, 1 / 2, 2 / 3, 3 / 4, 1)
 # A crop has at least so many pixels a side at the bottleneck.
 BOTTLENECK = 4
-USUAL, DEEPEST = 5, 6
+DEEPEST = 5
 # Where objects stand out less than this from their surroundings, their gray values tell little.
 HARD = 0.5
+# Then every crop is changed by so much: few images are seen often, and would be learned by heart.
+CHANGES = {
+    "elastic": 10.0,
+    "rotation": 20.0,
+    "scaling": 0.25,
+    "brightness": 0.3,
+    "contrast": 0.3,
+    "gamma": 0.3,
+}
 # {contrast: training steps of so much or more}
 STEPS = {0.9: 500, 0.6: 1500, 0.0: 4000}
 # Objects of which more than this share touch another are to be separated, which takes so many steps.
@@ -111,14 +120,9 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
 
 
 def network(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """The crop holds a whole image, up to `LARGEST_CROP`; a pixel of the output sees what a large object takes.
-
-    The depth is the `USUAL` one, or the `DEEPEST` if that sees less than a large object; less for small crops.
-    """
-    resolution = config.data.resolution
-    side = resolution * max(found.height[1], found.width[1])
-    crop, extent = min(side, LARGEST_CROP), resolution * largest(found)
-    depth = DEEPEST if receptive_field(config, USUAL) < min(extent, crop) else USUAL
+    """The crop holds a whole image, up to `LARGEST_CROP`; the network is as deep as that allows, up to `DEEPEST`."""
+    side = config.data.resolution * max(found.height[1], found.width[1])
+    crop, depth = min(side, LARGEST_CROP), DEEPEST
     while depth > 1 and crop < BOTTLENECK * 2 ** (depth - 1):
         depth -= 1
     yield Choice("depth", depth, f"an output pixel sees {receptive_field(config, depth)} pixels a side")
@@ -156,13 +160,11 @@ def mirroring(found: Fingerprint, config: Config, speed: Speed | None) -> Iterat
 
 
 def augmentation(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """The strong random changes where objects are hard to tell; else those by default."""
+    """`CHANGES` where objects are hard to tell; else those by default."""
     if contrast(found) >= HARD:
         return
     reason = f"objects stand out by {contrast(found):.2f} of 1 only"
-    # Together with quarter turns 45 degrees are any angle.
-    changes = STRONG_AUGMENTATION | {"rotation": 45.0 if config.augmentation.quarter_turns else 15.0}
-    for name, value in changes.items():
+    for name, value in CHANGES.items():
         yield Choice(name, value, reason)
 
 
@@ -227,12 +229,10 @@ RULES: tuple[Rule, ...] = (resolution, network, mirroring, augmentation, loss, a
 
 
 def table(choices: list[Choice]) -> list[str]:
-    """A paragraph for each reason, with all that it is the reason of; of `STRONG_AUGMENTATION` the name is enough."""
+    """A paragraph for each reason, with all that it is the reason of."""
     lines: dict[str, list[str]] = {}
     for choice in choices:
-        name = "augmentation strong" if choice.setting in STRONG_AUGMENTATION else f"{choice.setting} {choice.value}"
-        names = lines.setdefault(choice.reason, [])
-        names += [name] * (name not in names)
+        lines.setdefault(choice.reason, []).append(f"{choice.setting} {choice.value}")
     return [
         textwrap.fill(f"{', '.join(names)}: {reason}", 96, initial_indent="  ", subsequent_indent="      ")
         for reason, names in lines.items()

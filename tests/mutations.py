@@ -1050,7 +1050,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("what is given is planned over", "if choice.setting not in config.given:", "if True:"),
         ("thin classes are lost", "max(LARGEST_CROP / extent, THINNEST / thickness)", "LARGEST_CROP / extent"),
         ("the background may be lost", "for kind in found.classes if kind.images)", "for kind in found.foreground)"),
-        ("crops are those of the stored images", "side = resolution * max(found", "side = max(found"),
+        ("crops are those of the stored images", "side = config.data.resolution * max(found", "side = max(found"),
         ("a bottleneck of any size", "while depth > 1 and crop <", "while False and crop <"),
         ("a common layout is no matter", "free = layout.common < COMMON", "free = True"),
         ("turned where it must not be", "left_right and up_down and turned, reason", "left_right and up_down, reason"),

@@ -9,11 +9,14 @@ from conftest import TINY, refused, sentence
 from tiny_training import samples, tiny_config
 from untrained import untrained_run
 
+from unet_lowlevel import run_folder
 from unet_lowlevel.cli import cross_validate, train
+from unet_lowlevel.config import Config
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.reference.trainers import make_trainer
 from unet_lowlevel.training.initial_weights import begin_with, read_weights
+from unet_lowlevel.training.train import with_init
 from unet_lowlevel.training.trainer import Trainer
 
 HERE = {"seed": 5, "augment": False}
@@ -123,3 +126,12 @@ def test_a_run_that_cannot_be_used_is_named_before_data_is_read(command, place, 
 
 def test_init_does_not_go_with_resume(place, capfd):
     refused(train, ["--run", "run", "--resume", "--init", "run"], ["--init does not go with --resume"], place, capfd)
+
+
+def test_a_plan_takes_the_network_of_the_other_run(run, tmp_path):
+    """But for what is given; without a plan all settings are those that are asked for."""
+    config = Config.of(init=str(run), base_channels=3)
+    taken, other = with_init(config), run_folder.read(run)[0]
+    assert taken.model.depth == other.model.depth != config.model.depth and taken.model.base_channels == 3
+    assert "depth" in taken.given and with_init(Config()) == Config()
+    assert with_init(Config.of(init=str(run), plan="off")).model == Config().model

@@ -19,7 +19,6 @@ from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import (
     OnStep,
     TrainingData,
-    check_init,
     check_same_settings,
     fit_to_data,
     look_if_wanted,
@@ -27,6 +26,7 @@ from unet_lowlevel.training.train import (
     run_training,
     split_of,
     with_default_data,
+    with_init,
 )
 
 # The file that makes a folder a cross-validation: settings of all folds, fingerprint of the data, and what to score.
@@ -80,8 +80,7 @@ def cross_validate(
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_folder.in_use(folder) if resume else run_folder.taken(folder))
         if not resume:
-            check_init(config)
-            config = with_default_data(settings.apply(config, DECIDED))
+            config = with_default_data(with_init(settings.apply(config, DECIDED)))
         pairs = find_pairs(config.data)
         splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]
         planned = None if resume else look_if_wanted(pairs, config, check=check)

@@ -20,6 +20,11 @@ SHAPING = {
     "kernel_size": "pixels a side of kernels",
     "convolutions_per_block": "convolutions a block",
 }
+# What a training takes over from the other run instead of planning it, so that the weights fit.
+NETWORK = (
+    *("depth", "base_channels", "kernel_size", "convolutions_per_block", "padding", "activation"),
+    *("batch_normalization", "resolution"),
+)
 
 
 def read_weights(init: Path) -> tuple[ModelConfig, dict[str, tf.Variable]]:

@@ -69,8 +69,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_folder.in_use(run) if resume else run_folder.taken(run))
         if not resume:
-            check_init(config)
-            config = with_default_data(config)
+            config = with_default_data(with_init(config))
         pairs = find_pairs(config.data)
         if not resume:
             parts = split_of(pairs, config)
@@ -153,13 +152,22 @@ def check_same_settings(run: Path, stored: Config, config: Config, may_change: C
             )
 
 
-def check_init(config: Config) -> None:
-    """Raises a `UserError` if the run of --init cannot be used, before data is read."""
-    if config.training.init:
-        start_tensorflow()
-        from unet_lowlevel.training.initial_weights import read_weights
+def with_init(config: Config) -> Config:
+    """`config` with the network and the resolution of the run of --init, instead of planned ones.
 
-        read_weights(Path(config.training.init))
+    Raises:
+        UserError: when that run cannot be used, before data is read.
+    """
+    if not config.training.init:
+        return config
+    start_tensorflow()
+    from unet_lowlevel.training.initial_weights import NETWORK, read_weights
+
+    init = Path(config.training.init)
+    read_weights(init)
+    stored = run_folder.read(init, "--init")[0]
+    taken = {name: settings.value_of(stored, name) for name in NETWORK if name not in config.given}
+    return settings.apply(config, taken) if config.training.plan == "auto" else config
 
 
 def with_default_data(config: Config) -> Config:

@@ -539,8 +539,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "data/storage.py": [
         (
             "a shrunk sample forgets the label as stored",
-            "sample.original_label\n        self",
-            "None\n        self",
+            "for part, array in arrays(sample).items()}",
+            "for part, array in arrays(sample).items() if part != 'original_label'}",
         ),
         (
             "the data are other data at another resolution",

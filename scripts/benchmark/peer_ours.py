@@ -189,7 +189,7 @@ class Pipeline(Training):
             )
             for sample in samples[:STREAMED_SAMPLES]
         ]
-        self.files = [mapped().filename for sample in stored for mapped in (sample.map_image, sample.map_label)]
+        self.files = [mapped().filename for sample in stored for mapped in sample.maps.values()]
         self.feeds = {
             name: itertools.chain.from_iterable(batches.of_epoch(epoch) for epoch in itertools.count())
             for name, batches in (

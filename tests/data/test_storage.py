@@ -105,8 +105,8 @@ def test_of_a_huge_image_only_the_window_is_read(tmp_path):
     with storage.on_disk(tmp_path / "run") as keep:
         sample = keep(Sample("a", np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)))
         sample.size = (side, side)
-        sample.map_image = holes(tmp_path / "image", (side, side, 3))
-        sample.map_label = holes(tmp_path / "label", (side, side))
+        sample.maps["image"] = holes(tmp_path / "image", (side, side, 3))
+        sample.maps["label"] = holes(tmp_path / "label", (side, side))
         image = np.memmap(tmp_path / "image", np.uint8, "r+", shape=(side, side, 3))
         image[19990:, 19980:] = np.arange(1, 201, dtype=np.uint8).reshape(10, 20, 1)
         np.memmap(tmp_path / "label", np.uint8, "r+", shape=(side, side))[19990:, 19980:] = 1

@@ -52,6 +52,11 @@ class Pair:
     group: str
     instances: Path | Slice | None = None
 
+    @property
+    def tells_objects(self) -> bool:
+        """Whether there are instance labels, or a mask for each object; else objects are what is connected."""
+        return self.instances is not None or len(self.masks) > 1
+
 
 def stem_of(path: Path) -> str:
     """The name of a file without its suffix, of `SUFFIXES`."""

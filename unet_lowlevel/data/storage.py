@@ -23,43 +23,29 @@ from unet_lowlevel.terminal import Progress
 Keep = Callable[[Sample], Sample]
 
 
+# The arrays of a sample; the last three it may lack.
+ARRAYS = ("image", "label", "target", "weights", "original_label")
+
+
+def mapped(name: str) -> property:
+    """The property of a `StoredSample` that maps an array from its file."""
+    return property(lambda self: self.maps[name]() if name in self.maps else None)
+
+
 class StoredSample(Sample):
-    """A sample whose image, labels, target and weights lie in files.
+    """A sample whose arrays lie in files.
 
     Each access maps the file anew and releases it afterwards: only the pixels in use are read, and neither open files
     nor pages in memory pile up.
     """
 
+    image, label, target, weights, original_label = map(mapped, ARRAYS)
+
     def __init__(self, sample: Sample, folder: Path, name: str):
-        """Writes the pixels of `sample` to FOLDER/NAME.image and .label, and those of .target, .weights, .original."""
+        """Writes the arrays of `sample` to FOLDER/NAME.image, FOLDER/NAME.label and so on."""
         self.stem, self.normalization = sample.stem, sample.normalization
         self.size, self.class_counts = sample.size, sample.class_counts
-        self.map_image = stored(sample.image, folder / f"{name}.image")
-        self.map_label = stored(sample.label, folder / f"{name}.label")
-        self.map_target = stored(sample.target, folder / f"{name}.target") if sample.target is not None else None
-        self.map_weights = stored(sample.weights, folder / f"{name}.weights") if sample.weights is not None else None
-        original = sample.original_label
-        self.map_original = stored(original, folder / f"{name}.original") if original is not None else None
-
-    @property
-    def image(self) -> np.ndarray:
-        return self.map_image()
-
-    @property
-    def label(self) -> np.ndarray:
-        return self.map_label()
-
-    @property
-    def target(self) -> np.ndarray | None:
-        return self.map_target() if self.map_target else None
-
-    @property
-    def weights(self) -> np.ndarray | None:
-        return self.map_weights() if self.map_weights else None
-
-    @property
-    def original_label(self) -> np.ndarray | None:
-        return self.map_original() if self.map_original else None
+        self.maps = {part: stored(array, folder / f"{name}.{part}") for part, array in arrays(sample).items()}
 
 
 def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
@@ -72,10 +58,14 @@ def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
     return functools.partial(np.memmap, path, array.dtype, "r", shape=array.shape)
 
 
+def arrays(sample: Sample) -> dict[str, np.ndarray]:
+    """{name: array} of those of `ARRAYS` that the sample has."""
+    return {name: getattr(sample, name) for name in ARRAYS if getattr(sample, name) is not None}
+
+
 def bytes_of(sample: Sample) -> int:
     """Bytes of all pixels of a sample."""
-    every = sample.image, sample.label, sample.target, sample.weights, sample.original_label
-    return sum(array.nbytes for array in every if array is not None)
+    return sum(array.nbytes for array in arrays(sample).values())
 
 
 @contextlib.contextmanager
@@ -142,10 +132,7 @@ def in_memory(count: int) -> Iterator[Keep]:
 
 
 def gather(
-    pairs: list[Pair],
-    config: Config,
-    keep: Keep,
-    progress: Progress = lambda items: items,
+    pairs: list[Pair], config: Config, keep: Keep, progress: Progress = lambda items: items
 ) -> tuple[list[Sample], str]:
     """Decodes every pair once, shrinks it to the resolution of the network, and passes it to `keep`.
 

@@ -320,7 +320,7 @@ def store_thresholds(run: Path) -> None:
         config, _, split = run_folder.read(run)
         pairs = choose(find_pairs(config.data), split, "validation")
         mask = config.model.classes == 1 and not config.training.threshold and config.training.keep == "best"
-        objects = any(pair.instances is not None or len(pair.masks) > 1 for pair in pairs)
+        objects = any(pair.tells_objects for pair in pairs)
         if not mask and not objects:
             return
         what = ["the threshold of the mask"] * mask + ["the thresholds that separate objects"] * objects

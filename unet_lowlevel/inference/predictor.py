@@ -243,7 +243,7 @@ class Predictor:
 
     def alone(self, image: WorkingImage) -> bool:
         """Whether there is nothing to average."""
-        return len(image.networks) == 1 and self.views is ASIS
+        return len(image.networks) == 1 and self.views == ASIS
 
     def of_batch(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized; see `fits`."""

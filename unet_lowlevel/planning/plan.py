@@ -189,7 +189,7 @@ def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[C
     # Epochs that are given are passes over the images, unless --steps-per-epoch is given as well.
     if "epochs" in config.given or config.training.overfit_one_batch:
         return
-    count, reason = next(steps for limit, steps in STEPS.items() if contrast(found) >= limit), ""
+    count = next(steps for limit, steps in STEPS.items() if contrast(found) >= limit)
     reason = f"objects stand out by {contrast(found):.2f} of 1"
     if config.loss.weight_map and count < STEPS_TO_SEPARATE:
         count, reason = STEPS_TO_SEPARATE, "it takes longer to separate objects that touch"

@@ -192,8 +192,7 @@ def measure(pair: Pair, config: Config, mistakes: list[Mistake]) -> Measurement:
 
 def objects_of(pair: Pair, label: np.ndarray, config: Config) -> np.ndarray | None:
     """The number of the object of each pixel [H,W], where instance labels or a mask for each object tell; else None."""
-    told = pair.instances is not None or len(pair.masks) > 1
-    return read_objects(pair, label, config)[0] if told else None
+    return read_objects(pair, label, config)[0] if pair.tells_objects else None
 
 
 def measurement(

@@ -510,6 +510,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             ".batch(training.batch_size)",
             ".batch(training.batch_size, drop_remainder=True)",
         ),
+        ("tuned, and waited for", "autotune.enabled = False", "autotune.enabled = True"),
         ("crops up to 512", "LARGEST_AUTOMATIC_CROP = 256", "LARGEST_AUTOMATIC_CROP = 512"),
     ],
     "data/resolution.py": [

@@ -274,3 +274,8 @@ def test_one_batch_without_a_label_is_refused():
     label[0] = 1
     with pytest.raises(UserError, match=r"--overfit-one-batch .* no pixel there has a label: make --crop-size or --b"):
         one_batch(config(), [Sample("a", label[..., None], label)])
+
+
+def test_the_end_of_an_epoch_waits_for_no_tuning():
+    image = np.zeros((8, 8), np.uint8)
+    assert not TrainingBatches([Sample("a", image[..., None], image)], config()).dataset.options().autotune.enabled

@@ -1,5 +1,6 @@
 """Training batches, prepared by tf.data while the training step runs."""
 
+import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -71,6 +72,17 @@ def one_batch(config: Config, samples: list[Sample]) -> tuple[Config, list[Sampl
     return settings_of_one_batch(config), batch
 
 
+def without_autotuning() -> tf.data.Options:
+    """For any dataset that is read for longer than half a minute.
+
+    The thread that tunes a dataset sleeps for up to a minute at a time, and the end of an iterator waits for it: half a
+    minute after an epoch of 50 seconds.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
+
+
 class TrainingBatches:
     """The training images of each epoch in random order, cropped, augmented, batched.
 
@@ -138,9 +150,10 @@ class TrainingBatches:
         self.dataset = (
             tf.data.Dataset.range(1)
             .flat_map(order)
-            .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .map(prepare, num_parallel_calls=os.cpu_count(), deterministic=True)
             .batch(training.batch_size)
             .prefetch(2)
+            .with_options(without_autotuning())
         )
 
     def of_epoch(self, epoch: int, first: int = 0):

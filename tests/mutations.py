@@ -546,19 +546,19 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         (
             "the data are other data at another resolution",
             "add_to(digest, sample.image, sample.label)",
-            "add_to(digest, *at_resolution(sample, config.data.resolution).labels)",
+            "add_to(digest, *at_working_size(sample, config.data).labels)",
         ),
         (
-            "objects of weight maps are not shrunk",
-            "shrunk_numbers(read_instances(pair, sample.truth, config), config.data.resolution)",
-            "read_instances(pair, sample.truth, config)",
+            "objects of weight maps are not resized",
+            "resized_numbers(read_instances(pair, sample.truth, config), sample.size)",
+            "read_instances(pair, sample.truth, config)[: sample.size[0], : sample.size[1]]",
             "data/test_resolution.py",
         ),
     ],
     "data/check/findings.py": [
         (
             "crops are chosen for the images as stored",
-            "[working_size(m.size, config.data.resolution)",
+            "[working_size(m.size, config.data)",
             "[m.size",
             "data/check/test_check.py::test_costs",
         ),
@@ -791,13 +791,13 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "resolutions weigh the same, however many networks they have",
             "np.average(parts, 0, numbers)",
             "np.average(parts, 0)",
-            "::test_networks_of_several_resolutions_are_averaged_at_the_size_of_the_image",
+            "::test_networks_of_several_sizes_are_averaged_at_the_size_of_the_image",
         ),
         (
-            "all networks work at the resolution of the first",
-            "shrunk_image(image, resolution)",
-            "shrunk_image(image, self.config.data.resolution)",
-            "::test_networks_of_several_resolutions_are_averaged_at_the_size_of_the_image",
+            "all networks work at the size of the first",
+            "image.shape[:2], network.data)",
+            "image.shape[:2], self.config.data)",
+            "::test_networks_of_several_sizes_are_averaged_at_the_size_of_the_image",
         ),
         (
             "no signal is heard before an image is enlarged",

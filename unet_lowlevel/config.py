@@ -211,6 +211,13 @@ class DataConfig:
         minimum=0.01,
         maximum=1.0,
     )
+    image_size: int = setting(
+        0,
+        "resize every image to so many pixels a side, so that a place in the image means the same in all of them: for "
+        "images that show the same, in several sizes; 0: by --resolution",
+        minimum=0,
+        maximum=2**15,
+    )
     stream: bool = setting(
         False,
         "keep the decoded images in decoded/ of the run folder while training, and read from there what a step needs: "
@@ -246,6 +253,11 @@ class DataConfig:
         metavar="REGEX",
         everyday=True,
     )
+
+    @property
+    def resizes(self) -> bool:
+        """Whether the network sees images of another size than they are stored in."""
+        return bool(self.image_size) or self.resolution < 1
 
     @property
     def ignored(self) -> int | None:

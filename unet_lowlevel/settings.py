@@ -144,6 +144,8 @@ def check(config: Config) -> Config:
         )
     if 0 < changes.low_resolution < 1:
         raise UserError(f"--low-resolution is {changes.low_resolution}, but must be at least 1, or 0 for none.")
+    if data.image_size and data.resolution != 1:
+        raise UserError("--image-size and --resolution both say how large images are: give one of them.")
     if data.fold and not data.folds:
         raise UserError(f"--fold is {data.fold}, but --folds is not given: say how many folds there are.")
     if data.folds == 1 or (data.folds and data.fold >= data.folds):

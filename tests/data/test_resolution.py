@@ -1,4 +1,4 @@
-"""Shrinking and enlarging against NumPy loops over pixels and areas, and against TensorFlow."""
+"""Resizing against NumPy loops over pixels and areas, and against TensorFlow."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import tensorflow as tf
 from image_files import write_pairs
 from skimage.transform import resize_local_mean
 
-from unet_lowlevel.config import IGNORED
+from unet_lowlevel.config import IGNORED, DataConfig
 from unet_lowlevel.data import resolution, storage
 from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.data.formats.writing import write_image
@@ -17,6 +17,11 @@ from unet_lowlevel.settings import resolve
 RANDOM = np.random.default_rng(0)
 # Sizes and resolutions: an exact half, fractions, one pixel left, nothing to do, and less than a pixel.
 SHRUNK = [((8, 6), 0.5), ((9, 7), 0.5), ((13, 10), 0.37), ((4, 30), 0.1), ((7, 5), 0.99), ((3, 4), 0.01)]
+# From one size to another: the above, and larger along one axis or both.
+RESIZED = [
+    *(((8, 6), (4, 3)), ((9, 7), (4, 4)), ((13, 10), (5, 4)), ((4, 30), (1, 3)), ((3, 4), (1, 1))),
+    *(((3, 4), (5, 5)), ((7, 4), (5, 5)), ((4, 8), (8, 4))),
+]
 
 
 def area_by_loops(pixels, size):
@@ -35,15 +40,16 @@ def area_by_loops(pixels, size):
 
 def test_working_size_is_rounded_and_at_least_one():
     expected = [(4, 3), (4, 4), (5, 4), (1, 3), (7, 5), (1, 1)]
-    assert [resolution.working_size(size, share) for size, share in SHRUNK] == expected
+    assert [resolution.working_size(size, DataConfig(resolution=share)) for size, share in SHRUNK] == expected
+    assert resolution.working_size((7, 900), DataConfig(image_size=64)) == (64, 64)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize(("size", "share"), SHRUNK)
-def test_images_shrink_to_the_means_of_their_area(size, share, dtype):
+@pytest.mark.parametrize(("size", "working"), RESIZED)
+def test_pixels_of_an_image_become_the_means_of_their_area(size, working, dtype):
     image = RANDOM.integers(0, 256, (*size, 2)).astype(dtype)
-    found = resolution.shrunk_image(image, share)
-    assert found.dtype == np.float32 and found.shape[:2] == resolution.working_size(size, share)
+    found = resolution.resized_image(image, working)
+    assert found.dtype == np.float32 and found.shape[:2] == working
     for channel in range(2):
         expected = area_by_loops(image[..., channel].astype(float), found.shape[:2])
         np.testing.assert_allclose(found[..., channel], expected, rtol=1e-6)
@@ -51,17 +57,17 @@ def test_images_shrink_to_the_means_of_their_area(size, share, dtype):
 
 def test_images_shrink_as_by_scikit_image():
     image = RANDOM.integers(0, 65536, (61, 47, 3)).astype(np.uint16)
-    found = resolution.shrunk_image(image, 0.3)
+    found = resolution.resized_image(image, (18, 14))
     expected = resize_local_mean(image, (18, 14), grid_mode=True, preserve_range=True, channel_axis=-1)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("size", "share"), SHRUNK)
-def test_labels_shrink_to_the_class_of_most_of_the_area(size, share):
+@pytest.mark.parametrize(("size", "working"), RESIZED)
+def test_pixels_of_a_label_become_the_class_of_most_of_their_area(size, working):
     for _ in range(5):
         label = RANDOM.choice(np.array([0, 1, 2, IGNORED], np.uint8), size)
-        found = resolution.shrunk_label(label, share)
-        assert found.dtype == np.uint8
+        found = resolution.resized_label(label, working)
+        assert found.dtype == np.uint8 and found.shape == working
         areas = [area_by_loops(label == k, found.shape) for k in range(256) if k in label]
         kinds = np.unique(label)
         largest = np.max(areas, axis=0)
@@ -72,23 +78,23 @@ def test_labels_shrink_to_the_class_of_most_of_the_area(size, share):
 
 def test_among_equals_the_lowest_class_wins():
     label = np.array([[2, 1, IGNORED, 0, IGNORED, 2], [1, 2, 0, IGNORED, IGNORED, 2]], np.uint8)
-    assert resolution.shrunk_label(label, 0.5).tolist() == [[1, 0, 2]]
+    assert resolution.resized_label(label, (1, 3)).tolist() == [[1, 0, 2]]
     # Of four columns, one and a third each: thirds are counted as whole numbers, which no rounding parts.
-    assert resolution.shrunk_label(np.array([[3, 1, 3, 1], [1, 3, 1, 3]], np.uint8), 0.7).tolist() == [[1, 1, 1]]
+    label = np.array([[3, 1, 3, 1], [1, 3, 1, 3]], np.uint8)
+    assert resolution.resized_label(label, (1, 3)).tolist() == [[1, 1, 1]]
 
 
 def test_numbers_of_objects_are_those_in_the_middle():
     """Of pixels as large as three by two and a half."""
     numbers = np.arange(45).reshape(9, 5)
     rows, columns = [1, 4, 7], [1, 3]  # 1.5, 4.5, 7.5 and 1.25, 3.75
-    found = resolution.shrunk_numbers(numbers, 1 / 3)
+    found = resolution.resized_numbers(numbers, (3, 2))
     np.testing.assert_array_equal(found, numbers[np.ix_(rows, columns)])
 
 
-def test_at_resolution_1_nothing_is_copied():
+def test_what_has_the_size_is_not_copied():
     image, label = np.zeros((4, 5, 1), np.uint8), np.zeros((4, 5), np.uint8)
-    assert resolution.shrunk_image(image, 1.0) is image
-    assert resolution.shrunk_label(label, 1.0) is label and resolution.shrunk_numbers(label, 1.0) is label
+    assert resolution.resized_image(image, (4, 5)) is image and resolution.resized_label(label, (4, 5)) is label
     assert np.shares_memory(resolution.enlarged(image, (4, 5)), image)
 
 
@@ -112,8 +118,11 @@ def corners(pixel, small, large):
     return [((row, column), down * right) for row, down in sides[0] for column, right in sides[1]]
 
 
-@pytest.mark.parametrize(("small", "large"), [((4, 3), (8, 6)), ((5, 4), (9, 7)), ((1, 3), (4, 30)), ((1, 1), (3, 4))])
-def test_values_are_enlarged_linearly(small, large):
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [((4, 3), (8, 6)), ((5, 4), (9, 7)), ((1, 3), (4, 30)), ((1, 1), (3, 4)), ((9, 7), (4, 3)), ((2, 9), (5, 4))],
+)
+def test_values_are_interpolated_linearly(small, large):
     values = RANDOM.random((*small, 3), np.float32)
     found = resolution.enlarged(values, large)
     assert found.dtype == np.float32
@@ -124,10 +133,11 @@ def test_values_are_enlarged_linearly(small, large):
 def test_strips_are_the_whole(monkeypatch):
     """Of enlarging, and inside of shrinking, where a strip begins within a pixel."""
     image, label = RANDOM.integers(0, 256, (50, 31, 2), np.uint8), RANDOM.integers(0, 3, (50, 31), np.uint8)
-    whole = resolution.shrunk_image(image, 0.37), resolution.shrunk_label(label, 0.37)
+    size = (18, 11)
+    whole = resolution.resized_image(image, size), resolution.resized_label(label, size)
     monkeypatch.setattr(resolution, "STRIP", 200)
-    np.testing.assert_array_equal(resolution.shrunk_image(image, 0.37), whole[0])
-    np.testing.assert_array_equal(resolution.shrunk_label(label, 0.37), whole[1])
+    np.testing.assert_array_equal(resolution.resized_image(image, size), whole[0])
+    np.testing.assert_array_equal(resolution.resized_label(label, size), whole[1])
     rows = list(resolution.strips((50, 31)))
     assert len(rows) == 9 and rows[-1] == slice(48, 50)
     parts = [resolution.enlarged(whole[0], (50, 31), part) for part in rows]

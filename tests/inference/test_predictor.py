@@ -14,11 +14,12 @@ import unet_lowlevel
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli.evaluate import main as evaluate
 from unet_lowlevel.cli.predict import main as predict
+from unet_lowlevel.config import DataConfig
 from unet_lowlevel.core.fast import FoldedUNet
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data import resolution, samples
 from unet_lowlevel.data.files import list_images, read_image
-from unet_lowlevel.data.resolution import enlarged, shrunk_image
+from unet_lowlevel.data.resolution import enlarged, resized_image, working_size
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import predictor as predictor_module
 from unet_lowlevel.inference.predictor import Predictor, load
@@ -335,15 +336,17 @@ def test_predict_takes_several_runs(runs, alone, phantoms, tmp_path):
 
 @pytest.fixture(scope="module")
 def shrunk(tmp_path_factory):
-    """{resolution: run} of the same network."""
+    """{resolution or image size: run} of the same network."""
     folder = tmp_path_factory.mktemp("shrunk")
-    return {share: untrained_run(folder / str(share), seed=1, resolution=share) for share in (1.0, 0.5, 0.37)}
+    runs = {share: untrained_run(folder / str(share), seed=1, resolution=share) for share in (1.0, 0.5, 0.37)}
+    return runs | {48: untrained_run(folder / "48", seed=1, image_size=48)}
 
 
 @pytest.mark.parametrize("average", ["none", "flips"])
-@pytest.mark.parametrize("share", [0.5, 0.37])
-def test_the_image_is_shrunk_and_its_probabilities_enlarged(share, average, shrunk, image):
-    expected = load(shrunk[1.0], average=average).probabilities(shrunk_image(image, share))
+@pytest.mark.parametrize("share", [0.5, 0.37, 48])
+def test_the_image_is_resized_and_its_probabilities_back(share, average, shrunk, image):
+    size = (48, 48) if share == 48 else working_size(image.shape[:2], DataConfig(resolution=share))
+    expected = load(shrunk[1.0], average=average).probabilities(resized_image(image, size))
     expected = enlarged(expected, image.shape[:2])
     found = load(shrunk[share], average=average).predict(image)
     assert found.probabilities.dtype == np.float32 and found.mask.shape == image.shape[:2]
@@ -364,9 +367,9 @@ def test_a_shrunk_image_in_tiles_has_the_same_probabilities(shrunk, image, monke
 
 
 @pytest.mark.parametrize(("average", "tile_size"), [("none", 2048), ("none", 48), ("flips", 2048)])
-def test_networks_of_several_resolutions_are_averaged_at_the_size_of_the_image(average, tile_size, shrunk, image):
+def test_networks_of_several_sizes_are_averaged_at_the_size_of_the_image(average, tile_size, shrunk, image):
     image = np.tile(image, (2, 3, 1))
-    shares = [0.37, 1.0, 0.5, 0.37]
+    shares = [0.37, 1.0, 0.5, 0.37, 48]
     expected = np.mean([load(shrunk[share], average=average).probabilities(image) for share in shares], 0)
     found = load([shrunk[share] for share in shares], average=average, tile_size=tile_size).probabilities(image)
     assert found.dtype == np.float32

@@ -73,9 +73,25 @@ def test_the_crop_is_that_of_the_images_and_the_depth_that_of_the_crop(extent, s
     assert (found["depth"], found["crop_size"]) == (depth, crop)
 
 
+ALIKE = dataclasses.replace(EASY, layout=Layout(0.4, 0, 0, 0))
+
+
+def test_images_that_show_the_same_are_seen_whole():
+    assert planned(dataclasses.replace(ALIKE, height=(300, 470, 700), width=(200, 560, 1000)))["image_size"] == 256
+    assert planned(ALIKE)["image_size"] == planned(ALIKE)["crop_size"] == 240
+    assert "image_size" not in planned(dataclasses.replace(ALIKE, height=(240,) * 3, width=(240,) * 3))
+    hard = (BACKGROUND, of_class(thickness=32, contrast=0.4))
+    assert planned(dataclasses.replace(ALIKE, classes=hard, width=(200, 560, 1000)))["image_size"] == 144  # 8 of 32
+    assert planned(dataclasses.replace(ALIKE, classes=hard))["image_size"] == 128
+    thin = dataclasses.replace(ALIKE, classes=(BACKGROUND, of_class(thickness=15)), height=(480,) * 3, width=(512,) * 3)
+    assert "image_size" not in planned(thin) and planned(thin)["resolution"] == 1
+    assert not {"image_size", "resolution"} & planned(ALIKE, resolution=0.5).keys()
+    assert not {"image_size", "resolution"} & planned(EASY, image_size=128).keys()
+
+
 def test_crops_are_of_the_working_resolution():
     assert planned(EASY, resolution=0.5)["crop_size"] == 128
-    assert planned(with_objects(extent=(1, 1, 480), thickness=50))["crop_size"] == 176  # at 2/3
+    assert planned(with_objects(extent=(1, 1, 480), thickness=50))["crop_size"] == 160  # at 2/3
 
 
 def test_a_given_depth_decides_what_the_crop_is_a_multiple_of():

@@ -7,10 +7,11 @@ from conftest import sentence
 from kill_and_resume import history, state
 from tiny_training import samples, tiny_config
 
+from unet_lowlevel.config import DataConfig
 from unet_lowlevel.core import fast
 from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
-from unet_lowlevel.data.samples import Sample, at_resolution
+from unet_lowlevel.data.samples import Sample, at_working_size
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.pictures import colour_labels
 from unet_lowlevel.reference.layers_unet import LayersUNet
@@ -159,7 +160,7 @@ def test_validation_is_whole_images_of_any_size_and_moves_nothing(tmp_path):
 def test_pictures_of_shrunk_images_have_the_size_as_stored():
     rng = np.random.default_rng(0)
     stored = Sample("a", rng.integers(0, 256, (9, 7, 1), np.uint8), rng.integers(0, 2, (9, 7), np.uint8))
-    sample = at_resolution(stored, 0.5)
+    sample = at_working_size(stored, DataConfig(resolution=0.5))
     shown = picture(sample, tf.zeros([1, 9, 7, 1]), tiny_config())
     assert shown.shape == (9, 4 * 7 + 6, 3)
     np.testing.assert_array_equal(shown[:, 9:16], colour_labels(stored.label))

@@ -25,7 +25,7 @@ from unet_lowlevel.training.train import by_patient
 
 SETTINGS = [
     *("data", "images", "masks", "channels", "mask_values", "mask_colors", "ignore_value", "max_megapixels"),
-    *("nan", "resolution", "stream"),
+    *("nan", "resolution", "image_size", "stream"),
     *("validation_fraction", "validation_list", "folds", "fold", "blocks", "group_regex", "seed"),
     *("classes", "depth", "base_channels", "batch_size", "crop_size", "precision", "plan", "minutes"),
 ]

@@ -31,11 +31,12 @@ def export(arguments: argparse.Namespace) -> None:
 
     refuse_existing(output)
     predictor = load(arguments.run, network=KerasUNet)
-    network, share = predictor.networks[0].model.network, predictor.config.data.resolution
+    network, data = predictor.networks[0].model.network, predictor.config.data
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_keras(network, output)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
-    first = f"shrunk to {share:g} of their sides by the mean of the area, then " if share < 1 else ""
+    size = f"{data.image_size} pixels a side" if data.image_size else f"{data.resolution:g} of their sides"
+    first = f"resized to {size} by the mean of the area, then " if data.resizes else ""
     say(f"wrote {show_path(output)}: logits of images {first}normalized as the run's config.json says")

@@ -29,7 +29,7 @@ def resolve_crop_size(config: Config, sizes: Iterable[tuple[int, int]]) -> int:
 
     Args:
         config: of the training.
-        sizes: height and width of each image at the resolution of the network.
+        sizes: height and width at which the network sees each image.
 
     Raises:
         UserError: for a size that a valid network cannot take.

@@ -1,6 +1,7 @@
-"""Images and labels shrunk for the network, and its probabilities enlarged again; see `DataConfig.resolution`.
+"""Images and labels in the size that the network works at, and its probabilities in that of the image again.
 
-Shrinking and enlarging are linear along each axis, a matrix for the rows and one for the columns:
+See `DataConfig.resolution` and `image_size`. Both ways are linear along each axis, a matrix for the rows and one for
+the columns:
 
     result = below @ values @ beside^T
 
@@ -12,39 +13,39 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import csr_array
 
+from unet_lowlevel.config import DataConfig
+
 Size = tuple[int, int]
 # So many pixels of the larger image are worked on at a time.
 STRIP = 2**20
 
 
-def working_size(size: Size, resolution: float) -> Size:
-    """Height and width that the network works at: max(1, round(side * resolution)) of each side."""
-    height, width = (max(1, round(side * resolution)) for side in size)
+def working_size(size: Size, data: DataConfig) -> Size:
+    """Height and width that the network works at: `image_size`, or max(1, round(side * resolution)) of each side."""
+    height, width = (data.image_size or max(1, round(side * data.resolution)) for side in size)
     return height, width
 
 
-def shrunk_image(image: np.ndarray, resolution: float) -> np.ndarray:
-    """The image [H,W,C] as float32 [h,w,C], whose pixels are means over their area; at resolution 1 itself.
+def resized_image(image: np.ndarray, size: Size) -> np.ndarray:
+    """The image [H,W,C] as float32 [h,w,C], whose pixels are means over their area; itself if it has that size.
 
     Sums of integers are exact, so that the means are the same on every machine.
     """
-    if resolution == 1:
+    if image.shape[:2] == size:
         return image
-    size = working_size(image.shape[:2], resolution)
     found = np.empty((*size, image.shape[2]), np.float32)
     for rows, part, below, beside in covered(image, size):
         found[rows] = resampled(part, below, beside) / image[..., 0].size
     return found
 
 
-def shrunk_label(label: np.ndarray, resolution: float) -> np.ndarray:
+def resized_label(label: np.ndarray, size: Size) -> np.ndarray:
     """The label [H,W] as [h,w] of the same dtype: the class with most of each pixel's area, the lowest among equals.
 
-    `IGNORED`, the highest label, is one of them. At resolution 1 it is the label itself.
+    `IGNORED`, the highest label, is one of them. A label of that size is returned itself.
     """
-    if resolution == 1:
+    if label.shape == size:
         return label
-    size = working_size(label.shape, resolution)
     found, most = np.zeros(size, label.dtype), np.zeros(size)
     for rows, part, below, beside in covered(label, size):
         for k in np.unique(part):
@@ -54,17 +55,15 @@ def shrunk_label(label: np.ndarray, resolution: float) -> np.ndarray:
     return found
 
 
-def shrunk_numbers(numbers: np.ndarray, resolution: float) -> np.ndarray:
-    """The numbers of objects [H,W] as [h,w]: that of the pixel in which the middle of each lies; at 1 themselves."""
-    if resolution == 1:
-        return numbers
-    sides = zip(numbers.shape, working_size(numbers.shape, resolution), strict=True)
+def resized_numbers(numbers: np.ndarray, size: Size) -> np.ndarray:
+    """The numbers of objects [H,W] as [h,w]: that of the pixel in which the middle of each lies."""
+    sides = zip(numbers.shape, size, strict=True)
     rows, columns = ((2 * np.arange(working) + 1) * length // (2 * working) for length, working in sides)
     return numbers[rows[:, np.newaxis], columns]
 
 
 def enlarged(values: np.ndarray, size: Size, rows: slice = slice(None)) -> np.ndarray:
-    """Rows of the values [h,w,K] enlarged to a size [H,W], by linear interpolation: float32 [rows,W,K].
+    """Rows of the values [h,w,K] at a size [H,W], by linear interpolation: float32 [rows,W,K].
 
     The middle of pixel i lies at (i + 0.5) h / H - 0.5 in pixels of `values`; beyond the outermost middles their values
     continue. At the size of `values` these are the values themselves.
@@ -83,7 +82,7 @@ def strips(size: Size) -> Iterator[slice]:
 
 
 def covered(pixels: np.ndarray, size: Size) -> Iterator[tuple[slice, np.ndarray, csr_array, csr_array]]:
-    """Rows of the image shrunk to `size`, the rows of `pixels` [H,W,...] that they cover, and `overlaps` for both axes.
+    """Rows of the image resized to `size`, the rows of `pixels` [H,W,...] that they cover, and `overlaps` of both axes.
 
     If the pixels are mapped from a file, they are read once and only some of them are in memory.
     """

@@ -13,7 +13,7 @@ from unet_lowlevel.config import IGNORED, Config, DataConfig
 from unet_lowlevel.data.files import Pair, read_image
 from unet_lowlevel.data.formats.volumes import Slice, check_same_place
 from unet_lowlevel.data.masks import read_label
-from unet_lowlevel.data.resolution import shrunk_image, shrunk_label
+from unet_lowlevel.data.resolution import resized_image, resized_label, working_size
 from unet_lowlevel.errors import UserError
 
 # Statistics take so many pixels at a time, so that they need only a few MiB beside an image of any size.
@@ -50,7 +50,7 @@ class Sample:
         target: [H,W] uint8, learned instead of the label: the label with background between objects that touch (see
             `weight_maps.py`); or None.
         weights: [H,W] float32, added to the weight of a pixel's class (see there); or None.
-        original_label: the label at the size as stored, of a sample that is shrunk; else None.
+        original_label: the label at the size as stored, of a sample that is resized; else None.
     """
 
     stem: str
@@ -68,7 +68,7 @@ class Sample:
 
     @property
     def labels(self) -> list[np.ndarray]:
-        """The label and, of a sample that is shrunk, that of the size as stored."""
+        """The label and, of a sample that is resized, that of the size as stored."""
         return [label for label in (self.label, self.original_label) if label is not None]
 
     @property
@@ -157,11 +157,12 @@ def check_sizes(pair: Pair, image: np.ndarray, label: np.ndarray) -> None:
         )
 
 
-def at_resolution(sample: Sample, resolution: float) -> Sample:
-    """`sample` with image and label shrunk; see `resolution.py`. At resolution 1 it is the sample itself."""
-    if resolution == 1:
+def at_working_size(sample: Sample, data: DataConfig) -> Sample:
+    """`sample` with image and label resized, see `resolution.py`; itself if it has that size."""
+    size = working_size(sample.size, data)
+    if size == sample.size:
         return sample
-    image, label = shrunk_image(sample.image, resolution), shrunk_label(sample.label, resolution)
+    image, label = resized_image(sample.image, size), resized_label(sample.label, size)
     return Sample(sample.stem, image, label, original_label=sample.label)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.instances import read_instances
-from unet_lowlevel.data.resolution import shrunk_numbers
-from unet_lowlevel.data.samples import Sample, at_resolution, decoded, with_normalization
+from unet_lowlevel.data.resolution import resized_numbers
+from unet_lowlevel.data.samples import Sample, at_working_size, decoded, with_normalization
 from unet_lowlevel.data.weight_maps import separation, separation_border
 from unet_lowlevel.disk import Place
 from unet_lowlevel.errors import UserError
@@ -134,13 +134,13 @@ def in_memory(count: int) -> Iterator[Keep]:
 def gather(
     pairs: list[Pair], config: Config, keep: Keep, progress: Progress = lambda items: items
 ) -> tuple[list[Sample], str]:
-    """Decodes every pair once, shrinks it to the resolution of the network, and passes it to `keep`.
+    """Decodes every pair once, resizes it for the network, and passes it to `keep`.
 
     Only one pair is in memory beside what `keep` keeps there.
 
     Args:
         pairs: sorted by stem.
-        config: what channels and masks mean, resolution, normalization, and whether there are weight maps.
+        config: what channels and masks mean, the size of images, normalization, and whether there are weight maps.
         keep: what `on_disk` or `in_memory` yields.
         progress: may be tqdm.
 
@@ -155,9 +155,9 @@ def gather(
     for pair, sample in zip(pairs, decoded(progress(pairs), config), strict=True):
         digest.update(repr(sample.stem).encode())
         add_to(digest, sample.image, sample.label)
-        sample = at_resolution(sample, config.data.resolution)
+        sample = at_working_size(sample, config.data)
         if config.loss.weight_map:
-            instances = shrunk_numbers(read_instances(pair, sample.truth, config), config.data.resolution)
+            instances = resized_numbers(read_instances(pair, sample.truth, config), sample.size)
             border = separation_border(instances, sample.label)
             instances[border] = 0
             sample.target = np.where(border, np.uint8(0), sample.label)

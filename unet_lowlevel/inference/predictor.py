@@ -18,7 +18,7 @@ from unet_lowlevel.core.losses import probabilities
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats.volumes import Slice
-from unet_lowlevel.data.resolution import enlarged, shrunk_image, strips
+from unet_lowlevel.data.resolution import enlarged, resized_image, strips, working_size
 from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
@@ -85,12 +85,12 @@ class CompiledNetwork:
 
 @dataclass(frozen=True, eq=False)
 class WorkingImage:
-    """An image as the networks of one resolution see it.
+    """An image as the networks that work at one size see it.
 
     Attributes:
-        pixels: [h, w, C], shrunk to the resolution; at resolution 1 the image itself.
+        pixels: [h, w, C], resized; the image itself where it has that size.
         size: height and width of the image as stored.
-        networks: which work at this resolution.
+        networks: which work at this size.
         normalizations: of `pixels`, for each of these.
     """
 
@@ -139,8 +139,8 @@ class Predictor:
 
     probability = mean over networks and views of the probability in the view, enlarged to the size of the image
 
-    Each network uses the resolution and the normalization of its own run. The first run decides how images are read,
-    the threshold, and how objects are separated.
+    Each network uses the size of images and the normalization of its own run. The first run decides how images are
+    read, the threshold, and how objects are separated.
 
     Attributes:
         config: of the first run.
@@ -210,13 +210,13 @@ class Predictor:
         )
 
     def working_images(self, image: np.ndarray) -> list[WorkingImage]:
-        """The image [H, W, C] as read from its file, at each resolution that a network works at."""
-        alike: dict[float, list[CompiledNetwork]] = {}
+        """The image [H, W, C] as read from its file, at each size that a network works at."""
+        alike: dict[tuple[int, int], list[CompiledNetwork]] = {}
         for network in self.networks:
-            alike.setdefault(network.data.resolution, []).append(network)
+            alike.setdefault(working_size(image.shape[:2], network.data), []).append(network)
         found = []
-        for resolution, networks in alike.items():
-            pixels = shrunk_image(image, resolution)
+        for size, networks in alike.items():
+            pixels = resized_image(image, size)
             found.append(WorkingImage(pixels, image.shape[:2], networks, normalizations(pixels, networks)))
         return found
 
@@ -252,11 +252,11 @@ class Predictor:
     def tiles(self, images: Sequence[WorkingImage]) -> Iterator[Tile]:
         """The probabilities of an image part by part: rows, columns, float32 [rows, columns, K].
 
-        Those of images that are shrunk are computed whole before they are enlarged strip by strip. Until then there are
-        empty parts, at which whoever takes the parts can stop.
+        Those of images that are resized are computed whole before they get their size back strip by strip. Until then
+        there are empty parts, at which whoever takes the parts can stop.
 
         Args:
-            images: one image at each resolution.
+            images: one image at each size.
 
         Raises:
             UserError: when memory runs out with the smallest tiles.
@@ -281,7 +281,7 @@ class Predictor:
             yield rows, slice(None), mean
 
     def working_tiles(self, image: WorkingImage) -> Iterator[Tile]:
-        """The probabilities of an image at its resolution, the mean over its networks.
+        """The probabilities of an image at its size, the mean over its networks.
 
         When memory runs out the image starts again in smaller tiles, which replace those that came before.
         """

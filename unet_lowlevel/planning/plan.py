@@ -13,12 +13,15 @@ from typing import Any
 
 from unet_lowlevel import settings
 from unet_lowlevel.config import Config
+from unet_lowlevel.data.resolution import working_size
 from unet_lowlevel.geometry import legal_size
 from unet_lowlevel.planning.fingerprint import Fingerprint
 from unet_lowlevel.summary import step_operations, summarize
 
 # Side of the largest crop, in pixels of the working resolution: time and memory of a step grow with its square.
 LARGEST_CROP = 256
+# Images that are seen whole have this side where objects are hard to tell, and a multiple of so many pixels.
+SMALL_IMAGE, MULTIPLE = 128, 16
 # So many pixels are left of the thinnest class, the background included.
 THINNEST = 8
 # Working resolutions, easy to say; those between would be no better.
@@ -104,10 +107,22 @@ def contrast(found: Fingerprint) -> float:
 def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """Large objects fit into a crop, as long as the thinnest class can still be seen.
 
+    Images that have a layout in common are seen whole, all of one size: a place then means the same in all of them.
+    Else
+
     resolution = max(LARGEST_CROP / extent of large objects, THINNEST / least thickness), the next of `RESOLUTIONS`
     """
+    if config.given & {"resolution", "image_size"}:
+        return
     extent = largest(found)
     thickness = max(min(kind.thickness[0] for kind in found.classes if kind.images), 1)
+    longer, hard = max(found.height[1], found.width[1]), contrast(found) < HARD
+    side = max(SMALL_IMAGE if hard else LARGEST_CROP, THINNEST / thickness * longer)
+    side = MULTIPLE * math.ceil(min(side, longer) / MULTIPLE)
+    if found.layout.common >= COMMON and side <= LARGEST_CROP and {*found.height, *found.width} != {side}:
+        more = f"; objects that stand out by {contrast(found):.2f} of 1 only take many steps, quick in small ones"
+        yield Choice("image_size", side, "all images show the same in the same place" + more * hard)
+        return
     wanted = max(LARGEST_CROP / extent, THINNEST / thickness)
     value = min((one for one in RESOLUTIONS if one >= wanted), default=1)
     if value < 1:
@@ -121,13 +136,16 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
 
 def network(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """The crop holds a whole image, up to `LARGEST_CROP`; the network is as deep as that allows, up to `DEEPEST`."""
-    side = config.data.resolution * max(found.height[1], found.width[1])
+    side = max(working_size((round(found.height[1]), round(found.width[1])), config.data))
     crop, depth = min(side, LARGEST_CROP), DEEPEST
     while depth > 1 and crop < BOTTLENECK * 2 ** (depth - 1):
         depth -= 1
     yield Choice("depth", depth, f"an output pixel sees {receptive_field(config, depth)} pixels a side")
     depth = config.model.depth if "depth" in config.given else depth
-    reason = "half of the images are no larger" if side <= LARGEST_CROP else "larger crops take more time and memory"
+    if side > LARGEST_CROP:
+        reason = "larger crops take more time and memory"
+    else:
+        reason = "a crop is a whole image" if config.data.image_size else "half of the images are no larger"
     yield Choice("crop_size", legal_size(settings.apply(config, {"depth": depth}).model, math.ceil(crop)), reason)
     yield Choice("base_channels", 16, "twice as many take three times the time")
     yield Choice("batch_size", 8, "so many crops give batch normalization steady statistics")
@@ -197,7 +215,7 @@ def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[C
     if count * cost > OPERATIONS:
         count, reason = int(OPERATIONS / cost), "more would take longer than about half an hour"
     crops = config.training.batch_size * config.training.crop_size**2
-    image = config.data.resolution**2 * found.height[1] * found.width[1]
+    image = math.prod(working_size((round(found.height[1]), round(found.width[1])), config.data))
     validation = config.data.validation_fraction * found.images * cost / 3 * image / crops
     yield from in_epochs(config, count, epochs_of(config, count * cost, validation), reason)
 

@@ -23,7 +23,7 @@ SHAPING = {
 # What a training takes over from the other run instead of planning it, so that the weights fit.
 NETWORK = (
     *("depth", "base_channels", "kernel_size", "convolutions_per_block", "padding", "activation"),
-    *("batch_normalization", "resolution"),
+    *("batch_normalization", "resolution", "image_size"),
 )
 
 

@@ -78,7 +78,7 @@ class EvaluationStep(tf.Module):
         """
         logits = whole_logits(self.model, images)
         p = probabilities(logits)
-        if self.config.data.resolution < 1:
+        if self.config.data.resizes:
             p = tf.image.resize(p, tf.shape(truth)[1:])
         counted = probability_counts(truth, p, self.config.training.decision_threshold, self.config.data.ignored)
         return {"loss": self.loss(labels, logits), "probabilities": p} | counted

@@ -153,7 +153,7 @@ def check_same_settings(run: Path, stored: Config, config: Config, may_change: C
 
 
 def with_init(config: Config) -> Config:
-    """`config` with the network and the resolution of the run of --init, instead of planned ones.
+    """`config` with the network and the size of images of the run of --init, instead of planned ones.
 
     Raises:
         UserError: when that run cannot be used, before data is read.

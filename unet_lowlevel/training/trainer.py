@@ -240,6 +240,6 @@ def image_too_large(sample: Sample, kept: str) -> str:
     height, width = sample.size
     return (
         f"The validation of {sample.stem}, which is computed whole, ran out of memory at {height} x {width} pixels: "
-        "start another --run with the image and its mask cut into smaller ones, with a lower --resolution, or with "
-        f"smaller images in --validation-list, or free some memory; {kept}."
+        "start another --run with the image and its mask cut into smaller ones, with a lower --resolution or "
+        f"--image-size, or with smaller images in --validation-list, or free some memory; {kept}."
     )

@@ -1,5 +1,6 @@
 """Judges a data set by the facts of `inspection.py`: how bad a problem is, what it is, how to mend it."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -273,18 +274,18 @@ def split_size(evidence: Evidence) -> Iterator[Finding]:
 
 
 def working_sizes(config: Config, measurements: list[Measurement]) -> list[tuple[int, int]]:
-    """Height and width of the images at the resolution of the network."""
-    return [working_size(m.size, config.data.resolution) for m in measurements if m.image]
+    """Height and width at which the network sees the images."""
+    return [working_size(m.size, config.data) for m in measurements if m.image]
 
 
 def decoded_bytes(config: Config, measurements: list[Measurement]) -> int:
-    """Bytes that a training without --stream keeps in memory: images, labels, and what they are shrunk to."""
+    """Bytes that a training without --stream keeps in memory: images, labels, and what they are resized to."""
     images = [m.image for m in measurements if m.image]
-    found = sum(height * width for height, width in (image.size for image in images))
-    if config.data.resolution == 1:
-        return found + sum(image.nbytes for image in images)
-    shrunk = zip(images, working_sizes(config, measurements), strict=True)
-    return found + sum((4 * image.channels + 1) * height * width for image, (height, width) in shrunk)
+    found = 0
+    for image, (height, width) in zip(images, working_sizes(config, measurements), strict=True):
+        found += math.prod(image.size)
+        found += image.nbytes if (height, width) == image.size else (4 * image.channels + 1) * height * width
+    return found
 
 
 def duplicates(evidence: Evidence) -> Iterator[Finding]:

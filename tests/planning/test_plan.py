@@ -115,6 +115,8 @@ def test_mirrors_only_what_looks_the_same_in_a_mirror(layout, flips, turns):
     config, _ = plan(dataclasses.replace(EASY, layout=layout), Config())
     changes = settings.check(config).augmentation
     assert (changes.flip_axes if changes.flips else None) == flips and changes.quarter_turns == turns
+    hard = planned(dataclasses.replace(with_objects(contrast=0.3), layout=layout))
+    assert hard["flips"] and hard["quarter_turns"] and "flip_axes" not in hard
 
 
 def test_objects_that_hardly_stand_out_get_more_augmentation_and_more_steps():

@@ -31,8 +31,10 @@ BOTTLENECK = 4
 DEEPEST = 5
 # Where objects stand out less than this from their surroundings, their gray values tell little.
 HARD = 0.5
-# Then every crop is changed by so much: few images are seen often, and would be learned by heart.
+# Then every crop is changed by so much, and activations are dropped: images are seen often, and would be learned by
+# heart.
 CHANGES = {
+    "dropout_rate": 0.2,
     "elastic": 10.0,
     "rotation": 20.0,
     "scaling": 0.25,
@@ -158,13 +160,17 @@ def receptive_field(config: Config, depth: int) -> int:
 
 
 def mirroring(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """Mirrors only where the data allows it: where images share no layout, or one that mirroring hardly changes."""
-    layout = found.layout
-    free = layout.common < COMMON
+    """Mirrors only where images share no layout, or one that mirroring hardly changes, or objects are hard to tell."""
+    layout, hard = found.layout, contrast(found) < HARD
+    free = hard or layout.common < COMMON
     left_right, up_down, turned = (
         free or correlation > SYMMETRIC for correlation in (layout.left_right, layout.up_down, layout.transposed)
     )
-    if free:
+    if hard:
+        reason = (
+            f"objects stand out by {contrast(found):.2f} of 1 only: mirrored and turned, fewer are learned by heart"
+        )
+    elif free:
         reason = "images have no layout in common"
     else:
         reason = (

@@ -514,7 +514,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("crops up to 512", "LARGEST_AUTOMATIC_CROP = 256", "LARGEST_AUTOMATIC_CROP = 512"),
     ],
     "data/resolution.py": [
-        ("sizes are cut off", "round(side * resolution)) for", "int(side * resolution)) for"),
+        ("sizes are cut off", "round(side * data.resolution)) for", "int(side * data.resolution)) for"),
         (
             "a pixel takes its neighbours in part as whole ones",
             "np.diff(edges).astype(np.float64)",
@@ -563,9 +563,9 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "data/check/test_check.py::test_costs",
         ),
         (
-            "shrunk images take the bytes of those as stored",
-            "if config.data.resolution == 1:",
-            "if config.data.resolution:",
+            "resized images take the bytes of those as stored",
+            "if (height, width) == image.size else",
+            "if height else",
             "data/check/test_check.py::test_costs",
         ),
     ],

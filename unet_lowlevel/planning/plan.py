@@ -43,7 +43,7 @@ CHANGES = {
     "gamma": 0.3,
 }
 # {contrast: training steps of so much or more}
-STEPS = {0.9: 400, 0.6: 1500, 0.0: 4000}
+STEPS = {0.9: 400, 0.6: 1500, 0.0: 9000}
 # Objects of which more than this share touch another are to be separated, which takes so many steps.
 TOUCHING, STEPS_TO_SEPARATE = 0.05, 3000
 # Floating-point operations of a training: about half an hour on two cores of 2020 or later.

@@ -1047,13 +1047,21 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_histories_are_the_same_up_to_rounding",
         ),
     ],
+    "settings.py": [
+        (
+            "two settings say how large images are",
+            "given=given | SIZES if given & SIZES else given",
+            "given=given",
+            "planning/test_plan.py training/test_initial_weights.py",
+        ),
+    ],
     "planning/plan.py": [
         ("what is given is planned over", "if choice.setting not in config.given:", "if True:"),
         ("thin classes are lost", "max(LARGEST_CROP / extent, THINNEST / thickness)", "LARGEST_CROP / extent"),
         ("the background may be lost", "for kind in found.classes if kind.images)", "for kind in found.foreground)"),
         (
             "crops are those of the stored images",
-            "side = max(working_size((round(found.height[1]), round(found.width[1])), config.data))",
+            "side = max(median_size(found, config))",
             "side = max(found.height[1], found.width[1])",
         ),
         (
@@ -1061,12 +1069,11 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "if found.layout.common >= COMMON and side",
             "if False and side",
         ),
-        ("small images for all", "SMALL_IMAGE if hard else LARGEST_CROP", "SMALL_IMAGE"),
+        ("small images for all", "SMALL_IMAGE if hard(found) else LARGEST_CROP", "SMALL_IMAGE"),
         ("thin classes are lost in small images", "LARGEST_CROP, THINNEST / thickness * longer)", "LARGEST_CROP, 0)"),
-        ("two settings say how large images are", 'if config.given & {"resolution", "image_size"}:', "if False:"),
         ("a bottleneck of any size", "while depth > 1 and crop <", "while False and crop <"),
-        ("a common layout is no matter", "free = hard or layout.common", "free = True or layout.common"),
-        ("hard objects are mirrored as others", "free = hard or layout.common", "free = layout.common"),
+        ("a common layout is no matter", "free = hard(found) or layout.common", "free = True or layout.common"),
+        ("hard objects are mirrored as others", "free = hard(found) or layout.common", "free = layout.common"),
         ("turned where it must not be", "left_right and up_down and turned, reason", "left_right and up_down, reason"),
         ("given epochs are cut", 'if "epochs" in config.given or', "if"),
         ("the validation takes no time", "(seconds - epochs * speed.validation) / speed.step", "seconds / speed.step"),

@@ -13,6 +13,8 @@ from unet_lowlevel.config import PRESETS, Config
 from unet_lowlevel.errors import UserError, listed, reason, shown
 
 DEFAULTS = Config()
+# Both say how large images are: when one is given, nothing else decides the other.
+SIZES = {"resolution", "image_size"}
 
 
 @functools.cache
@@ -94,7 +96,8 @@ def apply(config: Config, values: dict, source=flag) -> Config:
             raise UserError(f"{name} is no setting: {f'did you mean {close[0]}?' if close else 'see config.py.'}")
         changes.setdefault(settings()[name][0], {})[name] = checked(name, value, source(name))
     parts = {section: dataclasses.replace(getattr(config, section), **part) for section, part in changes.items()}
-    return dataclasses.replace(config, **parts, given=config.given | values.keys())
+    given = config.given | values.keys()
+    return dataclasses.replace(config, **parts, given=given | SIZES if given & SIZES else given)
 
 
 def value_of(config: Config, name: str):

@@ -135,3 +135,6 @@ def test_a_plan_takes_the_network_of_the_other_run(run, tmp_path):
     assert taken.model.depth == other.model.depth != config.model.depth and taken.model.base_channels == 3
     assert "depth" in taken.given and with_init(Config()) == Config()
     assert with_init(Config.of(init=str(run), plan="off")).model == Config().model
+    # Of the two settings of the size of images, one that is given keeps the other of that run away.
+    taken = with_init(Config.of(init=str(untrained_run(tmp_path / "sized", image_size=48)), resolution=0.5))
+    assert (taken.data.resolution, taken.data.image_size) == (0.5, 0)

@@ -106,6 +106,20 @@ def contrast(found: Fingerprint) -> float:
     return min((kind.contrast for kind in found.foreground), default=0.0)
 
 
+def hard(found: Fingerprint) -> bool:
+    """Whether objects stand out so little that gray values tell little."""
+    return contrast(found) < HARD
+
+
+def why_hard(found: Fingerprint) -> str:
+    return f"objects stand out by {contrast(found):.2f} of 1 only"
+
+
+def median_size(found: Fingerprint, config: Config) -> tuple[int, int]:
+    """Height and width at which the network sees the median image."""
+    return working_size((round(found.height[1]), round(found.width[1])), config.data)
+
+
 def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """Large objects fit into a crop, as long as the thinnest class can still be seen.
 
@@ -114,16 +128,16 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
 
     resolution = max(LARGEST_CROP / extent of large objects, THINNEST / least thickness), the next of `RESOLUTIONS`
     """
-    if config.given & {"resolution", "image_size"}:
-        return
     extent = largest(found)
     thickness = max(min(kind.thickness[0] for kind in found.classes if kind.images), 1)
-    longer, hard = max(found.height[1], found.width[1]), contrast(found) < HARD
-    side = max(SMALL_IMAGE if hard else LARGEST_CROP, THINNEST / thickness * longer)
+    longer = max(found.height[1], found.width[1])
+    side = max(SMALL_IMAGE if hard(found) else LARGEST_CROP, THINNEST / thickness * longer)
     side = MULTIPLE * math.ceil(min(side, longer) / MULTIPLE)
     if found.layout.common >= COMMON and side <= LARGEST_CROP and {*found.height, *found.width} != {side}:
-        more = f"; objects that stand out by {contrast(found):.2f} of 1 only take many steps, quick in small ones"
-        yield Choice("image_size", side, "all images show the same in the same place" + more * hard)
+        reason = "all images show the same in the same place"
+        if hard(found):
+            reason += f"; {why_hard(found)}, which takes many steps, quick in small ones"
+        yield Choice("image_size", side, reason)
         return
     wanted = max(LARGEST_CROP / extent, THINNEST / thickness)
     value = min((one for one in RESOLUTIONS if one >= wanted), default=1)
@@ -138,7 +152,7 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
 
 def network(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """The crop holds a whole image, up to `LARGEST_CROP`; the network is as deep as that allows, up to `DEEPEST`."""
-    side = max(working_size((round(found.height[1]), round(found.width[1])), config.data))
+    side = max(median_size(found, config))
     crop, depth = min(side, LARGEST_CROP), DEEPEST
     while depth > 1 and crop < BOTTLENECK * 2 ** (depth - 1):
         depth -= 1
@@ -148,7 +162,7 @@ def network(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator
         reason = "larger crops take more time and memory"
     else:
         reason = "a crop is a whole image" if config.data.image_size else "half of the images are no larger"
-    yield Choice("crop_size", legal_size(settings.apply(config, {"depth": depth}).model, math.ceil(crop)), reason)
+    yield Choice("crop_size", legal_size(settings.apply(config, {"depth": depth}).model, crop), reason)
     yield Choice("base_channels", 16, "twice as many take three times the time")
     yield Choice("batch_size", 8, "so many crops give batch normalization steady statistics")
 
@@ -161,15 +175,13 @@ def receptive_field(config: Config, depth: int) -> int:
 
 def mirroring(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """Mirrors only where images share no layout, or one that mirroring hardly changes, or objects are hard to tell."""
-    layout, hard = found.layout, contrast(found) < HARD
-    free = hard or layout.common < COMMON
+    layout = found.layout
+    free = hard(found) or layout.common < COMMON
     left_right, up_down, turned = (
         free or correlation > SYMMETRIC for correlation in (layout.left_right, layout.up_down, layout.transposed)
     )
-    if hard:
-        reason = (
-            f"objects stand out by {contrast(found):.2f} of 1 only: mirrored and turned, fewer are learned by heart"
-        )
+    if hard(found):
+        reason = f"{why_hard(found)}: mirrored and turned, fewer are learned by heart"
     elif free:
         reason = "images have no layout in common"
     else:
@@ -185,11 +197,9 @@ def mirroring(found: Fingerprint, config: Config, speed: Speed | None) -> Iterat
 
 def augmentation(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """`CHANGES` where objects are hard to tell; else those by default."""
-    if contrast(found) >= HARD:
-        return
-    reason = f"objects stand out by {contrast(found):.2f} of 1 only"
-    for name, value in CHANGES.items():
-        yield Choice(name, value, reason)
+    if hard(found):
+        for name, value in CHANGES.items():
+            yield Choice(name, value, why_hard(found))
 
 
 def loss(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
@@ -221,7 +231,7 @@ def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[C
     if count * cost > OPERATIONS:
         count, reason = int(OPERATIONS / cost), "more would take longer than about half an hour"
     crops = config.training.batch_size * config.training.crop_size**2
-    image = math.prod(working_size((round(found.height[1]), round(found.width[1])), config.data))
+    image = math.prod(median_size(found, config))
     validation = config.data.validation_fraction * found.images * cost / 3 * image / crops
     yield from in_epochs(config, count, epochs_of(config, count * cost, validation), reason)
 

@@ -17,7 +17,7 @@ from unet_lowlevel.core.losses import probabilities
 from unet_lowlevel.core.more_losses import Loss, make_loss
 from unet_lowlevel.core.ops.cropping import crop_like
 from unet_lowlevel.core.optimizers import global_norm, learning_rate_at
-from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
+from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, without_autotuning
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.memory import within_memory
@@ -237,7 +237,11 @@ def whole_images(samples: list[Sample], channels: int) -> tf.data.Dataset:
             labels if len(labels) > 1 else labels[0],
         ),
     )
-    return images.apply(tf.data.experimental.assert_cardinality(len(samples))).prefetch(2)
+    return (
+        images.apply(tf.data.experimental.assert_cardinality(len(samples)))
+        .prefetch(2)
+        .with_options(without_autotuning())
+    )
 
 
 class WritesRunFolder(tf.keras.callbacks.Callback):

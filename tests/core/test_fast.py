@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from op_checks import normal
+from tensorflow.python.eager import context
 
 from unet_lowlevel.config import OptimizerConfig
 from unet_lowlevel.core import fast, optimizers
@@ -18,6 +19,7 @@ from unet_lowlevel.core.ops.convolution import conv2d
 from unet_lowlevel.core.ops.cropping import crop_and_concat
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.geometry import reach, smallest_valid_size
+from unet_lowlevel.inference.tiling import tile_logits
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.layers_unet import LayersUNet
 from unet_lowlevel.settings import resolve
@@ -425,3 +427,34 @@ def test_ten_steps_of_training_by_the_fast_forms_are_those_of_the_book(dropout_r
     assert book.keys() == quick.keys()
     for name, value in book.items():
         np.testing.assert_allclose(quick[name], value, rtol=0, atol=1e-5 * max(1, np.max(np.abs(value))), err_msg=name)
+
+
+def fused_operations(compiled, *inputs) -> list[tuple[str, ...]]:
+    """What TensorFlow joins in one operation, of each convolution that it runs."""
+    running = context.context()
+    running.enable_graph_collection()
+    compiled(*inputs)
+    graphs = running.export_run_metadata().function_graphs
+    running.disable_graph_collection()
+    nodes = [node for graph in graphs for node in graph.post_optimization_graph.node]
+    fused = [node.attr["fused_ops"].list.s for node in nodes if node.op == "_FusedConv2D"]
+    return [tuple(name.decode() for name in names) for names in fused]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("activation", ["elu", "relu"])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_the_graph_of_the_folded_network_holds_its_weights_and_joins_what_it_can(precision, activation, tiled):
+    """For images of any number and size. Only the convolutions of what comes up stand alone: others add to them."""
+    folded = FoldedUNet(shaken(UNet(model_config(precision=precision, activation=activation))))
+    images = tf.TensorSpec([None, None, None, 2], tf.float32)
+    compiled = {
+        False: tf.function(lambda images, _: whole_logits(folded, images), autograph=False),
+        True: tf.function(lambda images, core: tile_logits(folded, images, core), autograph=False),
+    }[tiled].get_concrete_function(images, tf.TensorSpec([2, 2], tf.int32))
+    assert not compiled.graph.captures and not compiled.variables
+    found = fused_operations(compiled, tf.zeros([1, 64, 96, 2]), tf.constant([[16, 48], [0, 80]]))
+    end, levels = activation.title(), folded.config.depth - 1
+    assert sorted(found) == sorted(
+        [("BiasAdd",)] + levels * [("BiasAdd", "Add", end)] + (3 * levels + 2) * [("BiasAdd", end)]
+    )

@@ -6,7 +6,7 @@
 | `batch_norm`                | `normalize` with `batch_moments`   | passes over the memory                 |
 | `elu_through_float32`       | `elu` of bfloat16                  | a slow kernel of TensorFlow            |
 | `recomputed`                | the function itself                | memory, for time (`--recompute`)       |
-| `FoldedUNet`                | `UNet` with training=False         | batch normalization, a tile's border   |
+| `FoldedUNet`                | `UNet` with training=False         | normalization, joining, tiles' borders |
 | `InPlaceAdam`, `InPlaceSGD` | `optimizers.Adam`, `.SGD`          | copies of weights and slots            |
 
 With `--plain` none of them runs, but the book itself: to step through, and to time.
@@ -23,7 +23,7 @@ from unet_lowlevel.core import optimizers
 from unet_lowlevel.core.ops.activations import elu
 from unet_lowlevel.core.ops.batch_normalization import EPSILON, BatchNormalization
 from unet_lowlevel.core.ops.convolution import Conv2D, conv2d
-from unet_lowlevel.core.ops.cropping import crop_and_concat, crop_like
+from unet_lowlevel.core.ops.cropping import center_crop, crop_like
 from unet_lowlevel.core.ops.dropout import dropout
 from unet_lowlevel.core.ops.pooling import max_pool2d
 from unet_lowlevel.core.ops.transposed_convolution import Conv2DTranspose
@@ -212,8 +212,9 @@ def fold_batch_normalization(weight, gamma, beta, moving_mean, moving_variance) 
 class FoldedUNet(UNet):
     """A copy of a trained network that can only predict, with training=False: the same logits up to rounding, sooner.
 
-    Its weights are constants, so that TensorFlow prepares them once, and joins convolution, bias and activation in one
-    operation.
+    Its weights are NumPy arrays, and so constants of every graph that is traced: oneDNN lays them out once, as it likes
+    them best. (A tensor would be an input of the graph, which may change.) Convolution, bias, the sum of
+    `conv2d_of_parts` and the activation then run as one operation.
     """
 
     def __init__(self, model: UNet):
@@ -231,7 +232,20 @@ class FoldedUNet(UNet):
                 variable.assign(trained[name])
         for module in self.submodules:
             if isinstance(module, (Conv2D, Conv2DTranspose)):
-                module.weight, module.bias = tf.constant(module.weight.numpy()), tf.constant(module.bias.numpy())
+                module.weight, module.bias = (
+                    tf.cast(variable, self.config.precision).numpy() for variable in (module.weight, module.bias)
+                )
+
+    def forward(self, features: tf.Tensor, *, training: bool, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """See `UNet.forward`; training is False."""
+        skips = []
+        for block in self.encoder:
+            skips.append(block(features, training=False))
+            features = max_pool2d(skips[-1])
+        features = self.bottleneck(features, training=False)
+        for up, block in zip(self.decoder_ups, self.decoder, strict=True):
+            features = predict_level(up, block, features, skips.pop())
+        return self.output(features)
 
     def core(self, features: tf.Tensor, core: tf.Tensor, beyond: Sequence[int]) -> tf.Tensor:
         """box(self.forward(features, training=False), *core), for a "same" network.
@@ -265,9 +279,23 @@ class FoldedUNet(UNet):
             level = self.config.depth - level
             features, first, last = needed(features, level)
             origin = 2 * first
-            skip = box(skips[level - 1], origin, 2 * last)
-            features = block(crop_and_concat(skip, up(features)), training=False)
+            features = predict_level(up, block, features, box(skips[level - 1], origin, 2 * last))
         return self.output(needed(features, 0)[0])
+
+
+def predict_level(up: Conv2DTranspose, block: ConvBlock, features: tf.Tensor, skip: tf.Tensor) -> tf.Tensor:
+    """block(crop_and_concat(skip, up(features)), training=False), of a folded network.
+
+    What comes up gets its size from the skip. TensorFlow then knows beforehand that the two are of one size, whatever
+    it is, and adds them within a convolution.
+    """
+    if block.convolutions[0].padding == "valid":
+        skip = center_crop(skip, up.stride * tf.shape(features)[1], up.stride * tf.shape(features)[2])
+    grown = tf.nn.conv2d_transpose(features, up.weight, tf.shape(skip), up.stride, padding="SAME")
+    parts = skip, tf.nn.bias_add(grown, up.bias)
+    for convolution in block.convolutions:
+        parts = (block.activation(conv2d_of_parts(parts, convolution.weight, convolution.bias, convolution.padding)),)
+    return parts[0]
 
 
 def box(features: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:

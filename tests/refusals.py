@@ -10,7 +10,7 @@ from image_files import write_pairs
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, samples
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference.folders import find_images
+from unet_lowlevel.inference.images import find_images
 from unet_lowlevel.settings import resolve
 
 SHADES = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)

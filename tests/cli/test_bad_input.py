@@ -6,6 +6,8 @@ Each refusal is tested where it is raised; that commands make a sentence and an 
 import functools
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +26,8 @@ from unet_lowlevel.data.phantoms.phantom import write_phantoms
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.cross_validation import cross_validate as cross_validation
 from unet_lowlevel.inference.evaluation import evaluate as evaluation
-from unet_lowlevel.inference.folders import find_images, predict_files
+from unet_lowlevel.inference.folders import predict_files
+from unet_lowlevel.inference.images import find_images
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.reference.weights import read_keras
 from unet_lowlevel.training.train import train as training
@@ -534,3 +537,36 @@ def test_debug_shows_the_traceback(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train.main(["--data", "nowhere", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+# {command: its flags}, each with a place that does not exist.
+WRONG_PLACES = {
+    "train --data": ["--data", "nowhere", "--run", "new"],
+    "train --init": ["--data", "data", "--init", "nowhere", "--run", "new"],
+    "train --resume": ["--resume", "--run", "nowhere"],
+    "cross_validate --data": ["--data", "nowhere", "--run", "new"],
+    "check --data": ["--data", "nowhere"],
+    "predict --run": ["--run", "nowhere", "--images", "data/images", "--output", "new"],
+    "predict --images": ["--run", "run", "--images", "nowhere", "--output", "new"],
+    "evaluate --run": ["--run", "nowhere", "--output", "new"],
+    "evaluate --data": ["--run", "run", "--data", "nowhere", "--output", "new"],
+    "export --run": ["--run", "nowhere", "--output", "new.keras"],
+}
+EARLY = """
+import importlib, sys
+for name, flags in {places}.items():
+    command = importlib.import_module("unet_lowlevel.cli." + name.split()[0])
+    assert command.main(flags) == 2, name
+    assert "tensorflow" not in sys.modules, name
+"""
+
+
+def test_a_wrong_place_is_told_before_tensorflow_is_imported(phantoms, tiny_run, tmp_path):
+    """TensorFlow takes seconds, and whoever has mistyped a name would wait for them."""
+    for name, target in (("data", phantoms), ("run", tiny_run)):
+        (tmp_path / name).symlink_to(target)
+    code = EARLY.format(places=WRONG_PLACES)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == done.stderr.count("nowhere") == len(WRONG_PLACES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]

@@ -22,7 +22,8 @@ from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats import decoding, writing
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import folders, results, unfinished
-from unet_lowlevel.inference.folders import Picture, ahead, batches, find_images
+from unet_lowlevel.inference.folders import Picture, ahead, batches
+from unet_lowlevel.inference.images import find_images, unused
 from unet_lowlevel.inference.predictor import load
 
 CUT = round(0.2 * 65535)  # the threshold of `tiny_run` in files of probabilities
@@ -373,4 +374,4 @@ def test_names_that_cannot_be_printed_are_shown_by_their_codes(tmp_path):
     other, named = "a\x1b[2J.txt", "b\x1b.png"
     for name in (other, named):
         (tmp_path / name).write_bytes(b"")
-    assert folders.unused(tmp_path, {}, [f"{tmp_path} holds {named!r}: rename it."]) == [repr(other)]
+    assert unused(tmp_path, {}, [f"{tmp_path} holds {named!r}: rename it."]) == [repr(other)]

@@ -21,6 +21,7 @@ from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.weight_maps import separation_border
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import folders, results, separation
+from unet_lowlevel.inference.images import find_images
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import (
     Separation,
@@ -489,7 +490,7 @@ def test_instances_of_tiles_and_volumes(tiny_run, tmp_path):
     how = Separation(0.3, 0.4, 2)
     for tile_size, name in ((2048, "whole"), (16, "tiles")):
         predictor.tile_size = tile_size
-        images = folders.find_images([str(tmp_path / "stack.tif")])
+        images = find_images([str(tmp_path / "stack.tif")])
         done = folders.predict_files(predictor, images, tmp_path / name, separation=how)
         assert (done.written, done.failures) == (3, [])
     whole, tiles = (tifffile.imread(tmp_path / name / "stack_instances.tif") for name in ("whole", "tiles"))
@@ -507,7 +508,7 @@ def test_an_image_with_too_many_objects_does_not_stop_the_others(tiny_run, tmp_p
     monkeypatch.setattr(
         results, "separate", lambda found, how: many if len(found) == 8 else of_one_class(found[..., 0] * 0)
     )
-    images = folders.find_images([str(tmp_path)])
+    images = find_images([str(tmp_path)])
     done = folders.predict_files(load(tiny_run), images, tmp_path / "out", separation=Separation())
     assert done.written == 4 and len(done.failures) == 2
     for failure, name in zip(done.failures, ("b.tif", "d.tif (slice 0)"), strict=True):

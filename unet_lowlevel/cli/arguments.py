@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from unet_lowlevel import __version__
+from unet_lowlevel import __version__, run_folder
 from unet_lowlevel.config import PRESETS, Config
 from unet_lowlevel.errors import UserError, reason, shown
 from unet_lowlevel.scoring import check_scores
@@ -234,6 +234,11 @@ def given_scores(arguments: argparse.Namespace) -> list[str] | None:
     scores = [name.strip() for name in arguments.scores.split(",") if name.strip()]
     check_scores(scores)
     return scores
+
+
+def check_runs(runs: str | list[str]) -> list[Config]:
+    """The settings of the runs; a `UserError` if one is no run, before TensorFlow is imported, which takes seconds."""
+    return [run_folder.read(Path(run))[0] for run in ([runs] if isinstance(runs, str) else runs)]
 
 
 def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str] | None) -> int:

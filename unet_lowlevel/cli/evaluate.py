@@ -7,12 +7,14 @@ from unet_lowlevel.cli.arguments import (
     add_runs,
     add_scores,
     add_settings,
+    check_runs,
     given_scores,
     given_settings,
     run_command,
 )
+from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import CHANGES, SPLITS
+from unet_lowlevel.inference import CHANGES, SPLITS, changed
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import say, show_path
 
@@ -62,13 +64,17 @@ def evaluate_as_asked(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < 0:
             raise UserError(f"--{name} is {getattr(arguments, name)}, but must be at least 0.")
     scores = given_scores(arguments) or []
+    changes = {name: value for name, value in given_settings(arguments).items() if name in CHANGES}
+    first, *_ = check_runs(arguments.run)
+    if changes:
+        find_pairs(changed(first, changes).data)
     start_tensorflow()
     from unet_lowlevel.inference.evaluation import evaluate
 
     result = evaluate(
         arguments.run,
         arguments.output,
-        changes={name: value for name, value in given_settings(arguments).items() if name in CHANGES},
+        changes=changes,
         split=arguments.split,
         scores=scores,
         choose_thresholds=arguments.choose_thresholds,

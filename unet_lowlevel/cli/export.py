@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from unet_lowlevel.cli.arguments import Parser, run_command
+from unet_lowlevel.cli.arguments import Parser, check_runs, run_command
+from unet_lowlevel.data.formats.writing import refuse_existing
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import say, show_path
@@ -23,13 +24,13 @@ def export(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
     if output.suffix != ".keras":
         raise UserError(f"--output is {output}, but must end in .keras, by which Keras knows its files.")
+    check_runs(arguments.run)
+    refuse_existing(output)
     start_tensorflow()
-    from unet_lowlevel.data.formats.writing import refuse_existing
     from unet_lowlevel.inference.predictor import load
     from unet_lowlevel.reference.keras_unet import KerasUNet
     from unet_lowlevel.reference.weights import write_keras
 
-    refuse_existing(output)
     predictor = load(arguments.run, network=KerasUNet)
     network, data = predictor.networks[0].model.network, predictor.config.data
     try:

@@ -5,9 +5,10 @@ import hashlib
 from pathlib import Path
 
 from unet_lowlevel import settings
-from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, given_settings, run_command
+from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, check_runs, given_settings, run_command
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import FORMATS, TILE_SIZE
+from unet_lowlevel.inference.images import find_images, unused
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import complain, note, progress, say, show_path
 from unet_lowlevel.training.interruption import Stopped
@@ -71,17 +72,18 @@ def predict(arguments: argparse.Namespace) -> int:
     """Predicts the images and prints the result; returns exit code 3 if some of them could not be used."""
     if arguments.tile_size < 1:
         raise UserError(f"--tile-size is {arguments.tile_size}, but must be at least 1: use for example 1024.")
-    start_tensorflow()
-    from unet_lowlevel.inference.folders import find_images, predict_files, unused
-
-    predictor = predictor_of(arguments)
-    given = {name: value for name, value in given_settings(arguments).items() if name in CHANGES}
-    predictor.config = settings.apply(predictor.config, given)
+    check_runs(arguments.run)
     mistakes: list[str] = []
     images = find_images(arguments.images, lambda mistake: mistakes.append(str(mistake)))
     for name in map(Path, arguments.images):
         if others := unused(name, images, mistakes):
             note(f"{name} holds {listed(others)}, which prediction does not use")
+    start_tensorflow()
+    from unet_lowlevel.inference.folders import predict_files
+
+    predictor = predictor_of(arguments)
+    given = {name: value for name, value in given_settings(arguments).items() if name in CHANGES}
+    predictor.config = settings.apply(predictor.config, given)
     try:
         done = predict_files(
             predictor,

@@ -292,7 +292,7 @@ def predict_level(up: Conv2DTranspose, block: ConvBlock, features: tf.Tensor, sk
     if block.convolutions[0].padding == "valid":
         skip = center_crop(skip, up.stride * tf.shape(features)[1], up.stride * tf.shape(features)[2])
     grown = tf.nn.conv2d_transpose(features, up.weight, tf.shape(skip), up.stride, padding="SAME")
-    parts = skip, tf.nn.bias_add(grown, up.bias)
+    parts: tuple[tf.Tensor, ...] = skip, tf.nn.bias_add(grown, up.bias)
     for convolution in block.convolutions:
         parts = (block.activation(conv2d_of_parts(parts, convolution.weight, convolution.bias, convolution.padding)),)
     return parts[0]

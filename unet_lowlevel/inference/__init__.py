@@ -1,5 +1,10 @@
 """From a run folder to masks and scores."""
 
+from collections.abc import Mapping
+
+from unet_lowlevel import settings
+from unet_lowlevel.config import Config
+
 # Side in pixels of the largest window that is computed at once: about 1 GiB of features for the default network.
 TILE_SIZE = 2048
 # Of masks: as the images are (DICOM: a segmentation), volumes as NIfTI, or a PNG for each image and slice.
@@ -9,3 +14,10 @@ SPLITS = ("validation", "training", "all")
 # Settings of the run that an evaluation may change, for other images; PLACES are replaced together.
 PLACES = ("data", "images", "masks")
 CHANGES = (*PLACES, "instances", "mask_values", "mask_colors", "ignore_value", "group_regex", "max_megapixels", "nan")
+
+
+def changed(config: Config, changes: Mapping[str, object]) -> Config:
+    """The settings of a run with {setting: value} of `CHANGES`; or a `UserError`."""
+    if any(name in changes for name in PLACES):  # these replace all places of the training
+        changes = dict.fromkeys((*PLACES, "instances"), "") | dict(changes)
+    return settings.check(settings.apply(config, changes))

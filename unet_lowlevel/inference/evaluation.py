@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_lowlevel import run_folder, settings
+from unet_lowlevel import run_folder
 from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.data.files import Pair, find_pairs, list_images, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
@@ -20,7 +20,7 @@ from unet_lowlevel.data.instances import read_objects
 from unet_lowlevel.data.samples import Sample, decoded
 from unet_lowlevel.data.splits import matched_group
 from unet_lowlevel.errors import UserError, listed
-from unet_lowlevel.inference import PLACES, SPLITS
+from unet_lowlevel.inference import SPLITS, changed
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import (
     Separation,
@@ -94,10 +94,7 @@ def evaluate(
             f"No image was held out by all of --run {' '.join(map(str, folders))}: name other images by --data and add "
             "--split all."
         )
-    changes = dict(changes or {})
-    if any(name in changes for name in PLACES):  # these replace all places of the training
-        changes = dict.fromkeys((*PLACES, "instances"), "") | changes
-    predictor.config = settings.check(settings.apply(predictor.config, changes))
+    predictor.config = changed(predictor.config, changes or {})
     result = evaluate_pairs(
         predictor,
         choose(find_pairs(predictor.config.data), predictor.split, split),

@@ -4,21 +4,22 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair, find_pairs
-from unet_lowlevel.data.phantoms import phantom
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import NothingFound, UserError, listed
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.planning.before_training import Planned, look_at
 from unet_lowlevel.terminal import note, progress, say, show_path
+
+if TYPE_CHECKING:
+    from unet_lowlevel.planning.before_training import Planned
 
 OnStep = Callable[[int, float], None]
 # {"training": stems, "validation": stems}
@@ -114,7 +115,7 @@ class TrainingData:
     samples: list[Sample]
     digest: str
     parts: Split
-    planned: Planned | None = None
+    planned: "Planned | None" = None
 
     def of(self, part: str) -> list[Sample]:
         """The samples of a part of the split."""
@@ -160,12 +161,12 @@ def with_init(config: Config) -> Config:
     """
     if not config.training.init:
         return config
+    init = Path(config.training.init)
+    stored = run_folder.read(init, "--init")[0]
     start_tensorflow()
     from unet_lowlevel.training.initial_weights import NETWORK, read_weights
 
-    init = Path(config.training.init)
     read_weights(init)
-    stored = run_folder.read(init, "--init")[0]
     taken = {name: settings.value_of(stored, name) for name in NETWORK if name not in config.given}
     return settings.apply(config, taken) if config.training.plan == "auto" else config
 
@@ -175,6 +176,8 @@ def with_default_data(config: Config) -> Config:
     if config.data.data or config.data.images:
         return by_patient(config)
     if not PHANTOMS.exists():
+        from unet_lowlevel.data.phantoms import phantom
+
         try:
             phantom.write_phantoms(PHANTOMS, **PHANTOM_SETTINGS, progress=progress("drawing phantoms"))
         except (OSError, UserError):
@@ -188,6 +191,8 @@ def by_patient(config: Config) -> Config:
     data = config.data.data
     if not data or Path(data).absolute() != PHANTOMS.absolute() or config.data.group_regex:
         return config
+    from unet_lowlevel.data.phantoms import phantom
+
     return settings.apply(config, {"group_regex": phantom.GROUP_REGEX})
 
 
@@ -198,10 +203,13 @@ def split_of(pairs: list[Pair], config: Config) -> Split:
     return {"training": training, "validation": validation}
 
 
-def look_if_wanted(pairs: list[Pair], config: Config, *, check: bool) -> Planned | None:
+def look_if_wanted(pairs: list[Pair], config: Config, *, check: bool) -> "Planned | None":
     """`look_at`, if there is something to check or to plan."""
-    training = config.training
-    return look_at(pairs, config, check=check) if check or training.plan == "auto" or training.minutes else None
+    if not check and config.training.plan == "off" and not config.training.minutes:
+        return None
+    from unet_lowlevel.planning.before_training import look_at
+
+    return look_at(pairs, config, check=check)
 
 
 def fit_to_data(config: Config, data: TrainingData) -> tuple[Config, TrainingData]:

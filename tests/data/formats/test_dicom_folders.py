@@ -17,7 +17,7 @@ from unet_lowlevel.data.formats import medical
 from unet_lowlevel.data.formats.dicom import is_dicom
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference.folders import find_images
+from unet_lowlevel.inference.images import find_images
 
 
 def holds(image, pixels):

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from skimage import io
 
+from unet_lowlevel.data.formats.writing import write_image
 from unet_lowlevel.data.phantoms.thorax import draw_thorax, make_anatomy, scan
 from unet_lowlevel.disk import put_in_place
 from unet_lowlevel.errors import UserError
@@ -90,8 +90,8 @@ def write_phantoms(
             patient, slice_index = divmod(index, slices_per_patient)
             image, mask = draw_phantom(patient, slice_index, slices_per_patient, size, seed)
             name = f"patient-{patient:03d}_slice-{slice_index:02d}.png"
-            io.imsave(unfinished / "images" / name, image, check_contrast=False)
-            io.imsave(unfinished / "masks" / name, mask, check_contrast=False)
+            write_image(unfinished / "images" / name, image)
+            write_image(unfinished / "masks" / name, mask)
         if folder.exists():
             folder.rmdir()  # fails on purpose if something was put there meanwhile
         put_in_place(unfinished, folder)

@@ -20,6 +20,7 @@ FLOORS = [
     ["training"],
     ["inference"],
     ["reference"],
+    ["export"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,7 +1,9 @@
 """Memory of the machine, and a silent import of TensorFlow."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 MEMORY_INFORMATION = Path("/proc/meminfo")
@@ -29,18 +31,22 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def start_tensorflow() -> None:
-    """Imports TensorFlow and hides what it prints meanwhile, which none of its settings turns off.
-
-    Call it after the arguments are checked: it takes seconds.
-    """
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hides what libraries print to stderr by themselves, which none of their settings turns off."""
     sys.stderr.flush()
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import tensorflow  # noqa: F401
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow without a word. Call it after the arguments are checked: it takes seconds."""
+    with quiet():
+        import tensorflow  # noqa: F401

@@ -36,7 +36,7 @@ SCRIPTS = {
     "check": "check_data.py",
     "cross-validate": "cross_validate_lowlevel.py",
     "compare": "compare_implementations.py",
-    "export": "export_keras.py",
+    "export": "export_lowlevel.py",
     "phantoms": "make_phantoms.py",
 }
 CONSOLE_SCRIPT, MODULE = "unet-lowlevel", "__main__.py"

@@ -1,43 +1,136 @@
-"""A trained run as a Keras model."""
+"""A trained run in other forms, for those who do not have this package."""
 
 import argparse
+import contextlib
+import importlib.util
 from pathlib import Path
 
+import numpy as np
+
 from unet_lowlevel.cli.arguments import Parser, check_runs, run_command
-from unet_lowlevel.data.formats.writing import refuse_existing
+from unet_lowlevel.config import Config
+from unet_lowlevel.data.files import find_pairs, read_image
+from unet_lowlevel.data.formats.writing import refuse_existing, written_whole
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import say, show_path
+from unet_lowlevel.export import FORMS, QUANTIZED
+from unet_lowlevel.machine import quiet, start_tensorflow
+from unet_lowlevel.run_folder import read
+from unet_lowlevel.terminal import note, say, show_path
+
+# {--format: packages that it needs beyond TensorFlow}
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras"}
+# Images by which int8 finds the range of values; more change it little.
+CALIBRATION = 100
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser(
-        "Writes the best network of a run, however it was trained, as a .keras file for plain Keras.", "export"
+        "Writes the best network of a run, with all that happens to an image before and after it, for those who do not "
+        "have this package: images as stored in, probabilities and mask out. What was written is opened again, and "
+        "predicts a held-out image.",
+        "export",
     )
     parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
-    parser.add_argument("--output", metavar="FILE", required=True, help="new .keras file")
+    forms = "; ".join(f"{name}: {text}" for name, text in FORMS.items())
+    parser.add_argument("--format", choices=FORMS, required=True, help=f"{forms}, for logits of normalized images")
+    parser.add_argument("--output", metavar="PATH", required=True, help="new file, or new folder of a saved_model")
+    kinds = "; ".join(f"{name}: {text}" for name, text in QUANTIZED.items())
+    parser.add_argument("--quantize", choices=QUANTIZED, default="none", help=f"of litert. {kinds} (default: none)")
+    parser.add_argument(
+        "--average-flips",
+        action="store_true",
+        help="of saved_model: average over the image mirrored and turned, as predict does",
+    )
     return run_command(export, parser, argv)
 
 
 def export(arguments: argparse.Namespace) -> None:
-    output = Path(arguments.output)
-    if output.suffix != ".keras":
-        raise UserError(f"--output is {output}, but must end in .keras, by which Keras knows its files.")
+    form, output = arguments.format, Path(arguments.output)
+    suffix = SUFFIXES.get(form, "")
+    if suffix and output.suffix != suffix:
+        raise UserError(f"--output is {output}, but must end in {suffix}, by which --format {form} is known.")
+    for flag, given, allowed in (
+        ("--quantize", arguments.quantize != "none", "litert"),
+        ("--average-flips", arguments.average_flips, "saved_model"),
+    ):
+        if given and form != allowed:
+            raise UserError(f"{flag} does not go with --format {form}: leave it out, or export {allowed}.")
+    missing = [name for name in PACKAGES.get(form, ()) if not importlib.util.find_spec(name)]
+    if missing:
+        raise UserError(f"--format {form} needs the package {missing[0]}: run `pip install 'unet-lowlevel[export]'`.")
     check_runs(arguments.run)
     refuse_existing(output)
+    images = {part: images_of(Path(arguments.run), part) for part in ("training", "validation")}
+    if arguments.quantize == "int8" and not images["training"]:
+        raise UserError("--quantize int8 needs images of the training, which are gone: restore them, or use float16.")
     start_tensorflow()
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(output, suffix or ".tmp") as unfinished:
+            if form == "keras":
+                told = export_keras(arguments.run, unfinished)
+            else:
+                told = export_whole(arguments, unfinished, images)
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
+    say(f"wrote {show_path(output)}: {told}")
+
+
+def images_of(run: Path, part: str) -> list:
+    """The images of a part of the split whose files are still there, and the settings to read them."""
+    config, _, split = read(run)
+    with contextlib.suppress(UserError):
+        wanted = set(split[part])
+        return [(pair.image, config) for pair in find_pairs(config.data) if pair.stem in wanted]
+    return []
+
+
+def export_whole(arguments: argparse.Namespace, path: Path, images: dict) -> str:
+    """Writes the form, opens it, and compares it with the run on a held-out image."""
+    from unet_lowlevel.export.parity import OPENED, check_parity
+    from unet_lowlevel.inference.predictor import load
+
+    average = "flips" if arguments.average_flips else "none"
+    predictor = load(arguments.run, average=average, precision="float32")
+    if arguments.format == "saved_model":
+        from unet_lowlevel.export.saved_model import write_saved_model
+
+        write_saved_model(predictor, path)
+    elif arguments.format == "litert":
+        from unet_lowlevel.export.litert import write_litert
+
+        some = images["training"][:: max(len(images["training"]) // CALIBRATION, 1)]
+        with quiet():
+            write_litert(predictor, path, arguments.quantize, [read_image(image, c.data) for image, c in some])
+    else:
+        from unet_lowlevel.export.onnx_file import write_onnx
+
+        write_onnx(load(arguments.run, plain=True, precision="float32").networks[0].model, predictor.config, path)
+    image = checked_image(images["validation"], predictor.config)
+    with quiet():
+        run = OPENED[arguments.format](path)
+    return check_parity(run, image, predictor.predict(image), arguments.quantize)
+
+
+def checked_image(images: list, config: Config) -> np.ndarray:
+    """The first held-out image [H, W, C]; noise if there is none any more."""
+    if images:
+        return read_image(images[0][0], config.data)
+    note("no held-out image is left, so that what was exported is tried on noise")
+    return np.random.default_rng(0).integers(0, 256, (97, 131, config.model.in_channels)).astype(np.uint8)
+
+
+def export_keras(run: str, path: Path) -> str:
+    """Writes a .keras file of Keras' own layers."""
     from unet_lowlevel.inference.predictor import load
     from unet_lowlevel.reference.keras_unet import KerasUNet
     from unet_lowlevel.reference.weights import write_keras
 
-    predictor = load(arguments.run, network=KerasUNet)
+    predictor = load(run, network=KerasUNet)
     network, data = predictor.networks[0].model.network, predictor.config.data
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_keras(network, output)
-    except OSError as error:
-        raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
+    write_keras(network, path)
     size = f"{data.image_size} pixels a side" if data.image_size else f"{data.resolution:g} of their sides"
     first = f"resized to {size} by the mean of the area, then " if data.resizes else ""
-    say(f"wrote {show_path(output)}: logits of images {first}normalized as the run's config.json says")
+    return f"logits of images {first}normalized as the run's config.json says"

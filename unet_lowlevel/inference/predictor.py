@@ -382,6 +382,7 @@ def load(
     average: str = "none",
     tile_size: int = TILE_SIZE,
     plain: bool = False,
+    precision: str = "",
     network: Callable[..., UNet] | None = None,
 ) -> Predictor:
     """The predictor of a trained run, or of several, whose probabilities are averaged.
@@ -394,6 +395,7 @@ def load(
                 have been trained with, see `views.trained_flips`; "rotations", by 7 angles.
         tile_size: side in pixels of the largest window that a network sees at once.
         plain: predict with the network of `core/unet.py`, without its fast forms.
+        precision: what layers compute in, "float32" or "bfloat16"; "": as in the training of each run.
         network: makes the network from (model configuration, seed=...); None: ours.
 
     Raises:
@@ -410,6 +412,8 @@ def load(
         config, _, split = run_folder.read(run)
         if not config.training.threshold:
             config = settings.apply(config, {"threshold": read_threshold(run)})
+        if precision:
+            config = settings.apply(config, {"precision": precision})
         model = (network or UNet)(config.model, seed=config.training.seed)
         restore_best(model, run)
         models.append(model if network or plain else FoldedUNet(model))

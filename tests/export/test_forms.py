@@ -1,0 +1,192 @@
+"""Every exported form computes what the run does, for images of any size, where this package is not installed."""
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import tensorflow as tf
+from untrained import untrained_run
+
+from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.core.ops.batch_normalization import EPSILON
+from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.export import parity
+from unet_lowlevel.export.litert import write_litert
+from unet_lowlevel.export.onnx_file import write_onnx
+from unet_lowlevel.export.onnx_graph import network_model
+from unet_lowlevel.export.saved_model import write_saved_model
+from unet_lowlevel.geometry import span_around, surroundings
+from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.inference.tiling import read_window
+
+RUNS = {
+    "gray": {"depth": 3, "threshold": 0.4},
+    "colours, three classes": {"in_channels": 3, "classes": 3, "normalization": "minmax"},
+    "valid": {
+        "padding": "valid",
+        "depth": 3,
+        "activation": "relu",
+        "normalization": "range",
+        "normalization_range": (10.0, 240.0),
+    },
+    "image size": {"image_size": 24},
+    "resolution": {"resolution": 0.3, "classes": 2},
+    "bfloat16": {"precision": "bfloat16", "batch_normalization": False, "threshold": 0.5},
+}
+# One that is constant, one that is mirrored several times over, odd ones, and one of more than a tile.
+SIZES = [(1, 1), (3, 30), (41, 57), (2100, 5)]
+
+
+def image_of(size, channels, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*size, channels)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request, tmp_path_factory):
+    return untrained_run(tmp_path_factory.mktemp("run") / "run", seed=3, **RUNS[request.param])
+
+
+@pytest.fixture(scope="module")
+def predictor(run):
+    return load(run, precision="float32")
+
+
+def write(form, run, predictor, path):
+    if form == "saved_model":
+        write_saved_model(predictor, path)
+    elif form == "onnx":
+        write_onnx(load(run, plain=True, precision="float32").networks[0].model, predictor.config, path)
+    else:
+        write_litert(predictor, path, "none", [])
+
+
+@pytest.mark.parametrize("form", parity.OPENED)
+def test_a_form_predicts_what_the_run_does(form, run, predictor, tmp_path):
+    write(form, run, predictor, tmp_path / "written")
+    opened = parity.OPENED[form](tmp_path / "written")
+    for size in SIZES:
+        image = image_of(size, predictor.config.model.in_channels)
+        found, expected = opened(image[np.newaxis].astype(np.float32)), predictor.predict(image)
+        assert found["probabilities"].shape == (1, *expected.probabilities.shape)
+        assert found["mask"].shape == (1, *size) and found["mask"].dtype == np.uint8
+        far, _ = parity.difference(found, expected)
+        assert far <= 1e-5
+        # Masks are equal but for ties.
+        ordered = np.sort(expected.probabilities, -1)
+        threshold = predictor.config.training.decision_threshold
+        sure = np.abs(ordered[..., -1] - (threshold if ordered.shape[-1] == 1 else ordered[..., -2])) > 2e-5
+        np.testing.assert_array_equal(found["mask"][0][sure], expected.mask[sure])
+        assert sure.mean() > 0.9 or size == (1, 1)
+
+
+@pytest.mark.parametrize("form", ["saved_model", "onnx"])
+def test_a_batch_gives_what_its_images_give(form, run, predictor, tmp_path):
+    write(form, run, predictor, tmp_path / "written")
+    opened = parity.OPENED[form](tmp_path / "written")
+    images = np.stack([image_of((19, 22), predictor.config.model.in_channels, seed) // (1 + seed) for seed in range(3)])
+    found = opened(images.astype(np.float32))["probabilities"]
+    for image, one in zip(images, found, strict=True):
+        np.testing.assert_allclose(one, predictor.predict(image).probabilities, rtol=0, atol=1e-5)
+
+
+# A SavedModel.
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_images_of_each_type_are_served(dtype, tmp_path):
+    run = untrained_run(tmp_path / "run")
+    predictor = load(run)
+    write_saved_model(predictor, tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served" / "1"))
+    image = (image_of((20, 31), 1).astype(np.int64) * (257 if dtype == np.uint16 else 1)).astype(dtype)
+    expected = predictor.predict(image)
+    name = "serving_default" if dtype == np.float32 else np.dtype(dtype).name
+    for found in (served.predict(image[np.newaxis]), served.signatures[name](images=tf.constant(image[np.newaxis]))):
+        np.testing.assert_allclose(found["probabilities"][0], expected.probabilities, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(found["mask"][0], expected.mask)
+
+
+def test_views_are_averaged_within(tmp_path):
+    predictor = load(untrained_run(tmp_path / "run", depth=3), average="flips")
+    assert len(predictor.views) == 8
+    write_saved_model(predictor, tmp_path / "served")
+    image = image_of((20, 31), 1)
+    found = parity.opened_saved_model(tmp_path / "served")(image[np.newaxis].astype(np.float32))
+    np.testing.assert_allclose(found["probabilities"][0], predictor.predict(image).probabilities, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_windows_of_a_large_image_give_what_the_whole_gives(padding, tmp_path):
+    predictor = load(untrained_run(tmp_path / "run", depth=3, padding=padding))
+    write_saved_model(predictor, tmp_path / "served")
+    served, config = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures, predictor.config.model
+    image = image_of((150, 170), 1)
+    numbers = served["statistics"](images=tf.constant(image[np.newaxis], tf.float32))
+    assert surroundings(config) < 70
+    below, beside = span_around(64, 100, 150, config), span_around(80, 96, 170, config)
+    window = read_window(image, below, beside)
+    assert window.shape[0] < 150 and window.shape[1] < 170
+    core = np.array([below.core, beside.core], np.int32)
+    found = served["window"](window=tf.constant(window[np.newaxis], tf.float32), core=tf.constant(core), **numbers)
+    part = found["probabilities"][0][below.inside : below.inside + 36, beside.inside : beside.inside + 16]
+    np.testing.assert_allclose(part, predictor.predict(image).probabilities[64:100, 80:96], rtol=0, atol=1e-5)
+
+
+ALONE = """
+import sys
+sys.modules["unet_lowlevel"] = None
+import numpy as np
+image = np.load("image.npy")[np.newaxis].astype(np.float32)
+if sys.argv[1] == "saved_model":
+    import tensorflow as tf
+    mask = tf.saved_model.load("exported/1").signatures["serving_default"](images=tf.constant(image))["mask"].numpy()
+elif sys.argv[1] == "onnx":
+    import onnxruntime
+    mask = onnxruntime.InferenceSession("exported").run(["mask"], {"images": image})[0]
+else:
+    from ai_edge_litert.interpreter import Interpreter
+    mask = Interpreter("exported").get_signature_runner()(images=image)["mask"]
+np.save("mask.npy", mask[0])
+"""
+
+
+@pytest.mark.parametrize("form", parity.OPENED)
+def test_a_form_needs_nothing_of_this_package(form, tmp_path):
+    run = untrained_run(tmp_path / "run")
+    predictor, image = load(run, precision="float32"), image_of((33, 20), 1)
+    write(form, run, predictor, tmp_path / "exported")
+    np.save(tmp_path / "image.npy", image)
+    subprocess.run([sys.executable, "-c", ALONE, form], cwd=tmp_path, check=True, capture_output=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), predictor.predict(image).mask)
+
+
+# LiteRT.
+
+
+@pytest.mark.parametrize(("quantize", "tolerance"), [("float16", 1e-2), ("dynamic", 0.2), ("int8", 0.2)])
+@pytest.mark.parametrize("activation", ["elu", "relu"])
+def test_fewer_bits_stay_near(quantize, tolerance, activation, tmp_path):
+    predictor = load(untrained_run(tmp_path / "run", base_channels=4, depth=3, activation=activation))
+    images = [image_of((64, 64), 1, seed) for seed in range(4)]
+    sizes = {}
+    for kind in ("none", quantize):
+        write_litert(predictor, tmp_path / kind, kind, images)
+        sizes[kind] = (tmp_path / kind).stat().st_size
+    opened, expected = parity.opened_litert(tmp_path / quantize), predictor.predict(images[0])
+    far, _ = parity.difference(opened(images[0][np.newaxis].astype(np.float32)), expected)
+    assert 0 < far < tolerance
+    assert sizes[quantize] < sizes["none"]
+
+
+# ONNX.
+
+
+def test_the_network_alone_has_its_normalization_as_nodes():
+    model = UNet(ModelConfig(in_channels=2, depth=3, base_channels=2))
+    weights = {name: variable.numpy() for name, variable in model.named_variables().items()}
+    graph = network_model(model.config, weights, 16, epsilon=EPSILON).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("Conv") == kinds.count("BatchNormalization") + 1 == 11 and kinds.count("ConvTranspose") == 2
+    assert [onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in graph.input] == [np.float32]

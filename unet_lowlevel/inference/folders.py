@@ -50,6 +50,7 @@ def predict_files(
     *,
     with_probabilities: bool = False,
     separation: Separation | None = None,
+    pixel_size: float | None = None,
     with_overlays: bool = False,
     file_format: str = "auto",
     settings: Mapping[str, object] | None = None,
@@ -71,8 +72,9 @@ def predict_files(
         output: folder, made when it does not exist.
         with_probabilities: also <stem>_probability.png, 16 bit, 65535 for probability 1; of a network
             with several classes <stem>_probability_<class>.png.
-        separation: also <stem>_instances.png, 16 bit, of objects separated in this way; of several classes also
-            <stem>_instances.csv with the class of each.
+        separation: also <stem>_instances.png, 16 bit, of objects separated in this way, and <stem>_instances.csv, what
+            is measured of them; and of all images together objects.csv and summary.csv, see `measurements.write_all`.
+        pixel_size: side of a pixel in micrometres, see `measurements.pixel_of`.
         with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most 2048 pixels a side.
         file_format: "auto": as above; "nifti": volumes of any kind as .nii.gz; "png": PNG for each image and slice.
         settings: all that changes masks, see `unfinished.goes_on`.
@@ -96,6 +98,7 @@ def predict_files(
         with_overlays,
         file_format,
         resume,
+        pixel_size,
     )
     outputs.failures += failures
     items = [(stem, source, number // BLOCK) for number, (stem, source) in enumerate(images.items())]
@@ -148,6 +151,8 @@ def predict_files(
                         writing.append(writer.submit(outputs.write, picture.stem, source, picture.image, found))
                 while len(writing) > waiting(batch[-1]):
                     finish(writing.popleft())
+            if separation:
+                writing.append(writer.submit(outputs.write_tables))
             for future in writing:
                 finish(future)
         reader.shutdown(cancel_futures=True)

@@ -130,6 +130,8 @@ def test_volumes_are_measured_in_millimetres(run, gallery, tmp_path):
     summary = table(tmp_path / "out" / "summary.csv")
     places = [("0", ""), ("1", ""), ("2", ""), ("scan", "0"), ("scan", "1")]
     assert [(row["image"], row["slice"]) for row in summary] == places
+    counts = [sum(row["slice"] == index for row in rows) for index in "01"]
+    assert [row["objects"] for row in summary[3:]] == list(map(str, counts)) and min(counts) > 0
     assert run_predict(run, gallery, tmp_path / "um", "--pixel-size", "3", "--format", "png") == 0
     rows = table(tmp_path / "um" / "objects.csv")
     assert "slice" not in rows[0] and "area_mm2" not in rows[0] and rows[-1]["image"] == "scan_001"

@@ -1,5 +1,6 @@
 """Files of predictions: their names, their content, and how they are written."""
 
+import itertools
 import math
 import os
 import tempfile
@@ -18,6 +19,7 @@ from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmen
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import OUTLINES
 from unet_lowlevel.inference.measurements import (
     OBJECTS,
     SUMMARY,
@@ -27,6 +29,7 @@ from unet_lowlevel.inference.measurements import (
     write_all,
     write_table,
 )
+from unet_lowlevel.inference.outlines import Outline, outlines, write_outlines
 from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probabilities, separate
 from unet_lowlevel.pictures import LABEL_PALETTE, overlay
@@ -42,16 +45,18 @@ def output_names(
     *,
     with_probabilities: bool,
     with_instances: bool = False,
+    objects_as: Sequence[str] = (),
     mask_suffix: str | None = None,
 ) -> dict[str, str]:
     """{kind: file name} of the files for an image or a volume.
 
-    The kinds are mask, instances, table, colours, and the numbers of channels. The mask may have a suffix of its own.
+    The kinds are mask, instances, table, `objects_as` (of `inference.OUTLINES`), colours, and the numbers of channels.
+    The mask may have a suffix of its own.
     """
     names = {"mask": f"{stem}{mask_suffix or suffix}"}
     if with_instances:
         names["instances"] = f"{stem}_instances{suffix}"
-        names["table"] = table_name(stem)
+        names |= {"table": table_name(stem)} | {kind: f"{stem}{OUTLINES[kind]}" for kind in objects_as}
     if classes > 2 and suffix == ".png":  # viewers of volumes have their own colours
         names["colours"] = f"{stem}_colours.png"
     if with_probabilities and classes == 1:
@@ -112,7 +117,8 @@ def write_found(
 ) -> None:
     """Writes the files `names` (see `output_names`) of the arrays `found` (see `collected`) in `image` [H, W, C].
 
-    `found["table"]` is what `measured` gives. `source` is the file of the image, to which a DICOM mask refers.
+    `found["table"]` is what `measured` gives, `found["outlines"]` what `outlines` gives. `source` is the file of the
+    image, to which a DICOM mask refers.
     """
     for what, name in names.items():
         if what == "overlay":
@@ -121,6 +127,8 @@ def write_found(
             write_image(folder / name, found["mask"], LABEL_PALETTE)
         elif what == "table":
             write_table(folder / name, found[what])
+        elif what in OUTLINES:
+            write_outlines(folder / name, found["outlines"], max(classes - 1, 1))
         elif name.endswith(DICOM):
             write_dicom(folder / name, [source], found["mask"][np.newaxis], classes)
         else:
@@ -153,6 +161,7 @@ class Outputs:
         file_format: str = "auto",
         resume: bool = False,
         pixel_size: float | None = None,
+        objects_as: Sequence[str] = (),
     ):
         """Chooses all names; with `resume` only of files that do not exist. For `pixel_size` see `pixel_of`.
 
@@ -161,10 +170,11 @@ class Outputs:
         """
         self.folder, self.classes, self.written, self.pixel_size = folder, classes, 0, pixel_size
         self.failures: list[str] = []
+        self.objects_as = objects_as
         self.channels = [str(k) for k in range(classes)] if probabilities else []
         self.names: dict[str, dict[str, str]] = {}
         self.volumes: dict[str, VolumeOfMasks] = {}
-        wanted = {"with_probabilities": probabilities, "with_instances": instances}
+        wanted = {"with_probabilities": probabilities, "with_instances": instances, "objects_as": objects_as}
         for stem, image in images.items():
             self.names[stem] = {}
             if not isinstance(image, Slice) or file_format == "png":
@@ -229,6 +239,9 @@ class Outputs:
             if "instances" in found:
                 pixel = pixel_of(source, self.pixel_size)
                 found["table"] = measured(found["instances"], found["classes"], image, pixel)
+                if self.objects_as:
+                    index = source.index if isinstance(source, Slice) and volume else None
+                    found["outlines"] = outlines(found["instances"], found["classes"], index)
             write_found(self.folder, self.names[stem], found, image, self.classes, source)
             if volume is None or not volume.names:
                 self.written += 1
@@ -246,6 +259,7 @@ class VolumeOfMasks:
         self.have, self.torn = 0, False
         self.slices: dict[str, np.ndarray] = {}
         self.tables: list[dict[str, np.ndarray]] = [{}] * count
+        self.outlines: list[list[Outline]] = [[]] * count
 
     def put(self, index: int, found: dict[str, Any]) -> bool:
         """Takes the arrays of a slice; with the last slice writes all. Returns whether it did."""
@@ -254,7 +268,8 @@ class VolumeOfMasks:
         if "table" in self.names:
             here = np.full(found["classes"].size, index)
             self.tables[index] = {"slice": here, **found["table"]}
-        for what in self.names.keys() - {"table"}:
+        self.outlines[index] = found.get("outlines", [])
+        for what in self.names.keys() - {"table", *OUTLINES}:
             if what not in self.slices:
                 self.slices[what] = canvas((self.count, *found[what].shape), found[what].dtype, self.folder)
             self.slices[what][index] = found[what]
@@ -266,6 +281,9 @@ class VolumeOfMasks:
             path = self.folder / name
             if what == "table":
                 write_table(path, {k: np.concatenate([table[k] for table in self.tables]) for k in self.tables[0]})
+                continue
+            if what in OUTLINES:
+                write_outlines(path, itertools.chain(*self.outlines), max(self.classes - 1, 1))
                 continue
             array = self.slices.pop(what)
             if name.endswith(DICOM):

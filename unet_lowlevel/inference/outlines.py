@@ -26,13 +26,13 @@ class Outline:
 
     Attributes:
         number, index: of the object and its class, from 1.
-        pieces: of the object, which share no edges; each a list of rings of (x, y): the outer one, then holes in it.
+        pieces: of the object, which share no edges; each as `rings` gives it.
         slice: of the volume; None in an image.
     """
 
     number: int
     index: int
-    pieces: list[list[list[tuple[int, int]]]]
+    pieces: list[list[np.ndarray]]
     slice: int | None = None
 
 
@@ -52,8 +52,8 @@ def outlines(numbers: np.ndarray, classes: np.ndarray, index: int | None = None)
     return found
 
 
-def rings(mask: np.ndarray, left: int = 0, top: int = 0) -> list[list[tuple[int, int]]]:
-    """The corners (x, y) of a mask whose pixels are connected by edges: of the outer ring, then of each hole.
+def rings(mask: np.ndarray, left: int = 0, top: int = 0) -> list[np.ndarray]:
+    """The corners x, y, int32 [N, 2], of a mask connected by edges: of the outer ring, then of each hole.
 
     Pixel x, y has the corners x, y and x + 1, y + 1. The mask lies to the right of the way along a ring. Where pixels
     meet only at a corner, the way turns left. So no ring comes to a corner twice, which other programs refuse; a hole
@@ -83,7 +83,7 @@ def rings(mask: np.ndarray, left: int = 0, top: int = 0) -> list[list[tuple[int,
             here = next(way for way in ways if way in edges or way == start)
             if here[2] != d:
                 ring.append((column + left, row + top))
-        found.append(ring)
+        found.append(np.array(ring, np.int32))
     return found
 
 
@@ -99,22 +99,28 @@ def write_outlines(path: Path, objects: Iterable[Outline], classes: int) -> None
 
 
 def write_geojson(path: Path, objects: Iterable[Outline], classes: int) -> None:
-    """Detections of QuPath, with the number as name, and the class in its colour."""
-    features = []
-    for one in objects:
-        polygons = [[[*ring, ring[0]] for ring in piece] for piece in one.pieces]
-        geometry = {"type": "Polygon", "coordinates": polygons[0]}
-        if len(polygons) > 1:
-            geometry = {"type": "MultiPolygon", "coordinates": polygons}
-        if one.slice is not None:
-            geometry["plane"] = {"c": -1, "z": one.slice, "t": 0}
-        properties = {"objectType": "detection", "name": str(one.number)}
-        if classes > 1:
-            colour = CLASS_COLOURS[(one.index - 1) % len(CLASS_COLOURS)].tolist()
-            properties["classification"] = {"name": f"class {one.index}", "color": colour}
-        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    """Detections of QuPath, with the number as name, and the class in its colour; a line each."""
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for index, one in enumerate(objects):
+            file.write(",\n" if index else "\n")
+            file.write(json.dumps(feature(one, classes)))
+        file.write("\n]}\n")
+
+
+def feature(one: Outline, classes: int) -> dict[str, object]:
+    """An object as GeoJSON; the first corner of a ring is its last one, too."""
+    polygons = [[[*ring.tolist(), ring[0].tolist()] for ring in piece] for piece in one.pieces]
+    geometry: dict[str, object] = {"type": "Polygon", "coordinates": polygons[0]}
+    if len(polygons) > 1:
+        geometry = {"type": "MultiPolygon", "coordinates": polygons}
+    if one.slice is not None:
+        geometry["plane"] = {"c": -1, "z": one.slice, "t": 0}
+    properties: dict[str, object] = {"objectType": "detection", "name": str(one.number)}
+    if classes > 1:
+        colour = CLASS_COLOURS[(one.index - 1) % len(CLASS_COLOURS)].tolist()
+        properties["classification"] = {"name": f"class {one.index}", "color": colour}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
 def write_rois(path: Path, objects: Iterable[Outline], classes: int) -> None:

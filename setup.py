@@ -31,11 +31,12 @@ setup(
     ],
     extras_require={
         "medical": ["pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25"],
-        "formats": ["imagecodecs>=2024.6.1"],  # more kinds of TIFF; the first that works with NumPy 2
+        # More kinds of TIFF, by the first that works with NumPy 2; regions of interest for Fiji.
+        "formats": ["imagecodecs>=2024.6.1", "roifile>=2024.5.24"],
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1"],
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "pytest-cov>=6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15"),
-            *("pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25", "imagecodecs>=2024.6.1"),
+            *("pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25", "imagecodecs>=2024.6.1", "roifile>=2024.5.24"),
             *("onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1"),
         ],
         "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],

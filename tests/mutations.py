@@ -891,6 +891,50 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_learning_one_batch_goes_on_with_the_same_config",
         ),
     ],
+    "inference/measurements.py": [
+        (
+            "pixels are a side twice",
+            '2"] = area * high * wide',
+            '2"] = area * high * high',
+            "::test_pixels_that_are_no_squares_have_an_area_and_no_perimeter",
+        ),
+        (
+            "the last row is not the border",
+            'found["max_row"] == height',
+            'found["max_row"] == height - 1',
+            "::test_measures_are_those_of_a_loop_over_pixels",
+        ),
+        (
+            "objects are measured as others of their image",
+            'columns = {"object": found.pop("object"), "class": classes,',
+            'columns = {"object": found.pop("object"), "class": classes[::-1],',
+            "::test_measures_are_those_of_a_loop_over_pixels",
+        ),
+        (
+            "the volume counts more than the flag",
+            "    if pixel_size:\n",
+            "    if pixel_size and not isinstance(source, Slice):\n",
+            "::test_volumes_are_measured_in_millimetres",
+        ),
+        (
+            "tables are not made anew",
+            "        (folder / name).unlink(missing_ok=True)\n",
+            "        if (folder / name).exists():\n            return\n",
+            "::test_mended_images_come_to_their_place",
+        ),
+        (
+            "slices share their objects",
+            'rows[row.get("slice", "")].append',
+            'rows["0" if "slice" in row else ""].append',
+            "::test_volumes_are_measured_in_millimetres",
+        ),
+    ],
+    "inference/outlines.py": [
+        ("rings come to a corner twice", "for turned in (d - 1, d, d + 1)", "for turned in (d + 1, d, d - 1)"),
+        ("an object has one piece", "enumerate(one.pieces, start=1)", "enumerate(one.pieces[:1], start=1)"),
+        ("slices are counted from 0", "one.slice + 1", "one.slice"),
+        ("a place in the box is one in the image", "box[1].start, box[0].start", "0, 0"),
+    ],
     "inference/separation.py": [
         ("on the threshold is below it", "mask = probability >= threshold", "mask = probability > threshold"),
         (

@@ -6,7 +6,7 @@ import pytest
 from unet_lowlevel import pictures
 
 BLACK, WHITE = [0, 0, 0], [255, 255, 255]
-RED = list(pictures.CLASS_COLOURS[0])
+FIRST = list(pictures.CLASS_COLOURS[0])
 LABELS = np.zeros((6, 8), np.int32)
 LABELS[1:5, 2:6] = 1  # the inner pixels are [2:4, 3:5]
 RAMP = np.linspace(-3, 5, 48).reshape(6, 8, 1)
@@ -60,11 +60,11 @@ def test_colours_of_labels():
     one = pictures.colour_labels(LABELS)
     assert_picture(one, 6, 8)
     assert list(one[0, 0]) == BLACK and list(one[2, 3]) == WHITE
-    many = np.arange(8).reshape(2, 4)
+    many = np.arange(9).reshape(3, 3)
     picture = pictures.colour_labels(many)
     assert list(picture[0, 0]) == BLACK
-    for label in range(1, 8):
-        assert list(picture[label // 4, label % 4]) == list(pictures.CLASS_COLOURS[(label - 1) % 6])
+    for label in range(1, 9):
+        assert list(picture[label // 3, label % 3]) == list(pictures.CLASS_COLOURS[(label - 1) % 7])
     np.testing.assert_array_equal(pictures.colour_labels(np.zeros((2, 3), np.int32)), 0)
 
 
@@ -83,17 +83,60 @@ def test_overlay_tints_the_inside_and_outlines_all_sides():
     inside[2:4, 3:5] = True
     outline = (LABELS > 0) & ~inside
     np.testing.assert_array_equal(picture[LABELS == 0], plain[LABELS == 0])
-    assert (picture[outline] == RED).all()
-    expected = (0.7 * plain[inside] + 0.3 * np.array(RED)).astype(np.uint8)
+    assert (picture[outline] == FIRST).all()
+    expected = (0.7 * plain[inside] + 0.3 * np.array(FIRST)).astype(np.uint8)
     np.testing.assert_array_equal(picture[inside], expected)
 
 
 def test_overlay_separates_classes():
     labels = np.array([[1, 1, 1, 2, 2, 2]] * 3)
     picture = pictures.overlay(np.zeros((3, 6, 1)), labels)
-    assert list(picture[1, 2]) == RED and list(picture[1, 3]) == list(pictures.CLASS_COLOURS[1])
+    assert list(picture[1, 2]) == FIRST and list(picture[1, 3]) == list(pictures.CLASS_COLOURS[1])
     # The edge of the image is no outline.
-    assert list(picture[0, 0]) == [int(0.3 * value) for value in RED]
+    assert list(picture[0, 0]) == [int(0.3 * value) for value in FIRST]
+
+
+def test_objects_are_outlined_and_classes_tinted():
+    """Two objects of class 1 side by side, and a piece of class 2 that is no object."""
+    labels = np.zeros((7, 12), int)
+    labels[1:6, 1:9], labels[1:6, 10:12] = 1, 2
+    numbers = np.zeros((7, 12), np.uint16)
+    numbers[1:6, 1:5], numbers[1:6, 5:9] = 1, 2
+    picture = pictures.overlay(np.zeros((7, 12, 1)), labels, numbers)
+    outlines = {tuple(picture[1, 1]), tuple(picture[1, 5])}
+    assert len(outlines) == 2 and outlines <= set(map(tuple, pictures.CLASS_COLOURS[2:]))
+    tints = [(0.3 * colour).astype(np.uint8).tolist() for colour in pictures.CLASS_COLOURS]
+    for row, column in np.ndindex(7, 12):
+        around = numbers[max(row - 1, 0) : row + 2, column], numbers[row, max(column - 1, 0) : column + 2]
+        if numbers[row, column] and (np.concatenate(around) != numbers[row, column]).any():
+            assert tuple(picture[row, column]) == tuple(picture[1, 1 if numbers[row, column] == 1 else 5])
+        else:
+            assert list(picture[row, column]) == ([BLACK, *tints][labels[row, column]])
+
+
+def test_outlines_of_objects_of_many_classes():
+    """With fewer than four colours left, all are taken again."""
+    labels = np.tile(np.arange(1, 5), (2, 3))
+    picture = pictures.overlay(np.zeros((2, 12, 1)), labels, np.tile(np.arange(1, 13), (2, 1)))
+    assert {tuple(pixel) for pixel in picture[0]} == set(map(tuple, pictures.CLASS_COLOURS[:2]))
+
+
+def test_neighbours_have_different_colours():
+    """Of objects that touch or lie side by side; and few colours are needed."""
+    rng = np.random.default_rng(0)
+    places = rng.permutation(60 * 60)[:150]
+    distances = [np.hypot(*(np.indices((60, 60)) - np.reshape(np.divmod(place, 60), (2, 1, 1)))) for place in places]
+    nearest = np.argmin(distances, 0) + 1
+    colours = pictures.different_at_neighbours(np.where(np.min(distances, 0) < 2, nearest, 0), 7)
+    assert colours.shape == (151,) and set(colours[1:]) <= set(range(6))
+    apart = pictures.different_at_neighbours(nearest, 7)  # without gaps
+    for row, column in np.ndindex(59, 59):
+        for other in (nearest[row + 1, column], nearest[row, column + 1]):
+            if other != nearest[row, column]:
+                assert apart[other] != apart[nearest[row, column]]
+    assert pictures.different_at_neighbours(np.zeros((3, 4), np.uint16), 7).tolist() == [0]
+    in_a_row = np.array([[1, 0, 0, 0, 2, 2, 0, 3]], np.uint16)
+    assert pictures.different_at_neighbours(in_a_row, 7).tolist() == [0, 0, 1, 0]
 
 
 def test_colours_of_errors():

@@ -2,12 +2,15 @@
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
+from scipy.ndimage import distance_transform_edt
 
 from unet_lowlevel.config import IGNORED
 
-# Colours of the classes 1, 2, ...; further classes repeat them.
+# Colours of the classes 1, 2, ..., and of objects side by side; further ones repeat them. They are those of Okabe and
+# Ito (Color Universal Design, 2008), which the colour-blind tell apart too, without their black.
 CLASS_COLOURS = np.array(
-    [[230, 60, 60], [60, 140, 240], [70, 190, 90], [240, 180, 40], [170, 90, 210], [60, 200, 200]], np.uint8
+    [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167]],
+    np.uint8,
 )
 # Colours of the label values 0 ... 255; 0, the background, is black.
 LABEL_PALETTE = np.concatenate([np.zeros((1, 3), np.uint8), np.resize(CLASS_COLOURS, (255, 3))])
@@ -37,20 +40,55 @@ def colour_labels(labels: np.ndarray) -> np.ndarray:
     return palette[labels]
 
 
-def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The image [H, W, C] with each class of labels [H, W] tinted and outlined in its colour of `PICTURE_PALETTE`."""
+def overlay(image: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+    """The image with each class tinted in its colour of `PICTURE_PALETTE`, and each class or object outlined.
+
+    Args:
+        image: [H, W, C].
+        labels: of the classes, int [H, W].
+        numbers: of the objects, int [H, W], 0 for none: they are outlined, neighbours in different colours, which no
+            class in the picture has if at least four are left. None: classes are outlined in their colours.
+    """
     picture = to_rgb(image)
     colours = PICTURE_PALETTE[labels]
     tinted = (0.7 * picture + 0.3 * colours).astype(np.uint8)
     picture = np.where(labels[..., np.newaxis] > 0, tinted, picture)
-    # A pixel is on the outline if one of its four neighbours has another class.
-    edge = np.zeros(labels.shape, bool)
-    beside, below = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
+    outlined = labels
+    if numbers is not None:
+        others = np.delete(CLASS_COLOURS, np.unique(labels[labels > 0] - 1) % len(CLASS_COLOURS), 0)
+        free = others if len(others) >= 4 else CLASS_COLOURS
+        outlined, colours = numbers, free[different_at_neighbours(numbers, len(free))[numbers]]
+    # A pixel is on the outline if one of its four neighbours has another class or number.
+    edge = np.zeros(outlined.shape, bool)
+    beside, below = outlined[:, :-1] != outlined[:, 1:], outlined[:-1] != outlined[1:]
     edge[:, :-1] |= beside
     edge[:, 1:] |= beside
     edge[:-1] |= below
     edge[1:] |= below
-    return np.where((edge & (labels > 0))[..., np.newaxis], colours, picture)
+    return np.where((edge & (outlined > 0))[..., np.newaxis], colours, picture)
+
+
+def different_at_neighbours(numbers: np.ndarray, count: int) -> np.ndarray:
+    """A colour 0 ... `count` - 1 for each object number, [numbers.max() + 1]; neighbours have different ones.
+
+    Neighbours are objects that meet when every pixel outside goes to the nearest object. One object after the other
+    takes the first of the colours that the fewest of its neighbours have.
+    """
+    found = np.zeros(int(numbers.max(initial=0)) + 1, int)
+    if not numbers.any():
+        return found
+    rows, columns = distance_transform_edt(numbers == 0, return_distances=False, return_indices=True)
+    nearest = numbers[rows, columns].astype(np.int64)
+    pairs = [(nearest[:, :-1].ravel(), nearest[:, 1:].ravel()), (nearest[:-1].ravel(), nearest[1:].ravel())]
+    a, b = np.concatenate(pairs, axis=1)
+    codes = np.unique(np.concatenate([a * found.size + b, b * found.size + a])[np.tile(a != b, 2)])
+    a, b = np.divmod(codes, found.size)
+    starts = np.searchsorted(a, np.arange(found.size + 1))
+    for number in range(1, found.size):
+        before = b[starts[number] : starts[number + 1]]
+        before = before[before < number]
+        found[number] = np.bincount(found[before], minlength=count).argmin()
+    return found
 
 
 def errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from unet_lowlevel.errors import UserError
 from unet_lowlevel.settings import resolve
 
 FLAGS = [*(flag for flag in TINY if flag not in ("--group-regex", "patient-\\d+")), "--epochs", "1"]
+TABLE = "_instances.csv"
 FLAGS += ["--threshold", "0.1", "--normalization", "range", "--normalization-range=-1000,400"]
 
 
@@ -102,9 +103,8 @@ def test_masks_of_dicom_are_nifti_or_png_on_wish(form, place, tiny_run):
         assert read_label(pair.masks, 1).shape == (32, 32)
     stems = ["x", *("abc" if form == "nifti" else (f"{name}_00{i}" for name in "abc" for i in range(6)))]
     suffixes = {stem: ".nii.gz" if form == "nifti" and stem != "x" else ".png" for stem in stems}
-    assert sorted(path.name for path in (place / "out").iterdir()) == sorted(
-        f"{stem}{what}{suffix}" for stem, suffix in suffixes.items() for what in ("", "_instances")
-    )
+    names = [f"{stem}{what}" for stem, suffix in suffixes.items() for what in (suffix, f"_instances{suffix}", TABLE)]
+    assert sorted(path.name for path in (place / "out").iterdir()) == sorted([*names, "objects.csv", "summary.csv"])
     for stem, suffix in suffixes.items():
         source = place / "data/images" / (stem[0] if stem != "x" else "x.dcm")
         images = open_volume(source).files if source.is_dir() else [source]

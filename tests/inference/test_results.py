@@ -1,5 +1,6 @@
 """Files of predictions: their names, sizes and values."""
 
+import csv
 import errno
 import json
 import os
@@ -23,6 +24,11 @@ from unet_lowlevel.inference.separation import Separation, write_separation
 from unet_lowlevel.pictures import CLASS_COLOURS
 
 
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def run_predict(run, images, output, *flags):
     return predict(["--run", str(run), "--images", *map(str, images), "--output", str(output), *flags])
 
@@ -30,7 +36,8 @@ def run_predict(run, images, output, *flags):
 def test_names():
     assert output_names("a", 1, ".png", with_probabilities=False) == {"mask": "a.png"}
     one = output_names("a", 1, ".png", with_probabilities=True, with_instances=True)
-    assert one == {"mask": "a.png", "instances": "a_instances.png", "0": "a_probability.png"}
+    table = {"instances": "a_instances.png", "table": "a_instances.csv"}
+    assert one == {"mask": "a.png", **table, "0": "a_probability.png"}
     two = output_names("a", 2, ".png", with_probabilities=True)
     assert two == {"mask": "a.png", "0": "a_probability_0.png", "1": "a_probability_1.png"}
     three = output_names("a", 3, ".png", with_probabilities=True)
@@ -107,20 +114,43 @@ def test_the_class_of_each_object_is_written(tmp_path):
         np.testing.assert_array_equal(found.objects.numbers, numbers[index])
         assert found.objects.classes.tolist() == [likely.flat[place[0]] for place in here]
     assert {row[2] for row in expected} == {1, 2, 3}
-    found = [line.split(",") for line in (tmp_path / "out" / "stack_instances.csv").read_text().splitlines()]
-    assert found[0] == ["slice", "number", "class", "area"]
-    np.testing.assert_array_equal(np.array(found[1:], int), expected)
-    found = [line.split(",") for line in (tmp_path / "out" / "image_instances.csv").read_text().splitlines()]
-    assert found[0] == ["number", "class", "area"]
-    np.testing.assert_array_equal(np.array(found[1:], int), [row[1:] for row in expected if row[0] == 0])
+    first, found = ["slice", "object", "class", "area"], table(tmp_path / "out" / "stack_instances.csv")
+    np.testing.assert_array_equal([[int(row[name]) for name in first] for row in found], expected)
+    found = table(tmp_path / "out" / "image_instances.csv")
+    assert list(found[0])[:3] == first[1:]
+    expected_here = [row[1:] for row in expected if row[0] == 0]
+    np.testing.assert_array_equal([[int(row[name]) for name in first[1:]] for row in found], expected_here)
+    # All of them again, in the order of the images.
+    found = table(tmp_path / "out" / "objects.csv")
+    rows = [["image", "", *map(str, row)] for row in expected_here]
+    rows += [["stack", *map(str, row)] for row in expected]
+    assert [[row[name] for name in ("image", *first)] for row in found] == rows
+    summary = table(tmp_path / "out" / "summary.csv")
+    assert [(row["image"], row["slice"]) for row in summary] == [("image", ""), *(("stack", n) for n in "012")]
+    for row in summary:
+        here = [other for other in expected if str(other[0]) == (row["slice"] or "0")]
+        areas = sorted(other[3] for other in here)
+        assert [int(row[f"objects_class_{k}"]) for k in (1, 2, 3)] == [
+            sum(other[2] == k for other in here) for k in (1, 2, 3)
+        ]
+        assert (int(row["objects"]), int(row["total_area"])) == (len(here), sum(areas))
+        assert float(row["area_fraction"]) == pytest.approx(sum(areas) / (40 * 48), rel=1e-6)
+        middle = areas[(len(areas) - 1) // 2] + areas[len(areas) // 2]
+        assert float(row["median_area"]) == middle / 2
 
 
 def test_an_image_without_objects_has_a_table_without_lines(tmp_path):
-    run = untrained_run(tmp_path / "run", classes=3)
+    run, out = untrained_run(tmp_path / "run", classes=3), tmp_path / "out"
     write_separation(run, Separation(0.99, 0.99, 3))
     Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "image.png")
-    assert run_predict(run, [tmp_path / "image.png"], tmp_path / "out", "--instances") == 0
-    assert (tmp_path / "out" / "image_instances.csv").read_text() == "number,class,area\n"
+    assert run_predict(run, [tmp_path / "image.png"], out, "--instances", "--overlays", "--pixel-size", "2") == 0
+    header = (out / "image_instances.csv").read_text()
+    assert header.startswith("object,class,area,") and header.count("\n") == 1
+    assert header.endswith(",area_um2,equivalent_diameter_um,perimeter_um\n")
+    assert (out / "objects.csv").read_text() == f"image,{header}"
+    (row,) = table(out / "summary.csv")
+    assert row == dict.fromkeys(row, "0") | {"image": "image", "median_area": "", "median_area_um2": ""}
+    assert list(row)[:5] == ["image", "objects", "objects_class_1", "objects_class_2", "area_fraction"]
 
 
 def test_overlays_of_large_images_are_reduced(tiny_run, tmp_path, monkeypatch):

@@ -514,7 +514,8 @@ def test_an_image_with_too_many_objects_does_not_stop_the_others(tiny_run, tmp_p
     for failure, name in zip(done.failures, ("b.tif", "d.tif (slice 0)"), strict=True):
         assert "65536 objects" in failure and str(tmp_path / name) in failure
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("a.png", "a_instances.png", "c.tif", "c_instances.tif", "predict.json")
+        *("a.png", "a_instances.png", "a_instances.csv", "c.tif", "c_instances.tif", "c_instances.csv"),
+        *("objects.csv", "summary.csv", "predict.json"),
     }
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from unet_lowlevel import settings
 from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, check_runs, given_settings, run_command
+from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.errors import UserError, listed
-from unet_lowlevel.inference import FORMATS, TILE_SIZE
+from unet_lowlevel.inference import FORMATS, OUTLINES, TILE_SIZE
 from unet_lowlevel.inference.images import find_images, unused
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import complain, note, progress, say, show_path
@@ -51,8 +52,21 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         "--instances",
         dest="with_instances",
         action="store_true",
-        help="also write 16-bit <stem>_instances.png, a number for each object, and with several classes "
-        "<stem>_instances.csv, the class of each; of a volume in each slice anew",
+        help="also write 16-bit <stem>_instances.png, a number for each object, of a volume in each slice anew; and "
+        "what is measured of them: <stem>_instances.csv, and of all images together objects.csv and summary.csv",
+    )
+    parser.add_argument(
+        "--pixel-size",
+        metavar="X",
+        type=float,
+        help="side of a pixel in micrometres: --instances then also measures in these (default: of NIfTI and DICOM "
+        "volumes in millimetres, as they say; else in pixels only)",
+    )
+    parser.add_argument(
+        "--objects-as",
+        metavar="LIST",
+        help="also write the outlines of --instances, as any of: geojson (<stem>_objects.geojson, for QuPath), roi "
+        "(<stem>_rois.zip, for Fiji)",
     )
     parser.add_argument("--overlays", action="store_true", help="also write <stem>_overlay.png")
     parser.add_argument(
@@ -72,6 +86,19 @@ def predict(arguments: argparse.Namespace) -> int:
     """Predicts the images and prints the result; returns exit code 3 if some of them could not be used."""
     if arguments.tile_size < 1:
         raise UserError(f"--tile-size is {arguments.tile_size}, but must be at least 1: use for example 1024.")
+    if arguments.pixel_size is not None and not 1e-6 <= arguments.pixel_size <= 1e6:
+        raise UserError(
+            f"--pixel-size is {arguments.pixel_size:g}, but must be from 1e-06 to 1e+06 micrometres: use for example 1."
+        )
+    objects_as = list(dict.fromkeys(name.strip() for name in (arguments.objects_as or "").split(",") if name.strip()))
+    for name in objects_as:
+        if name not in OUTLINES:
+            raise UserError(f"--objects-as {name} is unknown: name any of {', '.join(OUTLINES)}.")
+    for flag, value in (("--pixel-size", arguments.pixel_size), ("--objects-as", arguments.objects_as)):
+        if value and not arguments.with_instances:
+            raise UserError(f"{flag} {value} is for objects: add --instances, or leave it out.")
+    if "roi" in objects_as:
+        library("roifile", "--objects-as roi", "formats")
     check_runs(arguments.run)
     mistakes: list[str] = []
     images = find_images(arguments.images, lambda mistake: mistakes.append(str(mistake)))
@@ -91,6 +118,8 @@ def predict(arguments: argparse.Namespace) -> int:
             Path(arguments.output),
             with_probabilities=arguments.probabilities,
             separation=predictor.separation if arguments.with_instances else None,
+            pixel_size=arguments.pixel_size,
+            objects_as=objects_as,
             with_overlays=arguments.overlays,
             file_format=arguments.format,
             settings=settings_of_masks(arguments),
@@ -131,7 +160,8 @@ def settings_of_masks(arguments: argparse.Namespace) -> dict[str, object]:
         chosen = (run / "config.json", run / "threshold.json", run / "instances.json")
         files += [file for file in (*chosen, *weights) if file.is_file()]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
-    flags = ("run", "images", "probabilities", "with_instances", "overlays", "format", "average", "plain", "model")
+    flags = ("run", "images", "probabilities", "with_instances", "pixel_size", "overlays", "format", "average")
+    flags += ("plain", "model", "objects_as")
     return {name: getattr(arguments, name, None) for name in flags} | {"weights": digest.hexdigest()}
 
 

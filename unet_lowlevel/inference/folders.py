@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,8 @@ def predict_files(
     *,
     with_probabilities: bool = False,
     separation: Separation | None = None,
+    pixel_size: float | None = None,
+    objects_as: Sequence[str] = (),
     with_overlays: bool = False,
     file_format: str = "auto",
     settings: Mapping[str, object] | None = None,
@@ -71,8 +73,10 @@ def predict_files(
         output: folder, made when it does not exist.
         with_probabilities: also <stem>_probability.png, 16 bit, 65535 for probability 1; of a network
             with several classes <stem>_probability_<class>.png.
-        separation: also <stem>_instances.png, 16 bit, of objects separated in this way; of several classes also
-            <stem>_instances.csv with the class of each.
+        separation: also <stem>_instances.png, 16 bit, of objects separated in this way, and <stem>_instances.csv, what
+            is measured of them; and of all images together objects.csv and summary.csv, see `measurements.write_all`.
+        objects_as: of `inference.OUTLINES`: their outlines, for other programs.
+        pixel_size: side of a pixel in micrometres, see `measurements.pixel_of`.
         with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most 2048 pixels a side.
         file_format: "auto": as above; "nifti": volumes of any kind as .nii.gz; "png": PNG for each image and slice.
         settings: all that changes masks, see `unfinished.goes_on`.
@@ -96,6 +100,8 @@ def predict_files(
         with_overlays,
         file_format,
         resume,
+        pixel_size,
+        objects_as,
     )
     outputs.failures += failures
     items = [(stem, source, number // BLOCK) for number, (stem, source) in enumerate(images.items())]
@@ -148,6 +154,8 @@ def predict_files(
                         writing.append(writer.submit(outputs.write, picture.stem, source, picture.image, found))
                 while len(writing) > waiting(batch[-1]):
                     finish(writing.popleft())
+            if separation:
+                writing.append(writer.submit(outputs.write_tables))
             for future in writing:
                 finish(future)
         reader.shutdown(cancel_futures=True)

@@ -1,10 +1,12 @@
 """Files of predictions: their names, their content, and how they are written."""
 
+import itertools
 import math
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +17,19 @@ from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.data.formats.nifti import write_nifti
 from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmentation
 from unet_lowlevel.data.formats.volumes import Slice
-from unet_lowlevel.data.formats.writing import refuse_existing, write_image, written_whole
+from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import OUTLINES
+from unet_lowlevel.inference.measurements import (
+    OBJECTS,
+    SUMMARY,
+    measured,
+    pixel_of,
+    table_name,
+    write_all,
+    write_table,
+)
+from unet_lowlevel.inference.outlines import Outline, outlines, write_outlines
 from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probabilities, separate
 from unet_lowlevel.pictures import LABEL_PALETTE, overlay
@@ -32,17 +45,18 @@ def output_names(
     *,
     with_probabilities: bool,
     with_instances: bool = False,
+    objects_as: Sequence[str] = (),
     mask_suffix: str | None = None,
 ) -> dict[str, str]:
     """{kind: file name} of the files for an image or a volume.
 
-    The kinds are mask, instances, table, colours, and the numbers of channels. The mask may have a suffix of its own.
+    The kinds are mask, instances, table, `objects_as` (of `inference.OUTLINES`), colours, and the numbers of channels.
+    The mask may have a suffix of its own.
     """
     names = {"mask": f"{stem}{mask_suffix or suffix}"}
     if with_instances:
         names["instances"] = f"{stem}_instances{suffix}"
-    if with_instances and classes > 2:
-        names["table"] = f"{stem}_instances.csv"
+        names |= {"table": table_name(stem)} | {kind: f"{stem}{OUTLINES[kind]}" for kind in objects_as}
     if classes > 2 and suffix == ".png":  # viewers of volumes have their own colours
         names["colours"] = f"{stem}_colours.png"
     if with_probabilities and classes == 1:
@@ -75,7 +89,7 @@ def collected(
 
     Returns:
         {mask: uint8, 0 and 255 or class numbers; instances: uint16; number of a channel: its probability as uint16},
-        each [H, W]; and {table: int [N, 3], number, class and area in pixels of each of the instances}.
+        each [H, W]; and {classes: int [N], of each of the instances}.
     """
     classes = predictor.config.model.classes
     found = {"mask": canvas(size, np.uint8, folder)} | {k: canvas(size, np.uint16, folder) for k in channels}
@@ -89,29 +103,32 @@ def collected(
     if separation:
         objects = separate(probabilities, separation)
         found["instances"] = as_uint16(objects.numbers, source)
-        found["table"] = np.stack([np.arange(objects.classes.size) + 1, objects.classes, objects.areas], -1)
+        found["classes"] = objects.classes
     return found
 
 
 def write_found(
     folder: Path,
     names: dict[str, str],
-    found: dict[str, np.ndarray],
+    found: dict[str, Any],
     image: np.ndarray,
     classes: int,
     source: Path | None = None,
 ) -> None:
     """Writes the files `names` (see `output_names`) of the arrays `found` (see `collected`) in `image` [H, W, C].
 
-    `source` is the file of the image, to which a DICOM mask refers.
+    `found["table"]` is what `measured` gives, `found["outlines"]` what `outlines` gives. `source` is the file of the
+    image, to which a DICOM mask refers.
     """
     for what, name in names.items():
         if what == "overlay":
-            write_image(folder / name, reduced_overlay(image, found["mask"], classes))
+            write_image(folder / name, reduced_overlay(image, found["mask"], classes, found.get("instances")))
         elif what == "colours":
             write_image(folder / name, found["mask"], LABEL_PALETTE)
         elif what == "table":
             write_table(folder / name, found[what])
+        elif what in OUTLINES:
+            write_outlines(folder / name, found["outlines"], max(classes - 1, 1))
         elif name.endswith(DICOM):
             write_dicom(folder / name, [source], found["mask"][np.newaxis], classes)
         else:
@@ -121,13 +138,6 @@ def write_found(
 def write_dicom(path: Path, sources: Sequence[Path], masks: np.ndarray, classes: int) -> None:
     """`write_segmentation` of masks as `collected` gives them, [len(sources), H, W]."""
     write_segmentation(path, sources, masks // step_of_gray(classes), max(classes - 1, 1))
-
-
-def write_table(path: Path, rows: np.ndarray) -> None:
-    """Writes the objects as CSV: number, class and area [N, 3], or with the slice before them [N, 4]."""
-    header = ",".join(("slice", "number", "class", "area")[-rows.shape[1] :])
-    with written_whole(path) as temporary:
-        np.savetxt(temporary, rows, "%d", ",", header=header, comments="")
 
 
 class Outputs:
@@ -150,18 +160,21 @@ class Outputs:
         overlays: bool,
         file_format: str = "auto",
         resume: bool = False,
+        pixel_size: float | None = None,
+        objects_as: Sequence[str] = (),
     ):
-        """Chooses all names; with `resume` only of files that do not exist.
+        """Chooses all names; with `resume` only of files that do not exist. For `pixel_size` see `pixel_of`.
 
         Raises:
             UserError: when one of them exists already or two are the same.
         """
-        self.folder, self.classes, self.written = folder, classes, 0
+        self.folder, self.classes, self.written, self.pixel_size = folder, classes, 0, pixel_size
         self.failures: list[str] = []
+        self.objects_as = objects_as
         self.channels = [str(k) for k in range(classes)] if probabilities else []
         self.names: dict[str, dict[str, str]] = {}
         self.volumes: dict[str, VolumeOfMasks] = {}
-        wanted = {"with_probabilities": probabilities, "with_instances": instances}
+        wanted = {"with_probabilities": probabilities, "with_instances": instances, "objects_as": objects_as}
         for stem, image in images.items():
             self.names[stem] = {}
             if not isinstance(image, Slice) or file_format == "png":
@@ -176,6 +189,13 @@ class Outputs:
                 self.volumes[name] = VolumeOfMasks(image, volume.count, names, folder, classes)
             if overlays:
                 self.names[stem]["overlay"] = f"{stem}_overlay.png"
+        # {image or volume: its slices}, in the order of the tables.
+        self.slices = {
+            volume_stem(stem) if volume else stem: volume.count if volume else 0
+            for stem, volume in ((stem, self.volume_of(stem, image)) for stem, image in images.items())
+        }
+        for name in (OBJECTS, SUMMARY) if instances and not resume else ():
+            refuse_existing(folder / name)
         taken = set()
         for names in (*self.names.values(), *(volume.names for volume in self.volumes.values())):
             for what, name in list(names.items()):
@@ -208,10 +228,20 @@ class Outputs:
             volume.torn = True
             self.failures.append(f"{volume.source.path} gets no masks, because of a slice: {error}")
 
-    def write(self, stem: str, source: Path | Slice, image: np.ndarray, found: dict[str, np.ndarray]) -> None:
+    def write_tables(self) -> None:
+        """Writes the tables of the objects of all images, see `write_all`."""
+        write_all(self.folder, self.slices, max(self.classes - 1, 1))
+
+    def write(self, stem: str, source: Path | Slice, image: np.ndarray, found: dict[str, Any]) -> None:
         """Writes the arrays of an image (see `collected`); those of a volume together with its last slice."""
         volume = self.volume_of(stem, source)
         try:
+            if "instances" in found:
+                pixel = pixel_of(source, self.pixel_size)
+                found["table"] = measured(found["instances"], found["classes"], image, pixel)
+                if self.objects_as:
+                    index = source.index if isinstance(source, Slice) and volume else None
+                    found["outlines"] = outlines(found["instances"], found["classes"], index)
             write_found(self.folder, self.names[stem], found, image, self.classes, source)
             if volume is None or not volume.names:
                 self.written += 1
@@ -228,15 +258,18 @@ class VolumeOfMasks:
         self.source, self.count, self.names, self.folder, self.classes = source, count, names, folder, classes
         self.have, self.torn = 0, False
         self.slices: dict[str, np.ndarray] = {}
-        self.tables: dict[int, np.ndarray] = {}
+        self.tables: list[dict[str, np.ndarray]] = [{}] * count
+        self.outlines: list[list[Outline]] = [[]] * count
 
-    def put(self, index: int, found: dict[str, np.ndarray]) -> bool:
+    def put(self, index: int, found: dict[str, Any]) -> bool:
         """Takes the arrays of a slice; with the last slice writes all. Returns whether it did."""
         if self.torn:
             return False
         if "table" in self.names:
-            self.tables[index] = np.insert(found["table"], 0, index, axis=1)
-        for what in self.names.keys() - {"table"}:
+            here = np.full(found["classes"].size, index)
+            self.tables[index] = {"slice": here, **found["table"]}
+        self.outlines[index] = found.get("outlines", [])
+        for what in self.names.keys() - {"table", *OUTLINES}:
             if what not in self.slices:
                 self.slices[what] = canvas((self.count, *found[what].shape), found[what].dtype, self.folder)
             self.slices[what][index] = found[what]
@@ -247,7 +280,10 @@ class VolumeOfMasks:
         for what, name in self.names.items():
             path = self.folder / name
             if what == "table":
-                write_table(path, np.concatenate([self.tables[i] for i in range(self.count)]))
+                write_table(path, {k: np.concatenate([table[k] for table in self.tables]) for k in self.tables[0]})
+                continue
+            if what in OUTLINES:
+                write_outlines(path, itertools.chain(*self.outlines), max(self.classes - 1, 1))
                 continue
             array = self.slices.pop(what)
             if name.endswith(DICOM):
@@ -277,7 +313,8 @@ def step_of_gray(classes: int) -> np.uint8:
     return np.uint8(255 if classes <= 2 else 1)
 
 
-def reduced_overlay(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    """`overlay` of the image and mask, subsampled to at most `OVERLAY_SIDE` pixels a side."""
+def reduced_overlay(image: np.ndarray, mask: np.ndarray, classes: int, numbers: np.ndarray | None = None) -> np.ndarray:
+    """`overlay` of the image, mask and objects, subsampled to at most `OVERLAY_SIDE` pixels a side."""
     step = -(-max(mask.shape) // OVERLAY_SIDE)
-    return overlay(image[::step, ::step], mask[::step, ::step] // step_of_gray(classes))
+    labels = mask[::step, ::step] // step_of_gray(classes)
+    return overlay(image[::step, ::step], labels, None if numbers is None else numbers[::step, ::step])

@@ -23,12 +23,12 @@ AXIAL = np.array([[2, 1], [1, 1], [0, 1]])
 UNCHANGED = np.array([[0, 1], [1, 1], [2, 1]])
 
 
-def library(name: str, path: str | Path):
-    """Imports the optional package `name`, without which `path` cannot be read; a `UserError` if it is missing."""
+def library(name: str, path: str | Path, extra: str = "medical"):
+    """Imports the optional package `name` of an `extra`, which `path` needs; a `UserError` if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UserError(f"{path} needs the package {name}: run pip install -e '.[medical]'.") from None
+        raise UserError(f"{path} needs the package {name}: run pip install -e '.[{extra}]'.") from None
 
 
 @contextlib.contextmanager

@@ -267,7 +267,7 @@ END_TO_END = [
     (evaluate, "--run run --data data --output out", CASES, ["torn split", "lost index", "more classes"]),
     (
         export,
-        "--run run --output model.keras",
+        "--run run --format keras --output model.keras",
         CASES,
         ["config without channels", "note of elsewhere", "other version"],
     ),

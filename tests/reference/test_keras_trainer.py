@@ -131,10 +131,10 @@ def test_best_keras_holds_the_best_weights(runs):
 
 def test_export_and_predict_with_the_file(runs, phantoms, tmp_path, capsys):
     path = tmp_path / "new" / "model.keras"
-    assert export.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 0
+    assert export.main(["--run", str(runs["lowlevel"]), "--format", "keras", "--output", str(path)]) == 0
     assert read_keras(path).input_shape == (None, None, None, 1) and "resized" not in capsys.readouterr().out
     shrunk = untrained_run(tmp_path / "shrunk", resolution=0.25)
-    assert export.main(["--run", str(shrunk), "--output", str(tmp_path / "shrunk.keras")]) == 0
+    assert export.main(["--run", str(shrunk), "--format", "keras", "--output", str(tmp_path / "shrunk.keras")]) == 0
     assert "images resized to 0.25 of their sides by the mean of the area, then normalized" in capsys.readouterr().out
     flags = ["--images", str(phantoms / "images"), "--output"]
     assert predict.main(["--run", str(runs["lowlevel"]), *flags, str(tmp_path / "a")]) == 0
@@ -153,7 +153,7 @@ def test_export_and_predict_with_the_file(runs, phantoms, tmp_path, capsys):
     assert len(same) == 12 and sum(same) >= 11  # a probability may round to the other side of the threshold
     assert any((tmp_path / "a" / p.name).read_bytes() != p.read_bytes() for p in (tmp_path / "c").iterdir())
     capsys.readouterr()
-    assert export.main(["--run", str(runs["lowlevel"]), "--output", str(path)]) == 2
+    assert export.main(["--run", str(runs["lowlevel"]), "--format", "keras", "--output", str(path)]) == 2
     assert "exists already" in capsys.readouterr().err
 
 

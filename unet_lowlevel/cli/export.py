@@ -10,6 +10,7 @@ import numpy as np
 from unet_lowlevel.cli.arguments import Parser, check_runs, run_command
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import find_pairs, read_image
+from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, written_whole
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.export import FORMS, QUANTIZED
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="of saved_model: average over the image mirrored and turned, as predict does",
     )
+    parser.add_argument("--license", metavar="TEXT", default="", help="of the weights, for the model card")
     return run_command(export, parser, argv)
 
 
@@ -61,7 +63,9 @@ def export(arguments: argparse.Namespace) -> None:
     if missing:
         raise UserError(f"--format {form} needs the package {missing[0]}: run `pip install 'unet-lowlevel[export]'`.")
     check_runs(arguments.run)
-    refuse_existing(output)
+    card = output / "model_card.md" if form == "saved_model" else output.with_name(f"{output.name}_model_card.md")
+    for path in (output, card, card.with_suffix(".json")):
+        refuse_existing(path)
     images = {part: images_of(Path(arguments.run), part) for part in ("training", "validation")}
     if arguments.quantize == "int8" and not images["training"]:
         raise UserError("--quantize int8 needs images of the training, which are gone: restore them, or use float16.")
@@ -76,14 +80,21 @@ def export(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
     say(f"wrote {show_path(output)}: {told}")
+    from unet_lowlevel.export.model_card import model_card, write_card
+
+    model = network_of(arguments.run)
+    form_of = f"{FORMS[form][0].upper()}{FORMS[form][1:]}: {told}."
+    scored = bool(images["validation"])
+    write_card(model_card(Path(arguments.run), model, scored=scored, license=arguments.license, form=form_of), card)
+    say(f"wrote {show_path(card)}: what the network was shown, and how well it does")
 
 
-def images_of(run: Path, part: str) -> list:
-    """The images of a part of the split whose files are still there, and the settings to read them."""
+def images_of(run: Path, part: str) -> list[Path | Slice]:
+    """The images of a part of the split; none if one of them is gone."""
     config, _, split = read(run)
     with contextlib.suppress(UserError):
-        wanted = set(split[part])
-        return [(pair.image, config) for pair in find_pairs(config.data) if pair.stem in wanted]
+        found = {pair.stem: pair.image for pair in find_pairs(config.data)}
+        return [found[stem] for stem in split[part]] if found.keys() >= set(split[part]) else []
     return []
 
 
@@ -101,23 +112,33 @@ def export_whole(arguments: argparse.Namespace, path: Path, images: dict) -> str
     elif arguments.format == "litert":
         from unet_lowlevel.export.litert import write_litert
 
-        some = images["training"][:: max(len(images["training"]) // CALIBRATION, 1)]
+        calibration = []
+        if arguments.quantize == "int8":
+            some = images["training"][:: max(len(images["training"]) // CALIBRATION, 1)]
+            calibration = [read_image(image, predictor.config.data) for image in some]
         with quiet():
-            write_litert(predictor, path, arguments.quantize, [read_image(image, c.data) for image, c in some])
+            write_litert(predictor, path, arguments.quantize, calibration)
     else:
         from unet_lowlevel.export.onnx_file import write_onnx
 
-        write_onnx(load(arguments.run, plain=True, precision="float32").networks[0].model, predictor.config, path)
+        write_onnx(network_of(arguments.run), predictor.config, path)
     image = checked_image(images["validation"], predictor.config)
     with quiet():
         run = OPENED[arguments.format](path)
     return check_parity(run, image, predictor.predict(image), arguments.quantize)
 
 
-def checked_image(images: list, config: Config) -> np.ndarray:
+def network_of(run: str):
+    """The network of a run as it was trained, not folded."""
+    from unet_lowlevel.inference.predictor import load
+
+    return load(run, plain=True, precision="float32").networks[0].model
+
+
+def checked_image(images: list[Path | Slice], config: Config) -> np.ndarray:
     """The first held-out image [H, W, C]; noise if there is none any more."""
     if images:
-        return read_image(images[0][0], config.data)
+        return read_image(images[0], config.data)
     note("no held-out image is left, so that what was exported is tried on noise")
     return np.random.default_rng(0).integers(0, 256, (97, 131, config.model.in_channels)).astype(np.uint8)
 

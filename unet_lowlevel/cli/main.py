@@ -15,7 +15,7 @@ COMMANDS = {
     "check": ("check", "tell what is in a folder of images, and whether it will train"),
     "cross-validate": ("cross_validate", "train and score a network for each fold"),
     "compare": ("compare", "train the same network three ways, and compare"),
-    "export": ("export", "write a trained run for TensorFlow Serving, ONNX, phones or Keras"),
+    "export": ("export", "write a trained run as SavedModel, ONNX, LiteRT or Keras"),
     "phantoms": ("phantoms", "draw thorax slices with lung masks"),
 }
 

@@ -1,0 +1,105 @@
+"""The command, its check of what it has written, and the model card."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from untrained import untrained_run
+
+from unet_lowlevel.cli import export
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.export import model_card, parity
+from unet_lowlevel.inference.evaluation import evaluate
+from unet_lowlevel.inference.predictor import load
+
+FILES = {"saved_model": "out", "onnx": "out.onnx", "litert": "out.tflite", "keras": "out.keras"}
+
+
+def test_every_form_has_a_file_and_a_way_to_open_it():
+    assert [*export.FORMS] == [*FILES] == [*parity.OPENED, "keras"]
+    assert {form: name.removeprefix("out") for form, name in FILES.items() if name != "out"} == export.SUFFIXES
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_the_command_writes_a_form_and_its_card(form, place, capsys):
+    flags = ["--run", "run", "--format", form, "--output", f"new/{FILES[form]}", "--license", "CC BY 4.0"]
+    assert export.main(flags) == 0
+    told = capsys.readouterr().out
+    assert f"wrote new/{FILES[form]}" in told
+    assert form == "keras" or "probabilities differ by" in told
+    card = place / "new" / ("out/model_card.md" if form == "saved_model" else f"{FILES[form]}_model_card.md")
+    text, facts = card.read_text(), json.loads(card.with_suffix(".json").read_text())
+    assert "CC BY 4.0" in text and facts["license"] == "CC BY 4.0" and facts["weights_sha256"] in text
+    assert {path.name for path in (place / "new").iterdir()} >= {FILES[form]}
+    assert not [path for path in (place / "new").rglob(".*")]
+
+
+def test_the_card_has_the_scores_that_evaluate_gives(place):
+    assert export.main(["--run", "run", "--format", "onnx", "--output", "m.onnx"]) == 0
+    facts = json.loads((place / "m.onnx_model_card.json").read_text())
+    expected = evaluate("run", "scores", bootstrap=model_card.BOOTSTRAP)
+    worst = facts["scores"].pop("worst")
+    assert facts["scores"] == json.loads(json.dumps(expected))
+    rows = [line.split(",") for line in (place / "scores" / "per_image.csv").read_text().splitlines()]
+    dice = {row[0]: float(row[rows[0].index("dice")]) for row in rows[1:]}
+    assert worst == dict(sorted(dice.items(), key=lambda item: item[1])[: model_card.WORST])
+    assert facts["images"] == {"training": 9, "validation": 3}
+    text = (place / "m.onnx_model_card.md").read_text()
+    assert f"| dice | {expected['dice']:.4f} | {expected['mean_over_images']['dice']:.4f} |" in text
+    assert next(iter(worst)) in text and "9 images; 3 were held out" in text
+
+
+def test_without_images_it_is_tried_on_noise_and_not_scored(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    untrained_run(tmp_path / "run")
+    assert export.main(["--run", "run", "--format", "onnx", "--output", "m.onnx"]) == 0
+    assert "tried on noise" in capsys.readouterr().err
+    assert "nothing was scored" in (tmp_path / "m.onnx_model_card.md").read_text()
+    flags = ["--format", "litert", "--quantize", "int8", "--output", "m.tflite"]
+    assert export.main(["--run", "run", *flags]) == 2
+    assert "--quantize int8 needs images of the training" in capsys.readouterr().err
+
+
+def test_a_form_that_differs_is_not_kept(place, monkeypatch, capsys):
+    right = parity.OPENED["onnx"]
+
+    def wrong(path):
+        run = right(path)
+        return lambda images: {name: value + (name == "probabilities") * 1e-3 for name, value in run(images).items()}
+
+    monkeypatch.setitem(parity.OPENED, "onnx", wrong)
+    assert export.main(["--run", "run", "--format", "onnx", "--output", "m.onnx"]) == 2
+    assert "does not agree with the run" in capsys.readouterr().err
+    assert not [path.name for path in place.iterdir() if path.name not in ("data", "run")]
+
+
+def test_masks_of_few_bits_must_agree():
+    image, run = np.zeros((4, 25, 1), np.uint8), load
+    expected = type("P", (), {"probabilities": np.zeros((4, 25, 1)), "mask": np.zeros((4, 25), np.uint8)})
+    found = {"probabilities": np.full((1, 4, 25, 1), 0.4), "mask": np.zeros((1, 4, 25), np.uint8)}
+    found["mask"][0, 0, :2] = 1
+    run = lambda images: found  # noqa: E731
+    assert "2 % of the mask" in parity.check_parity(run, image, expected, "int8")
+    found["mask"][0, 0, :3] = 1
+    for quantize in ("int8", "float16", "none"):
+        with pytest.raises(UserError, match="does not agree"):
+            parity.check_parity(run, image, expected, quantize)
+
+
+@pytest.mark.parametrize(("form", "package"), [("onnx", "onnxruntime"), ("litert", "ai_edge_litert")])
+def test_a_missing_package_is_named(form, package, place, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == package else object())
+    assert export.main(["--run", "run", "--format", form, "--output", FILES[form]]) == 2
+    error = capsys.readouterr().err
+    assert f"--format {form} needs the package {package}" in error and "[export]" in error
+
+
+def test_the_checksum_is_of_names_and_values(tmp_path):
+    models = [
+        load(untrained_run(tmp_path / f"{i}", seed=seed), plain=True).networks[0].model
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    one, same, other = map(model_card.checksum, models)
+    assert one == same != other

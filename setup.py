@@ -33,11 +33,12 @@ setup(
         "medical": ["pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25"],
         # More kinds of TIFF, by the first that works with NumPy 2; regions of interest for Fiji.
         "formats": ["imagecodecs>=2024.6.1", "roifile>=2024.5.24"],
-        "export": ["onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1"],
+        # With pydantic 2.14 the descriptions of bioimageio.spec 0.5.12 fail.
+        "export": ["onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1", "bioimageio.core>=0.11", "pydantic<2.14"],
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "pytest-cov>=6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15"),
             *("pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25", "imagecodecs>=2024.6.1", "roifile>=2024.5.24"),
-            *("onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1"),
+            *("onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1", "bioimageio.core>=0.11", "pydantic<2.14"),
         ],
         "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],
     },

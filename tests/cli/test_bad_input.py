@@ -459,6 +459,14 @@ END_TO_END = [
         "--run run --format litert --average-flips --output m.tflite",
         ["--average-flips does not go with --format litert", "saved_model"],
     ),
+    (export, "no author", None, "--run run --format bioimageio --output m.zip", ["--authors is not given"]),
+    (
+        export,
+        "no SPDX licence",
+        None,
+        "--run run --format bioimageio --output m.zip --authors Ada --license free",
+        ["--license is free", "CC-BY-4.0"],
+    ),
     (
         export,
         "a card is there",

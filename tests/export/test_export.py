@@ -1,7 +1,10 @@
 """The command, its check of what it has written, and the model card."""
 
+import gc
 import json
 import sys
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,7 +16,22 @@ from unet_lowlevel.export import model_card, parity
 from unet_lowlevel.inference.evaluation import evaluate
 from unet_lowlevel.inference.predictor import load
 
-FILES = {"saved_model": "out", "onnx": "out.onnx", "litert": "out.tflite", "keras": "out.keras"}
+FILES = {
+    "saved_model": "out",
+    "onnx": "out.onnx",
+    "litert": "out.tflite",
+    "bioimageio": "out.zip",
+    "keras": "out.keras",
+}
+
+
+@pytest.fixture
+def leaking():
+    """For bioimageio.spec, which leaves the files open that it packs, until they are collected."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
 
 
 def test_every_form_has_a_file_and_a_way_to_open_it():
@@ -22,17 +40,31 @@ def test_every_form_has_a_file_and_a_way_to_open_it():
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_the_command_writes_a_form_and_its_card(form, place, capsys):
-    flags = ["--run", "run", "--format", form, "--output", f"new/{FILES[form]}", "--license", "CC BY 4.0"]
+def test_the_command_writes_a_form_and_its_card(form, place, capsys, leaking):
+    flags = ["--run", "run", "--format", form, "--output", f"new/{FILES[form]}", "--license", "CC-BY-4.0"]
+    flags += ["--authors", "Ada Lovelace", "Alan Turing"] if form == "bioimageio" else []
     assert export.main(flags) == 0
     told = capsys.readouterr().out
     assert f"wrote new/{FILES[form]}" in told
     assert form == "keras" or "probabilities differ by" in told
     card = place / "new" / ("out/model_card.md" if form == "saved_model" else f"{FILES[form]}_model_card.md")
     text, facts = card.read_text(), json.loads(card.with_suffix(".json").read_text())
-    assert "CC BY 4.0" in text and facts["license"] == "CC BY 4.0" and facts["weights_sha256"] in text
+    assert "CC-BY-4.0" in text and facts["license"] == "CC-BY-4.0" and facts["weights_sha256"] in text
     assert {path.name for path in (place / "new").iterdir()} >= {FILES[form]}
     assert not [path for path in (place / "new").rglob(".*")]
+
+
+def test_the_package_is_what_bioimageio_wants(place, leaking):
+    from bioimageio.core import test_model
+
+    flags = ["--output", "m.zip", "--license", "MIT", "--authors", "Ada Lovelace"]
+    assert export.main(["--run", "run", "--format", "bioimageio", *flags]) == 0
+    found = test_model(place / "m.zip")
+    assert found.status == "passed", found.display()
+    with zipfile.ZipFile(place / "m.zip") as package:
+        described = package.read("rdf.yaml").decode()
+        assert "3 were held out" in package.read("README.md").decode()
+    assert "Ada Lovelace" in described and "license: MIT" in described
 
 
 def test_the_card_has_the_scores_that_evaluate_gives(place):
@@ -87,11 +119,14 @@ def test_masks_of_few_bits_must_agree():
             parity.check_parity(run, image, expected, quantize)
 
 
-@pytest.mark.parametrize(("form", "package"), [("onnx", "onnxruntime"), ("litert", "ai_edge_litert")])
+@pytest.mark.parametrize(
+    ("form", "package"), [("onnx", "onnxruntime"), ("litert", "ai_edge_litert"), ("bioimageio", "bioimageio")]
+)
 def test_a_missing_package_is_named(form, package, place, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == package else object())
-    assert export.main(["--run", "run", "--format", form, "--output", FILES[form]]) == 2
+    flags = ["--authors", "Ada Lovelace"] if form == "bioimageio" else []
+    assert export.main(["--run", "run", "--format", form, "--output", FILES[form], *flags]) == 2
     error = capsys.readouterr().err
     assert f"--format {form} needs the package {package}" in error and "[export]" in error
 

@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import functools
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,8 @@ from unet_lowlevel.terminal import note, say, show_path
 
 # {--format: packages that it needs beyond TensorFlow}
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
-SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "keras": ".keras"}
+PACKAGES["bioimageio"] = ("bioimageio", *PACKAGES["onnx"])
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "bioimageio": ".zip", "keras": ".keras"}
 # Images by which int8 finds the range of values; more change it little.
 CALIBRATION = 100
 
@@ -44,7 +47,13 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="of saved_model: average over the image mirrored and turned, as predict does",
     )
-    parser.add_argument("--license", metavar="TEXT", default="", help="of the weights, for the model card")
+    parser.add_argument(
+        "--license",
+        metavar="TEXT",
+        default="",
+        help="of the weights, for the model card; of bioimageio such as CC-BY-4.0",
+    )
+    parser.add_argument("--authors", metavar="NAME", nargs="+", help="of the model, for bioimageio")
     return run_command(export, parser, argv)
 
 
@@ -56,9 +65,14 @@ def export(arguments: argparse.Namespace) -> None:
     for flag, given, allowed in (
         ("--quantize", arguments.quantize != "none", "litert"),
         ("--average-flips", arguments.average_flips, "saved_model"),
+        ("--authors", arguments.authors, "bioimageio"),
     ):
         if given and form != allowed:
             raise UserError(f"{flag} does not go with --format {form}: leave it out, or export {allowed}.")
+    if form == "bioimageio" and not arguments.authors:
+        raise UserError(
+            "--authors is not given, but a package of bioimage.io names them: add for example 'Ada Lovelace'."
+        )
     missing = [name for name in PACKAGES.get(form, ()) if not importlib.util.find_spec(name)]
     if missing:
         raise UserError(f"--format {form} needs the package {missing[0]}: run `pip install 'unet-lowlevel[export]'`.")
@@ -69,23 +83,30 @@ def export(arguments: argparse.Namespace) -> None:
     images = {part: images_of(Path(arguments.run), part) for part in ("training", "validation")}
     if arguments.quantize == "int8" and not images["training"]:
         raise UserError("--quantize int8 needs images of the training, which are gone: restore them, or use float16.")
+    if form == "bioimageio":
+        from unet_lowlevel.export.bioimage import checked_license
+
+        checked_license(arguments.license)
     start_tensorflow()
+    from unet_lowlevel.export.model_card import model_card, write_card
+
+    @functools.cache  # of what takes a while, and is only needed when all else has gone well
+    def facts() -> dict:
+        text = f"{FORMS[form][0].upper()}{FORMS[form][1:]}."
+        model, scored = network_of(arguments.run), bool(images["validation"])
+        return model_card(Path(arguments.run), model, form=text, scored=scored, license=arguments.license)
+
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(output, suffix or ".tmp") as unfinished:
             if form == "keras":
                 told = export_keras(arguments.run, unfinished)
             else:
-                told = export_whole(arguments, unfinished, images)
+                told = export_whole(arguments, unfinished, images, facts)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
     say(f"wrote {show_path(output)}: {told}")
-    from unet_lowlevel.export.model_card import model_card, write_card
-
-    model = network_of(arguments.run)
-    form_of = f"{FORMS[form][0].upper()}{FORMS[form][1:]}: {told}."
-    scored = bool(images["validation"])
-    write_card(model_card(Path(arguments.run), model, scored=scored, license=arguments.license, form=form_of), card)
+    write_card(facts() | {"agreement": told}, card)
     say(f"wrote {show_path(card)}: what the network was shown, and how well it does")
 
 
@@ -98,13 +119,15 @@ def images_of(run: Path, part: str) -> list[Path | Slice]:
     return []
 
 
-def export_whole(arguments: argparse.Namespace, path: Path, images: dict) -> str:
+def export_whole(arguments: argparse.Namespace, path: Path, images: dict, facts: Callable[[], dict]) -> str:
     """Writes the form, opens it, and compares it with the run on a held-out image."""
     from unet_lowlevel.export.parity import OPENED, check_parity
     from unet_lowlevel.inference.predictor import load
 
     average = "flips" if arguments.average_flips else "none"
     predictor = load(arguments.run, average=average, precision="float32")
+    image = checked_image(images["validation"], predictor.config)
+    expected = predictor.predict(image)
     if arguments.format == "saved_model":
         from unet_lowlevel.export.saved_model import write_saved_model
 
@@ -118,14 +141,28 @@ def export_whole(arguments: argparse.Namespace, path: Path, images: dict) -> str
             calibration = [read_image(image, predictor.config.data) for image in some]
         with quiet():
             write_litert(predictor, path, arguments.quantize, calibration)
+    elif arguments.format == "bioimageio":
+        from unet_lowlevel.export.bioimage import write_bioimage
+        from unet_lowlevel.export.model_card import markdown
+
+        write_bioimage(
+            network_of(arguments.run),
+            predictor.config,
+            path,
+            name=facts()["name"],
+            authors=arguments.authors,
+            spdx=arguments.license,
+            card=markdown(facts()),
+            image=image,
+            expected=expected,
+        )
     else:
         from unet_lowlevel.export.onnx_file import write_onnx
 
         write_onnx(network_of(arguments.run), predictor.config, path)
-    image = checked_image(images["validation"], predictor.config)
     with quiet():
         run = OPENED[arguments.format](path)
-    return check_parity(run, image, predictor.predict(image), arguments.quantize)
+    return check_parity(run, image, expected, arguments.quantize)
 
 
 def network_of(run: str):

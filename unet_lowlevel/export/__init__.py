@@ -5,6 +5,7 @@ FORMS = {
     "saved_model": "a folder for TensorFlow and TensorFlow Serving",
     "onnx": "a file for ONNX Runtime, OpenVINO and others",
     "litert": "a .tflite file for LiteRT, on phones and small computers",
+    "bioimageio": "a package (.zip) for Fiji (deepImageJ), napari and ilastik",
     "keras": "a .keras file for plain Keras",
 }
 # {--quantize: what it is}

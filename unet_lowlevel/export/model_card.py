@@ -22,15 +22,15 @@ from unet_lowlevel.settings import load_json
 BOOTSTRAP, WORST = 1000, 5
 
 
-def model_card(run: Path, model: UNet, *, scored: bool, license: str, form: str) -> dict[str, Any]:
+def model_card(run: Path, model: UNet, *, form: str, scored: bool, license: str) -> dict[str, Any]:
     """What is known of a run.
 
     Args:
         run: its folder.
         model: the network with its best weights, not folded.
+        form: what is exported, a sentence.
         scored: whether the held-out images are there to be scored.
         license: of the weights; "": not stated.
-        form: what is exported, a sentence.
     """
     config, about, split = run_folder.read(run)
     plan = load_json(run / "plan.json") if (run / "plan.json").is_file() else {}

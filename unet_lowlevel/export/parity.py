@@ -1,5 +1,7 @@
 """Whether an exported file computes what the run does: it is opened as others would open it, and predicts an image."""
 
+import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -44,10 +46,16 @@ def opened_litert(path: Path) -> Run:
     return run
 
 
+def opened_bioimage(path: Path) -> Run:
+    with zipfile.ZipFile(path) as file, tempfile.TemporaryDirectory() as folder:
+        return opened_onnx(Path(file.extract("weights.onnx", folder)))
+
+
 OPENED: dict[str, Callable[[Path], Run]] = {
     "saved_model": opened_saved_model,
     "onnx": opened_onnx,
     "litert": opened_litert,
+    "bioimageio": opened_bioimage,
 }
 
 

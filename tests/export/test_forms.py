@@ -168,9 +168,9 @@ def test_a_form_needs_nothing_of_this_package(form, tmp_path):
 
 
 @pytest.mark.parametrize(("quantize", "tolerance"), [("float16", 1e-2), ("dynamic", 0.2), ("int8", 0.2)])
-@pytest.mark.parametrize("activation", ["elu", "relu"])
-def test_fewer_bits_stay_near(quantize, tolerance, activation, tmp_path):
-    predictor = load(untrained_run(tmp_path / "run", base_channels=4, depth=3, activation=activation))
+@pytest.mark.parametrize("flags", [{}, {"activation": "relu"}, {"image_size": 48, "classes": 3}], ids=str)
+def test_fewer_bits_stay_near(quantize, tolerance, flags, tmp_path):
+    predictor = load(untrained_run(tmp_path / "run", base_channels=4, depth=3, **flags))
     images = [image_of((64, 64), 1, seed) for seed in range(4)]
     sizes = {}
     for kind in ("none", quantize):

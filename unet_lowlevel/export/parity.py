@@ -1,5 +1,6 @@
 """Whether an exported file computes what the run does: it is opened as others would open it, and predicts an image."""
 
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -37,7 +38,7 @@ def opened_onnx(path: Path) -> Run:
 def opened_litert(path: Path) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path))
+    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
 
     def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
         runner = interpreter.get_signature_runner()

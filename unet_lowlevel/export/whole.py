@@ -40,8 +40,9 @@ class Whole(tf.Module):
             probabilities float32 [N, H, W, K], K = 1: of the foreground, else of every class; mask uint8 [N, H, W], the
             class of each pixel.
         """
-        pixels = area_resized(tf.cast(images, tf.float32), self.data) if self.data.resizes else images
-        normalized = normalize(pixels, self.data, self.statistics)
+        pixels = tf.cast(images, self.statistics)
+        pixels = area_resized(pixels, self.data) if self.data.resizes else pixels
+        normalized = normalize(pixels, self.data)
         views = [turned_back(self.network(turned(normalized, view)), view) for view in self.views]
         found = tf.add_n(views) / len(views) if len(views) > 1 else views[0]
         if self.data.resizes:
@@ -49,9 +50,8 @@ class Whole(tf.Module):
         return {"probabilities": found, "mask": tf.cast(predicted_labels(found, self.threshold), tf.uint8)}
 
 
-def normalize(images: tf.Tensor, data: DataConfig, statistics: tf.DType) -> tf.Tensor:
+def normalize(pixels: tf.Tensor, data: DataConfig) -> tf.Tensor:
     """`samples.normalization` of each image [N, H, W, C], float32."""
-    pixels = tf.cast(images, statistics)
     if data.normalization == "range":
         low, high = data.normalization_range
         return tf.cast(tf.clip_by_value((pixels - low) / (high - low), 0, 1), tf.float32)
@@ -73,7 +73,7 @@ def shift_and_scale(pixels: tf.Tensor, data: DataConfig) -> tuple[tf.Tensor, tf.
 
 
 def area_resized(images: tf.Tensor, data: DataConfig) -> tf.Tensor:
-    """`resolution.resized_image` of float32 images [N, H, W, C]."""
+    """`resolution.resized_image` of images [N, H, W, C] of float32 or float64."""
     # The axis last, as matrix products need it, and back again.
     for there, back in (([0, 3, 2, 1], [0, 3, 2, 1]), ([0, 3, 1, 2], [0, 2, 3, 1])):
         axis_last = tf.transpose(images, there)
@@ -81,7 +81,7 @@ def area_resized(images: tf.Tensor, data: DataConfig) -> tf.Tensor:
         working = tf.constant(data.image_size) if data.image_size else scaled(side, data.resolution)
         # One product for all images: where `tf.matmul` has to repeat a transposed matrix for each, it writes wrong
         # numbers, and beyond its memory (TensorFlow 2.21).
-        shares = area_shares(side, working)[tf.newaxis]
+        shares = area_shares(side, working, images.dtype)[tf.newaxis]
         product = tf.matmul(tf.reshape(axis_last, [1, -1, side]), shares, transpose_b=True)
         images = tf.transpose(tf.reshape(product, [n, images.shape[-1], rest, working]), back)
     return images
@@ -92,18 +92,18 @@ def scaled(side: tf.Tensor, factor: float) -> tf.Tensor:
     return tf.maximum(tf.cast(tf.round(tf.cast(side, tf.float32) * factor), tf.int32), 1)
 
 
-def area_shares(length: tf.Tensor, working: tf.Tensor) -> tf.Tensor:
+def area_shares(length: tf.Tensor, working: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Which share of each of `working` pixels each of `length` pixels covers that span the same axis.
 
     share[i, j] = max(0, min((i + 1) length, (j + 1) working) - max(i length, j working)) / length
 
     Returns:
-        float32 [working, length]; each row adds up to 1.
+        `dtype` [working, length]; each row adds up to 1.
     """
     ends = tf.range(1, working + 1)[:, tf.newaxis] * length
     others = tf.range(1, length + 1)[tf.newaxis] * working
     overlap = tf.minimum(ends, others) - tf.maximum(ends - length, others - working)
-    return tf.cast(tf.maximum(overlap, 0), tf.float32) / tf.cast(length, tf.float32)
+    return tf.cast(tf.maximum(overlap, 0), dtype) / tf.cast(length, dtype)
 
 
 def turned(images: tf.Tensor, view: Flip) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from unet_lowlevel import pictures
 
@@ -45,7 +46,7 @@ def test_to_rgb_stretches_to_black_and_white():
 def test_constant_images(value):
     image = np.full((6, 8, 1), value)
     np.testing.assert_array_equal(pictures.to_rgb(image), 0)
-    assert_picture(pictures.comparison(image, LABELS, LABELS), 6, 38)
+    assert_picture(pictures.comparison(image, LABELS, LABELS, 1), 6, 38)
 
 
 @pytest.mark.parametrize("channels", [2, 4])
@@ -57,22 +58,24 @@ def test_hidden_channels_do_not_darken_the_others(channels):
 
 
 def test_colours_of_labels():
-    one = pictures.colour_labels(LABELS)
+    one = pictures.colour_labels(LABELS, 1)
     assert_picture(one, 6, 8)
     assert list(one[0, 0]) == BLACK and list(one[2, 3]) == WHITE
     many = np.arange(9).reshape(3, 3)
-    picture = pictures.colour_labels(many)
+    picture = pictures.colour_labels(many, 9)
     assert list(picture[0, 0]) == BLACK
     for label in range(1, 9):
         assert list(picture[label // 3, label % 3]) == list(pictures.CLASS_COLOURS[(label - 1) % 7])
-    np.testing.assert_array_equal(pictures.colour_labels(np.zeros((2, 3), np.int32)), 0)
+    np.testing.assert_array_equal(pictures.colour_labels(LABELS, 2), one)
+    # With several classes an image of only the first is like the others.
+    assert list(pictures.colour_labels(LABELS, 3)[2, 3]) == FIRST
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 def test_label_types_do_not_matter(dtype):
     """0 - 1 is 255 in uint8."""
     labels = (LABELS * 2).astype(dtype)
-    np.testing.assert_array_equal(pictures.colour_labels(labels), pictures.colour_labels(LABELS * 2))
+    np.testing.assert_array_equal(pictures.colour_labels(labels, 3), pictures.colour_labels(LABELS * 2, 3))
     np.testing.assert_array_equal(pictures.overlay(RAMP, labels), pictures.overlay(RAMP, LABELS * 2))
 
 
@@ -154,13 +157,13 @@ def test_colours_of_errors():
 
 def test_comparison_is_four_panels():
     guess = np.roll(LABELS, 1, axis=1)
-    picture = pictures.comparison(RAMP, LABELS, guess)
+    picture = pictures.comparison(RAMP, LABELS, guess, 1)
     assert_picture(picture, 6, 4 * 8 + 6)
     panels = [picture[:, start : start + 8] for start in (0, 10, 20, 30)]
     expected = [
         pictures.to_rgb(RAMP),
-        pictures.colour_labels(LABELS),
-        pictures.colour_labels(guess),
+        pictures.colour_labels(LABELS, 1),
+        pictures.colour_labels(guess, 1),
         pictures.errors(RAMP, LABELS, guess),
     ]
     for panel, wanted in zip(panels, expected, strict=True):
@@ -169,26 +172,120 @@ def test_comparison_is_four_panels():
         assert (picture[:, start : start + 2] == 255).all()
 
 
-def test_sheet_centers_on_white():
-    wide, narrow = np.full((3, 9, 3), 10, np.uint8), np.full((2, 4, 3), 20, np.uint8)
-    picture = pictures.sheet([wide, narrow])
-    assert_picture(picture, 3 + 4 + 2, 9)
-    assert (picture[:3] == 10).all() and (picture[3:7] == 255).all()
-    assert (picture[7:, 2:6] == 20).all() and (picture[7:, :2] == 255).all() and (picture[7:, 6:] == 255).all()
-    np.testing.assert_array_equal(pictures.sheet([wide]), wide)
+def test_objects_are_outlined_in_truth_and_prediction():
+    guess, numbers = np.roll(LABELS, 1, axis=1), 5 * np.roll(LABELS, 1, axis=0)
+    found = pictures.panels(RAMP, LABELS, guess, 1, LABELS, numbers)
+    np.testing.assert_array_equal(found[1], pictures.overlay(RAMP, LABELS, LABELS))
+    np.testing.assert_array_equal(found[2], pictures.overlay(RAMP, guess, numbers))
+    for number in (0, 3):
+        np.testing.assert_array_equal(found[number], pictures.panels(RAMP, LABELS, guess, 1)[number])
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"), [((256, 320), (256, 320)), ((32, 16), (320, 160)), ((3, 4000), (1, 320)), ((1, 1), (320, 320))]
+)
+def test_fitting_keeps_proportions(size, fits):
+    assert pictures.fitting(size, 320) == pictures.fitting(fits, 320) == fits
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """{place: words} of what is written on a sheet."""
+    found, text = {}, ImageDraw.ImageDraw.text
+
+    def noted(draw, place, words, **options):
+        found[place] = words
+        text(draw, place, words, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
+    return found
+
+
+def test_rows_of_a_sheet_are_as_high_as_their_pictures(written):
+    """Each 3 * 4 + 14 pixels more; a flat and a high picture, then one that is so large that its height is a pixel."""
+    flat, high, line = (
+        np.full((*size, 3), gray, np.uint8) for gray, size in enumerate([(10, 40), (40, 20), (2, 1000)])
+    )
+    tiles = [(flat, "flat", None), (high, "tall", (9, 8, 7)), (line, "line", None)]
+    sheet = pictures.contact_sheet(tiles, 20, columns=2)
+    assert_picture(sheet, 20 + 26 + 1 + 26, 2 * 32)
+    assert (sheet[4:9, 4:24] == 0).all() and (sheet[9:28, 4:24] == 255).all()
+    assert (sheet[4:24, 36:46] == 1).all() and (sheet[:28, 46:50] == (9, 8, 7)).all() and (sheet[:28, 50:] == 255).all()
+    assert (sheet[50, 4:24] == 2).all() and (sheet[46:50] == 255).all()
+    assert written == {(4, 28): "flat", (36, 28): "tall", (4, 55): "line"}
+    for left, top in written:
+        assert (sheet[top : top + 14, left : left + 20] < 128).any()
+
+
+def test_headings_and_legends_are_above_their_columns(written):
+    tile = (np.zeros((20, 20, 3), np.uint8), "", None)
+    heads = [("one", []), ("two", [(None, "word"), (np.array([9, 200, 30], np.uint8), "g")])]
+    sheet = pictures.contact_sheet([tile] * 4, 60, columns=2, headings=heads)
+    below = pictures.contact_sheet([tile] * 4, 60, columns=2)
+    assert_picture(sheet, 3 * 14 + 2 * 86, 2 * 72)
+    np.testing.assert_array_equal(sheet[42:], below)
+    swatch = sheet[30:40, 76:86]
+    assert (
+        (swatch[1:-1, 1:-1] == (9, 200, 30)).all() and (swatch[[0, -1]] == 0).all() and (swatch[:, [0, -1]] == 0).all()
+    )
+    headings = {place: words for place, words in written.items() if words}
+    assert headings == {(4, 0): "one", (76, 0): "two", (76, 14): "word", (90, 28): "g"}
+
+
+def test_long_names_end_as_they_do_behind_an_ellipsis(written):
+    tile = np.zeros((9, 9, 3), np.uint8)
+    names = ["patient-" + 40 * "x" + "_007", "short", "Z\u00fcrich\n\U0001f600"]
+    pictures.contact_sheet([(tile, name, None) for name in names], 80)
+    long, *others = written.values()
+    assert long.startswith("...x") and names[0].endswith(long[3:]) and long.endswith("_007")
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    assert 70 < draw.textlength(long) <= 80
+    pictures.write(draw, (0, 0), "no room", 1)  # comes to an end
+    assert others == ["short", "Z?rich??"]
+
+
+def legend_of(classes, **options):
+    """{title: {meaning: colour}}"""
+    found = pictures.headings(classes, **{"objects": False, "ignored": False} | options)
+    return {
+        title: {meaning: None if colour is None else colour.tolist() for colour, meaning in legend}
+        for title, legend in found
+    }
+
+
+def test_legends_name_the_colours_of_the_panels():
+    missed, much, confused = [60, 120, 255], [255, 70, 50], [255, 200, 40]
+    wrong = {"right: the image, darker": None, "missed": missed, "found too much": much}
+    for classes in (1, 2):
+        known = {"foreground": WHITE}
+        assert legend_of(classes) == {"image": {}, "truth": known, "prediction": known, "errors": wrong}
+    outlined = {"foreground": FIRST, "tint: class; outline: object, neighbours differ": None}
+    assert legend_of(1, objects=True) == {"image": {}, "truth": outlined, "prediction": outlined, "errors": wrong}
+    gray = {"no label": [128, 128, 128]}
+    several = {"class 1": FIRST, "class 2": list(pictures.CLASS_COLOURS[1])}
+    assert legend_of(3, ignored=True) == {
+        "image": {},
+        "truth": several | gray,
+        "prediction": several,
+        "errors": wrong | {"another class": confused} | gray,
+    }
+    # Classes of one colour share a line.
+    many = legend_of(17)["truth"]
+    assert list(many) == ["class 1, 8, 15", "class 2, 9, 16", *(f"class {k}, {k + 7}" for k in range(3, 8))]
+    assert list(many.values()) == pictures.CLASS_COLOURS.tolist()
 
 
 def test_arrays_need_not_be_contiguous():
     image, labels = np.moveaxis(np.random.default_rng(0).normal(size=(3, 8, 6)), 0, 2)[::2, ::-1], LABELS.T[::2, ::-1]
     assert not image.flags.c_contiguous and not labels.flags.c_contiguous
-    for draw in (pictures.overlay, lambda image, labels: pictures.comparison(image, labels, 1 - labels)):
+    for draw in (pictures.overlay, lambda image, labels: pictures.comparison(image, labels, 1 - labels, 1)):
         expected = draw(np.ascontiguousarray(image), np.ascontiguousarray(labels))
         np.testing.assert_array_equal(draw(image, labels), expected)
 
 
 def test_arguments_are_left_alone():
     image, labels, guess = RAMP.copy(), LABELS.copy(), 1 - LABELS
-    pictures.comparison(image, labels, guess)
+    pictures.comparison(image, labels, guess, 1)
     pictures.overlay(image, labels)
     np.testing.assert_array_equal(image, RAMP)
     np.testing.assert_array_equal(labels, LABELS)
@@ -198,7 +295,7 @@ def test_arguments_are_left_alone():
 def test_pixels_without_a_label_are_gray():
     truth = np.array([[0, 1, 255, 255]], np.uint8)
     image, gray = np.zeros((1, 4, 1)), [128, 128, 128]
-    assert pictures.colour_labels(truth)[0].tolist() == [BLACK, WHITE, gray, gray]
+    assert pictures.colour_labels(truth, 1)[0].tolist() == [BLACK, WHITE, gray, gray]
     assert pictures.errors(image, truth, np.array([[0, 1, 0, 1]]))[0].tolist() == [BLACK, BLACK, gray, gray]
     picture = pictures.overlay(image, truth)[0].tolist()
     assert picture[2] == gray and picture[3] == [38, 38, 38]  # outlined, and tinted

@@ -1,7 +1,9 @@
 """Pictures for people: overlays, comparisons with the truth, sheets of pictures. All uint8 RGB."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 
 from unet_lowlevel.config import IGNORED
@@ -20,6 +22,11 @@ MISSED = np.array([60, 120, 255], np.uint8)  # foreground in the truth only: blu
 INVENTED = np.array([255, 70, 50], np.uint8)  # foreground in the prediction only: red
 CONFUSED = np.array([255, 200, 40], np.uint8)  # foreground in both, of different classes: yellow
 
+# Picture uint8 [H, W, 3] of any size, its name, and the colour of its frame or None.
+Tile = tuple[np.ndarray, str, tuple[int, int, int] | None]
+# Title of a column and its legend: colours uint8 [3], or None for words alone, and what they mean.
+Heading = tuple[str, list[tuple[np.ndarray | None, str]]]
+
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
     """Any image [H, W, C] as uint8 [H, W, 3]; the 0.5 and 99.5 percent quantiles of the shown channels are 0 and 255.
@@ -32,10 +39,10 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.broadcast_to(gray, (*gray.shape[:2], 3))).astype(np.uint8)
 
 
-def colour_labels(labels: np.ndarray) -> np.ndarray:
-    """Labels [H, W] as colours of `PICTURE_PALETTE`, but foreground white if no class exceeds 1."""
+def colour_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels [H, W] as colours of `PICTURE_PALETTE`; foreground is white unless a network of `classes` has several."""
     palette = PICTURE_PALETTE.copy()
-    if labels.max(initial=0, where=labels != IGNORED) <= 1:
+    if classes <= 2:
         palette[1] = 255
     return palette[labels]
 
@@ -106,48 +113,103 @@ def evenly(total: int, count: int) -> list[int]:
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
-def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """image | truth | prediction | errors, side by side with a white line between; [H, 4 W + 6, 3]."""
-    panels = [to_rgb(image), colour_labels(truth), colour_labels(prediction), errors(image, truth, prediction)]
+def panels(
+    image: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    classes: int,
+    true_objects: np.ndarray | None = None,
+    found_objects: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """The image, its truth, its prediction and the errors, each [H, W, 3].
+
+    Args:
+        image: [H, W, C].
+        truth, prediction: the class of each pixel, int [H, W].
+        classes: of the network.
+        true_objects, found_objects: numbers of the objects, int [H, W], for `overlay`; None: `colour_labels`.
+    """
+    drawn = [
+        colour_labels(labels, classes) if numbers is None else overlay(image, labels, numbers)
+        for labels, numbers in ((truth, true_objects), (prediction, found_objects))
+    ]
+    return [to_rgb(image), *drawn, errors(image, truth, prediction)]
+
+
+def headings(classes: int, *, objects: bool, ignored: bool) -> list[Heading]:
+    """Those of the `panels` of a network of `classes`, with outlined `objects`, of truth that has `ignored` pixels."""
+    several, repeat = classes > 2, len(CLASS_COLOURS)
+    labels = np.arange(1, min(max(classes, 2), repeat + 1))
+    names = [f"class {', '.join(map(str, range(k, classes, repeat)))}" if several else "foreground" for k in labels]
+    colours = PICTURE_PALETTE[labels] if objects else colour_labels(labels, classes)
+    outlines = [(None, "tint: class; outline: object, neighbours differ")] if objects else []
+    unlabelled = [(UNLABELLED, "no label")] if ignored else []
+    wrong = [(MISSED, "missed"), (INVENTED, "found too much"), *([(CONFUSED, "another class")] if several else [])]
+    known = [*zip(colours, names, strict=True), *outlines]
+    right = (None, "right: the image, darker")
+    return [
+        ("image", []),
+        ("truth", [*known, *unlabelled]),
+        ("prediction", known),
+        ("errors", [right, *wrong, *unlabelled]),
+    ]
+
+
+def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """The `panels` side by side with a white line between; [H, 4 W + 6, 3]."""
     line = np.full((image.shape[0], 2, 3), 255, np.uint8)
-    return np.concatenate([panels[0], line, panels[1], line, panels[2], line, panels[3]], axis=1)
+    first, *others = panels(image, truth, prediction, classes)
+    return np.concatenate([first, *(part for panel in others for part in (line, panel))], axis=1)
 
 
-def sheet(pictures: list[np.ndarray]) -> np.ndarray:
-    """The pictures below each other, centered on white."""
-    width = max(picture.shape[1] for picture in pictures)
-    rows = []
-    for picture in pictures:
-        left = (width - picture.shape[1]) // 2
-        row = np.full((picture.shape[0] + 4, width, 3), 255, np.uint8)
-        row[:-4, left : left + picture.shape[1]] = picture
-        rows.append(row)
-    return np.concatenate(rows)[:-4]
+def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Height and width in the proportions of `size`, of which the larger is `side` and none is 0."""
+    height, width = (max(1, round(length * side / max(size))) for length in size)
+    return height, width
 
 
-def contact_sheet(
-    tiles: list[tuple[np.ndarray, str, tuple[int, int, int] | None]], side: int, columns: int = 8
-) -> np.ndarray:
+def contact_sheet(tiles: Sequence[Tile], side: int, columns: int = 8, headings: Sequence[Heading] = ()) -> np.ndarray:
     """Small pictures in rows, each with its name below.
 
     Args:
-        tiles: (picture uint8 [H, W, 3] of any size, its name, colour of its frame or None).
+        tiles: row after row.
         side: in pixels; each picture is resized to fit a square of this side.
         columns: pictures in a row.
+        headings: of the columns, or none.
     """
     frame, text = 4, 14
-    width, height = side + 3 * frame, side + 3 * frame + text
-    columns = max(min(columns, len(tiles)), 1)
-    page = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    width, columns = side + 3 * frame, max(min(columns, len(tiles)), 1)
+    small = [Image.fromarray(picture).resize(fitting(picture.shape[:2], side)[::-1]) for picture, *_ in tiles]
+    head = text * max((1 + len(legend) for _, legend in headings), default=0)
+    rows = [max(one.height for one in small[i : i + columns]) for i in range(0, len(small), columns)]
+    bottoms = head + np.cumsum(np.add(rows, 3 * frame + text))
+    page = Image.new("RGB", (columns * width, int(bottoms[-1])), "white")
     draw = ImageDraw.Draw(page)
-    for number, (picture, name, colour) in enumerate(tiles):
-        left, top = number % columns * width, number // columns * height
-        small = ImageOps.contain(Image.fromarray(picture), (side, side))
+    for column, (title, legend) in enumerate(headings):
+        left = column * width + frame
+        write(draw, (left, 0), title, side)
+        for line, (colour, meaning) in enumerate(legend, start=1):
+            top = line * text
+            if colour is not None:
+                draw.rectangle((left, top + 2, left + 9, top + 11), tuple(colour.tolist()), "black")
+            write(draw, (left + (colour is not None) * text, top), meaning, side - text)
+    for number, (picture, (_, name, colour)) in enumerate(zip(small, tiles, strict=True)):
+        row, column = divmod(number, columns)
+        left, bottom = column * width, int(bottoms[row])
+        top = bottom - text - 3 * frame - rows[row]
         if colour:
-            draw.rectangle((left, top, left + small.width + 2 * frame - 1, top + small.height + 2 * frame - 1), colour)
-        page.paste(small, (left + frame, top + frame))
-        name = name.encode("ascii", "replace").decode()  # every version of the font has ASCII
-        while draw.textlength(name) > side:
-            name = name[1:]  # the number at the end tells more
-        draw.text((left + frame, top + height - text - frame), name, fill="black")
+            around = left + picture.width + 2 * frame - 1, top + picture.height + 2 * frame - 1
+            draw.rectangle((left, top, *around), colour)
+        page.paste(picture, (left + frame, top + frame))
+        write(draw, (left + frame, bottom - text - frame), name, side)
     return np.asarray(page)
+
+
+def write(draw: ImageDraw.ImageDraw, place: tuple[int, int], words: str, width: int) -> None:
+    """Writes on one line from `place` (left, top); of what is wider than `width`, an ellipsis and the end."""
+    words = "".join(letter if " " <= letter <= "~" else "?" for letter in words)  # every version of the font has these
+    shown = words
+    while words and draw.textlength(shown) > width:
+        words = words[1:]  # the number at the end tells more
+        shown = f"...{words}"
+    draw.text(place, shown, fill="black")

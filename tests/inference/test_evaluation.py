@@ -11,7 +11,7 @@ import pytest
 from checked_data import change
 from conftest import sentence
 from image_files import write_pairs
-from PIL import Image
+from PIL import Image, ImageDraw
 from untrained import untrained_run
 
 import unet_lowlevel
@@ -21,13 +21,16 @@ from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import Pair, find_pairs, read_image
 from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.masks import read_mask
+from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import evaluation
-from unet_lowlevel.inference.evaluation import choose, counts_of, evaluate_pairs, intervals
+from unet_lowlevel.inference.evaluation import choose, counts_of, evaluate_pairs, intervals, tiles_of
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import Separation, read_separation, write_separation
+from unet_lowlevel.pictures import panels
 from unet_lowlevel.scoring import SCORES
 from unet_lowlevel.scoring.curves import pixel_counts
+from unet_lowlevel.scoring.objects import Objects
 from unet_lowlevel.scoring.scorers import scores_of
 from unet_lowlevel.scoring.surfaces import surface_distances
 
@@ -403,7 +406,7 @@ def test_labels_of_another_size(predictor, phantoms, tmp_path):
 
 def test_evaluation_agrees_with_the_training_and_with_the_written_masks(tiny_run, phantoms, tmp_path):
     """Three ways to the same Dice: history.csv of the best epoch, metrics.json, the PNG files by hand."""
-    assert evaluate(["--run", str(tiny_run), "--output", str(tmp_path / "scores"), "--pictures", "2"]) == 0
+    assert evaluate(["--run", str(tiny_run), "--output", str(tmp_path / "scores")]) == 0
     result = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert {"dice", "iou", "mean_iou", "precision", "recall", "pixel_error", "images", "mean_over_images"} <= set(
         result
@@ -431,7 +434,57 @@ def test_evaluation_agrees_with_the_training_and_with_the_written_masks(tiny_run
         rows = list(csv.DictReader(file))
     assert [row["stem"] for row in rows] == stems
     np.testing.assert_allclose([float(row["dice"]) for row in rows], per_image)
-    assert read_image(tmp_path / "scores" / "pictures.png").shape[1:] == (4 * 32 + 6, 3)
+
+
+def test_sheet_of_pictures(tiny_run, predictor, held_out, tmp_path, monkeypatch):
+    """From the worst to the best, with names and scores; with objects outlined, here of an IoU of 0.52."""
+    true, found = ((np.indices((32, 32))[0] < rows).astype(np.int32) for rows in (25, 13))
+    one = np.ones(1, int)
+    monkeypatch.setattr(evaluation, "read_objects", lambda *_: (true, one))
+    monkeypatch.setattr(evaluation, "separate", lambda probabilities, how: Objects(found, one))
+    written, text = [], ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda draw, place, words, **how: written.append(words) or text(draw, place, words, **how),
+    )
+    pairs = {pair.stem: pair for pair in held_out}
+    for scores, legend in (([], "foreground"), (["instances"], "tint")):
+        output = tmp_path / f"scores{len(scores)}"
+        written.clear()
+        unet_lowlevel.evaluate(tiny_run, output, pictures=2, scores=scores)
+        with (output / "per_image.csv").open() as file:
+            ranked = sorted(csv.DictReader(file), key=lambda row: float(row["dice"]))
+        words, captions = written[:-8], written[-8:]
+        assert {"image", "truth", "prediction", "errors", "missed", "found too much"} <= set(words)
+        assert any(legend in each for each in words)
+        expected = []
+        for row in (ranked[0], ranked[-1]):
+            average = f", AP at IoU 0.5: {float(row['ap_50']):.4f}" if scores else ""
+            expected += [row["stem"], "", f"Dice: {float(row['dice']):.4f}{average}", ""]
+        assert captions == expected
+        picture = read_image(output / "pictures.png")
+        assert picture.shape == (56 + 2 * (320 + 26), 4 * 332, 3)
+        for number, row in enumerate((ranked[0], ranked[-1])):
+            pair, top = pairs[row["stem"]], 56 + number * 346 + 4
+            image, label = read_image(pair.image), read_mask(pair.masks[0], 1)
+            guess, objects = predictor.labels(predictor.probabilities(image)), (true, found) if scores else ()
+            ten = [each.repeat(10, 0).repeat(10, 1) for each in (image, label, guess, *objects)]
+            for column, panel in enumerate(panels(*ten[:3], 1, *ten[3:])):
+                shown = picture[top : top + 320, column * 332 + 4 : column * 332 + 324]
+                np.testing.assert_array_equal(shown, panel, err_msg=f"{scores} {row['stem']} {column}")
+
+
+def test_large_images_make_small_pictures(predictor, held_out, tmp_path):
+    """Reduced in their proportions, labels to some of their pixels: no mixture of colours."""
+    image, mask = (np.tile(read_image(path), (20, 30, 1)) for path in (held_out[0].image, held_out[0].masks[0]))
+    write_pairs(tmp_path, (image[..., 0], mask[..., 0] // 255))
+    sample = Sample("a", image, read_mask(tmp_path / "masks" / "a.png", 1))
+    tiles = tiles_of(predictor, held_out[0], sample, "caption", None)
+    assert [name for _, name, _ in tiles] == [held_out[0].stem, "", "caption", ""]
+    assert [picture.shape for picture, *_ in tiles] == [(213, 320, 3)] * 4
+    for picture, *_ in tiles[1:3]:
+        assert set(np.unique(picture)) == {0, 255}
 
 
 @pytest.mark.parametrize(("split", "parts"), [("all", ["training", "validation"]), ("training", ["training"])])

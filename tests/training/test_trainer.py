@@ -163,7 +163,7 @@ def test_pictures_of_shrunk_images_have_the_size_as_stored():
     sample = at_working_size(stored, DataConfig(resolution=0.5))
     shown = picture(sample, tf.zeros([1, 9, 7, 1]), tiny_config())
     assert shown.shape == (9, 4 * 7 + 6, 3)
-    np.testing.assert_array_equal(shown[:, 9:16], colour_labels(stored.label))
+    np.testing.assert_array_equal(shown[:, 9:16], colour_labels(stored.label, 1))
 
 
 def test_a_smaller_last_batch_counts_by_its_images(tmp_path, monkeypatch):

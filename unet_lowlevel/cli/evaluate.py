@@ -54,7 +54,12 @@ def main(argv: list[str] | None = None) -> int:
         "--group-regex), for example 1000 (default: 0)",
     )
     parser.add_argument(
-        "--pictures", metavar="N", type=int, default=0, help="also write pictures.png of N images (default: 0)"
+        "--pictures",
+        metavar="N",
+        type=int,
+        default=0,
+        help="also write pictures.png: N images, from the worst to the best Dice, each beside its truth, prediction "
+        "and errors; with --scores instances objects are outlined (default: 0)",
     )
     return run_command(evaluate_as_asked, parser, argv)
 

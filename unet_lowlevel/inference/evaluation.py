@@ -17,6 +17,7 @@ from unet_lowlevel.data.files import Pair, find_pairs, list_images, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.data.instances import read_objects
+from unet_lowlevel.data.resolution import resized_image, resized_numbers
 from unet_lowlevel.data.samples import Sample, decoded
 from unet_lowlevel.data.splits import matched_group
 from unet_lowlevel.errors import UserError, listed
@@ -31,7 +32,7 @@ from unet_lowlevel.inference.separation import (
 )
 from unet_lowlevel.inference.threshold import CANDIDATES, choose_threshold, dice_of_candidates, write_threshold
 from unet_lowlevel.inference.threshold import FILE as THRESHOLD
-from unet_lowlevel.pictures import comparison, evenly, sheet
+from unet_lowlevel.pictures import Tile, contact_sheet, evenly, fitting, headings, panels
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.scoring import check_scores
 from unet_lowlevel.scoring.counts import class_scores
@@ -43,6 +44,8 @@ from unet_lowlevel.terminal import progress as shown_progress
 
 # Of so many pixels `choose_best` takes images for objects: 64 MiB of probabilities for a foreground class.
 PIXELS = 2**24
+# The larger side of an image in pictures.png, in pixels.
+TILE_SIDE = 320
 
 
 def evaluate(
@@ -145,7 +148,7 @@ def evaluate_pairs(
     """Predicts every image whole and compares it with its mask.
 
     Writes OUTPUT/metrics.json and OUTPUT/per_image.csv, and with `pictures` OUTPUT/pictures.png: that many
-    images, evenly from the worst to the best Dice, each as image, truth, prediction and errors.
+    images, evenly from the worst to the best Dice, each as image, truth, prediction and errors, with its scores.
 
     Args:
         predictor: of a run.
@@ -214,9 +217,18 @@ def evaluate_pairs(
     write_text(output / "per_image.csv", table.getvalue())
     if pictures:
         ranked = np.argsort(per_image["dice"], kind="stable")
-        chosen = [pairs[i] for i in ranked[evenly(len(pairs), pictures)]]
-        shown = [compare(predictor, sample) for sample in decoded(chosen, predictor.config)]
-        write_image(output / "pictures.png", sheet(shown))
+        chosen = ranked[evenly(len(pairs), pictures)]
+        tiles: list[Tile] = []
+        for i, sample in zip(chosen, decoded([pairs[i] for i in chosen], predictor.config), strict=True):
+            named = {"Dice": "dice"} | ({"AP at IoU 0.5": "ap_50"} if "instances" in scores else {})
+            caption = ", ".join(f"{name}: {score_text(number(per_image[key][i]))}" for name, key in named.items())
+            tiles += tiles_of(predictor, pairs[i], sample, caption, separation if "instances" in scores else None)
+        heads = headings(
+            predictor.config.model.classes,
+            objects="instances" in scores,
+            ignored=predictor.config.data.ignored is not None,
+        )
+        write_image(output / "pictures.png", contact_sheet(tiles, TILE_SIDE, len(heads), heads))
     write_text(output / "metrics.json", json.dumps(result, indent=1) + "\n")
     return result
 
@@ -400,6 +412,16 @@ def read_region(image: Path | Slice, size: tuple[int, int]) -> np.ndarray:
     return inside
 
 
-def compare(predictor: Predictor, sample: Sample) -> np.ndarray:
-    """`pictures.comparison` of a sample with its prediction."""
-    return comparison(sample.image, sample.label, predictor.labels(predictor.probabilities(sample.image)))
+def tiles_of(
+    predictor: Predictor, pair: Pair, sample: Sample, caption: str, separation: Separation | None
+) -> list[Tile]:
+    """The `panels` of an image, reduced, for a row of `contact_sheet`; with a `separation` objects are outlined."""
+    config, probabilities = predictor.config, predictor.probabilities(sample.image)
+    numbers = [sample.label, predictor.labels(probabilities)]
+    if separation:
+        found = separate(foreground_probabilities(probabilities), separation)
+        numbers += [read_objects(pair, sample.label, config)[0], found.numbers]
+    size = fitting(sample.size, TILE_SIDE)
+    truth, prediction, *objects = (resized_numbers(each, size) for each in numbers)
+    drawn = panels(resized_image(sample.image, size), truth, prediction, config.model.classes, *objects)
+    return [(picture, name, None) for picture, name in zip(drawn, (pair.stem, "", caption, ""), strict=True)]

@@ -199,7 +199,7 @@ def picture(sample: Sample, probabilities: tf.Tensor, config: Config) -> np.ndar
     """`comparison` of a sample with its probabilities [1, H, W, K], at the size as stored."""
     predicted = counts.predicted_labels(probabilities, config.training.decision_threshold)[0].numpy()
     truth = sample.truth
-    return comparison(enlarged(sample.normalized(), truth.shape), truth, predicted)
+    return comparison(enlarged(sample.normalized(), truth.shape), truth, predicted, config.model.classes)
 
 
 def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:

@@ -12,7 +12,7 @@ from unet_lowlevel.data.check.inspection import MaskFacts, Measurement
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.masks import read_label
 from unet_lowlevel.machine import available_memory, start_tensorflow
-from unet_lowlevel.pictures import evenly, overlay
+from unet_lowlevel.pictures import Tile, evenly, overlay
 
 FRAMES = {ERROR: (220, 40, 40), WARNING: (245, 150, 30), NOTE: (90, 150, 220)}
 TILES, TILE_SIDE = 64, 160
@@ -111,7 +111,7 @@ def peak_speed(side: int = 2048) -> float:
     return 2 * side**3 / min(seconds[1:])
 
 
-def tiles(evidence: Evidence, findings: list[Finding]) -> list[tuple[np.ndarray, str, tuple[int, int, int] | None]]:
+def tiles(evidence: Evidence, findings: list[Finding]) -> list[Tile]:
     """Picture, name and colour of the frame of up to `TILES` images: those of the findings, then some of the others."""
     frames: dict[str, tuple[int, int, int]] = {}
     for finding in findings:  # the worst come first

@@ -12,6 +12,9 @@ WHOLE_IMAGE = "inference/test_tiling.py::test_tiles_give_the_logits_of_the_whole
 SIGNAL = "training/test_interruption.py::test_a_signal_saves_and_ends"
 NAN = "test_nan_becomes_0_where_nothing_is_marked"
 THRESHOLD = "inference/test_threshold.py"
+EXPORTED = "export/test_forms.py"
+SAME_FORM = f"{EXPORTED}::test_a_form_predicts_what_the_run_does"
+SAME_BATCH = f"{EXPORTED}::test_a_batch_gives_what_its_images_give"
 RESUMED = "training/test_interruption.py::test_an_interrupted_training_goes_on_bit_for_bit"
 
 MUTATIONS: dict[str, list[tuple[str, ...]]] = {
@@ -271,6 +274,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "core/fast.py": [
+        (
+            "weights of a prediction are inputs of the graph",
+            "tf.cast(variable, self.config.precision).numpy()",
+            "tf.cast(variable, self.config.precision)",
+            "::test_the_graph_of_the_folded_network_holds_its_weights_and_joins_what_it_can",
+        ),
         (
             "the variance of the fused operation",
             "variance * ((n - 1.0) / n)",
@@ -731,6 +740,63 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "inference/test_separation.py",
         ),
         ("classes without objects score 1", "np.maximum(total, 1), np.nan)", "np.maximum(total, 1), 1.0)"),
+    ],
+    "export/litert.py": [
+        (
+            "a mean of 8 bits",
+            "denylisted_ops=IN_FLOAT32",
+            "denylisted_ops=[]",
+            f"{EXPORTED}::test_fewer_bits_stay_near",
+        ),
+    ],
+    "export/model_card.py": [
+        (
+            "the best images are the worst",
+            'key=lambda row: float(row["dice"])',
+            'key=lambda row: -float(row["dice"])',
+            "export/test_export.py::test_the_card_has_the_scores_that_evaluate_gives",
+        ),
+    ],
+    "export/onnx_file.py": [
+        ("the threshold stays here", "np.float32(config.training.decision_threshold)", "np.float32(0.5)", SAME_FORM),
+        (
+            "mirrored at one side only",
+            'graph.add("Sub", padded, side), [2])',
+            'graph.add("Sub", padded, side), [1])',
+            SAME_FORM,
+        ),
+        (
+            "the whole batch is normalized as one",
+            "DOUBLE), [1, 2, 3], config.data",
+            "DOUBLE), [0, 1, 2, 3], config.data",
+            SAME_BATCH,
+        ),
+    ],
+    "export/parity.py": [
+        (
+            "masks may differ",
+            "else differing <= DIFFERENT",
+            "else True",
+            "export/test_export.py::test_masks_of_few_bits_must_agree",
+        ),
+    ],
+    "export/saved_model.py": [
+        (
+            "a window has statistics of its own",
+            "- shift) / scale",
+            "- tf.reduce_mean(tf.cast(window, tf.float64))) / scale",
+            f"{EXPORTED}::test_windows_of_a_large_image_give_what_the_whole_gives",
+        ),
+    ],
+    "export/whole.py": [
+        (
+            "views are not turned back",
+            "turned_back(self.network(turned(normalized, view)), view)",
+            "turned(self.network(turned(normalized, view)), view)",
+            f"{EXPORTED}::test_views_are_averaged_within",
+        ),
+        ("the whole batch is normalized as one", "axes = [1, 2, 3]", "axes = [0, 1, 2, 3]", SAME_BATCH),
+        ("shares do not add up", "/ tf.cast(length, dtype)", "/ tf.cast(working, dtype)", SAME_FORM),
     ],
     "inference/tiling.py": [
         (

@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["unet_lowlevel", "unet_lowlevel.*"]),
-    package_data={"unet_lowlevel": ["py.typed", "CHANGELOG.md", "*/README.md"]},
+    package_data={"unet_lowlevel": ["py.typed", "CHANGELOG.md", "*/README.md", "demo/*", "demo/best/*"]},
     entry_points={"console_scripts": ["unet-lowlevel = unet_lowlevel.__main__:main"]},
     python_requires=">=3.10,<3.14",
     install_requires=[

@@ -746,7 +746,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "a mean of 8 bits",
             "denylisted_ops=IN_FLOAT32",
             "denylisted_ops=[]",
-            f"{EXPORTED}::test_fewer_bits_stay_near",
+            f"{EXPORTED}::test_8_bits_hardly_change_the_masks_of_a_trained_network",
         ),
     ],
     "export/model_card.py": [

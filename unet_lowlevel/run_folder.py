@@ -29,6 +29,15 @@ from unet_lowlevel.settings import check, from_json, load_json, to_json
 LOCK = ".lock"
 """The file that is in a run folder, and locked, as long as a training works there."""
 
+DEMO = Path(__file__).with_name("demo")
+"""The run of a small network for the phantoms, which comes with the package."""
+
+
+def named(run: str | Path) -> Path:
+    """The run folder of this name; "demo" is `DEMO`, unless there is a folder of that name."""
+    folder = Path(run)
+    return DEMO if str(run) == DEMO.name and not folder.exists() else folder
+
 
 @contextlib.contextmanager
 def next_free(name: str, runs: Path = Path("runs")) -> Iterator[Path]:

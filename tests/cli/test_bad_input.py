@@ -219,7 +219,7 @@ MISTAKES = {
             "channels",
             lambda p: save(p / "rgb.png", np.zeros((8, 8, 3), np.uint8)),
             predict_of("rgb.png"),
-            ["rgb.png has 3 channels", "1"],
+            ["rgb.png has 3 channels", "--channels gray"],
         ),
         ("would overwrite", None, predict_of("data/images", output="data/images"), ["exists already"]),
         (
@@ -375,7 +375,7 @@ END_TO_END = [
         "channels",
         lambda p: save(p / "rgb.png", np.zeros((8, 8, 3), np.uint8)),
         "--run run --images rgb.png --output out",
-        ["rgb.png has 3 channels", "1"],
+        ["rgb.png has 3 channels", "--channels gray"],
     ),
     (predict, "would overwrite", None, "--run run --images data/images --output data/images", ["exists already"]),
     (

@@ -1,5 +1,6 @@
 """Every exported form computes what the run does, for images of any size, where this package is not installed."""
 
+import json
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from untrained import untrained_run
 from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.core.ops.batch_normalization import EPSILON
 from unet_lowlevel.core.unet import UNet
+from unet_lowlevel.data.phantoms.phantom import draw_phantom
 from unet_lowlevel.export import parity
 from unet_lowlevel.export.litert import write_litert
 from unet_lowlevel.export.onnx_file import write_onnx
@@ -32,7 +34,7 @@ RUNS = {
         "normalization_range": (10.0, 240.0),
     },
     "image size": {"image_size": 24},
-    "resolution": {"resolution": 0.3, "classes": 2},
+    "resolution": {"resolution": 0.3, "classes": 2, "normalization": "range", "normalization_range": (0.0, 255.0)},
     "bfloat16": {"precision": "bfloat16", "batch_normalization": False, "threshold": 0.5},
 }
 # A package of bioimage.io holds the ONNX file.
@@ -110,6 +112,22 @@ def test_images_of_each_type_are_served(dtype, tmp_path):
         np.testing.assert_array_equal(found["mask"][0], expected.mask)
 
 
+def test_a_request_as_json_fits_the_signature(tmp_path):
+    """What TensorFlow Serving makes of a REST request by rows, and of the answer."""
+    predictor, images = load(untrained_run(tmp_path / "run")), np.stack([image_of((9, 12), 1, s) for s in range(2)])
+    write_saved_model(predictor, tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
+    request = json.loads(json.dumps({"signature_name": "serving_default", "instances": images.tolist()}))
+    _, inputs = served.structured_input_signature
+    found = served(images=tf.constant(request["instances"], inputs["images"].dtype))
+    assert {name: len(value) for name, value in found.items()} == {"probabilities": 2, "mask": 2}
+    answer = json.loads(
+        json.dumps([{name: value[i].numpy().tolist() for name, value in found.items()} for i in (0, 1)])
+    )
+    for image, prediction in zip(images, answer, strict=True):
+        np.testing.assert_array_equal(prediction["mask"], predictor.predict(image).mask)
+
+
 def test_views_are_averaged_within(tmp_path):
     predictor = load(untrained_run(tmp_path / "run", depth=3), average="flips")
     assert len(predictor.views) == 8
@@ -180,6 +198,16 @@ def test_fewer_bits_stay_near(quantize, tolerance, flags, tmp_path):
     far, _ = parity.difference(opened(images[0][np.newaxis].astype(np.float32)), expected)
     assert 0 < far < tolerance
     assert sizes[quantize] < sizes["none"]
+
+
+def test_8_bits_hardly_change_the_masks_of_a_trained_network(tmp_path):
+    """With a mean and a deviation of 8 bits almost a hundredth of the pixels was of another class."""
+    predictor = load("demo")
+    images = [draw_phantom(0, index, 8, (128, 128), 1)[0][..., np.newaxis] for index in range(8)]
+    write_litert(predictor, tmp_path / "int8", "int8", images[::2])
+    opened = parity.opened_litert(tmp_path / "int8")
+    found = [parity.difference(opened(i[np.newaxis].astype(np.float32)), predictor.predict(i)) for i in images[1::2]]
+    assert 0 < np.mean([differing for _, differing in found]) < 0.002
 
 
 # ONNX.

@@ -375,3 +375,14 @@ def test_names_that_cannot_be_printed_are_shown_by_their_codes(tmp_path):
     for name in (other, named):
         (tmp_path / name).write_bytes(b"")
     assert unused(tmp_path, {}, [f"{tmp_path} holds {named!r}: rename it."]) == [repr(other)]
+
+
+def test_a_colour_image_becomes_what_the_network_takes(tiny_run, tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
+    gray = np.rint(colours @ [0.299, 0.587, 0.114]).astype(np.uint8)
+    for name, pixels in (("colours", colours), ("gray", gray)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "a.png")
+        flags = ["--images", str(tmp_path / name), "--output", str(tmp_path / "of" / name), "--channels", "gray"]
+        assert predict(["--run", str(tiny_run), *flags]) == 0
+    assert (tmp_path / "of/gray/a.png").read_bytes() == (tmp_path / "of/colours/a.png").read_bytes()

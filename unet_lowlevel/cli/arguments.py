@@ -139,6 +139,11 @@ def add_settings(parser: Parser, *names: str, defaults: dict | None = None, with
             parser.hide(group, "description", None)
 
 
+def run_named(text: str) -> str:
+    """The run folder that --run names; see `run_folder.named`."""
+    return str(run_folder.named(text))
+
+
 def add_runs(parser: Parser) -> None:
     """Adds --run, --average-flips, --average-rotations and --plain."""
     parser.add_argument(
@@ -146,8 +151,9 @@ def add_runs(parser: Parser) -> None:
         metavar="DIR",
         nargs="+",
         required=True,
-        help="run folder that training wrote; of several the probabilities are averaged, and images are read, and the "
-        "threshold applied, as in the first",
+        type=run_named,
+        help="run folder that training wrote, or demo, a small network for phantoms that comes with the package; of "
+        "several the probabilities are averaged, and images are read, and the threshold applied, as in the first",
     )
     views = parser.add_mutually_exclusive_group()
     views.add_argument(

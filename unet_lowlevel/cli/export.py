@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.cli.arguments import Parser, check_runs, run_command
+from unet_lowlevel.cli.arguments import Parser, check_runs, run_command, run_named
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import find_pairs, read_image
 from unet_lowlevel.data.formats.volumes import Slice
@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         "predicts a held-out image.",
         "export",
     )
-    parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
+    parser.add_argument(
+        "--run", metavar="DIR", required=True, type=run_named, help="run folder that training wrote, or demo"
+    )
     forms = "; ".join(f"{name}: {text}" for name, text in FORMS.items())
     parser.add_argument("--format", choices=FORMS, required=True, help=f"{forms}, for logits of normalized images")
     parser.add_argument("--output", metavar="PATH", required=True, help="new file, or new folder of a saved_model")

@@ -15,7 +15,7 @@ from unet_lowlevel.terminal import complain, note, progress, say, show_path
 from unet_lowlevel.training.interruption import Stopped
 
 # Settings of the run that may change for another machine or another source of images.
-CHANGES = ("max_megapixels", "nan")
+CHANGES = ("channels", "max_megapixels", "nan")
 
 
 def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:

@@ -15,7 +15,8 @@ OUTLINES = {"geojson": "_objects.geojson", "roi": "_rois.zip"}
 SPLITS = ("validation", "training", "all")
 # Settings of the run that an evaluation may change, for other images; PLACES are replaced together.
 PLACES = ("data", "images", "masks")
-CHANGES = (*PLACES, "instances", "mask_values", "mask_colors", "ignore_value", "group_regex", "max_megapixels", "nan")
+CHANGES = (*PLACES, "instances", "channels", "mask_values", "mask_colors", "ignore_value", "group_regex")
+CHANGES += ("max_megapixels", "nan")
 
 
 def changed(config: Config, changes: Mapping[str, object]) -> Config:

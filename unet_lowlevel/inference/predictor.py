@@ -204,10 +204,11 @@ class Predictor:
             raise UserError(self.wrong_channels(image, path))
 
     def wrong_channels(self, image: np.ndarray, name: Path | Slice | str) -> str:
-        return (
-            f"{name} has {image.shape[-1]} channels, but the network was trained on {self.config.model.in_channels}: "
-            "convert the image."
+        found, wanted = image.shape[-1], self.config.model.in_channels
+        remedy = (
+            f"add --channels {'gray' if wanted == 1 else 'rgb'}" if {found, wanted} == {1, 3} else "convert the image"
         )
+        return f"{name} has {found} channels, but the network was trained on {wanted}: {remedy}."
 
     def working_images(self, image: np.ndarray) -> list[WorkingImage]:
         """The image [H, W, C] as read from its file, at each size that a network works at."""
@@ -370,7 +371,7 @@ def checked_array(image) -> np.ndarray:
 
 def as_paths(runs: str | Path | Sequence[str | Path]) -> list[Path]:
     """One run folder or several, as a list; a `ValueError` for none."""
-    folders = [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
+    folders = [run_folder.named(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
     if not folders:
         raise ValueError("runs is empty, but must name at least one run folder.")
     return folders
@@ -390,7 +391,7 @@ def load(
         load("runs/mine").predict("image.png").mask
 
     Args:
-        runs: run folders of any implementation.
+        runs: run folders of any implementation; "demo" is the small network for phantoms that comes with the package.
         average: "none"; "flips", over the image mirrored and turned in all 8 ways, or those of them that all runs
                 have been trained with, see `views.trained_flips`; "rotations", by 7 angles.
         tile_size: side in pixels of the largest window that a network sees at once.

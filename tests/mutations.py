@@ -100,7 +100,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("one pixel at a time", "strides=size", "strides=1"),
     ],
     "core/ops/transposed_convolution.py": [
-        ("no bias", "tf.nn.bias_add(outputs, tf.cast(bias, images.dtype))", "outputs"),
+        ("no bias", "outputs + tf.cast(bias, images.dtype)", "outputs"),
         ("the filter is flipped", "tf.cast(weight, images.dtype), shape", "tf.cast(weight[::-1], images.dtype), shape"),
         (
             "the fan-in counts the filter's pixels",
@@ -344,7 +344,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "the slope of ELU is that of ReLU",
             "tf.raw_ops.EluGrad(gradients=",
             "tf.raw_ops.ReluGrad(gradients=",
-            "::test_bfloat16_elu_and_its_gradient_are_float32s_rounded",
+            "::test_shifted_elu_and_its_gradients_are_those_of_float32_rounded",
         ),
     ],
     "geometry.py": [

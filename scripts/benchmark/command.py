@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from benchmark.peers import PEERS, PRECISIONS
@@ -29,6 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.prog = "scripts/benchmark"  # which is no command of the wheel
     parser.add_argument("--output", metavar="DIR", required=True, help="new folder for benchmark.json and benchmark.md")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: four minutes")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="only list what oneDNN runs in a step and in a prediction of ours, with times, as profile.json and .md",
+    )
     parser.add_argument("--peers", metavar="A,B", help=f"some of {','.join(PEERS)} (default: all)")
     parser.add_argument(
         "--precision",
@@ -91,11 +97,32 @@ def measure(arguments: argparse.Namespace) -> None:
         rounds=arguments.rounds or (3 if arguments.quick else 10),
         steps=arguments.steps or (3 if arguments.quick else 4),
     )
+    if arguments.profile:
+        write_profile(plan, output)
+        return
     results = run(plan, say)
     text = report(results)
     (output / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (output / "benchmark.md").write_text(text, encoding="utf-8")
     say(f"\n{text}\nwrote benchmark.json and benchmark.md to {show_path(output)}")
+
+
+def write_profile(plan, output: Path) -> None:
+    """Profiles our training step and prediction, and writes both files."""
+    from benchmark.measure import write_inputs
+    from benchmark.onednn import profile, table
+
+    profiles = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(plan, Path(folder))
+        for work in ("Training", "Inference"):
+            for precision in plan.precisions:
+                profiles[work, precision] = profile(plan.task(precision, Path(folder)), work, plan.steps)
+    text = table(profiles)
+    rows = [{"work": work, "precision": precision} | found for (work, precision), found in profiles.items()]
+    (output / "profile.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (output / "profile.md").write_text(text + "\n", encoding="utf-8")
+    say(f"{text}\nwrote profile.json and profile.md to {show_path(output)}")
 
 
 def chosen(flag: str, text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Form:
 FORMS = (
     Form("`conv2d_of_parts`", "joined_parts"),
     Form("`batch_norm`", "batch_moments"),
-    Form("`elu_through_float32`", "bfloat16_elu", precisions=("bfloat16",)),
+    Form("`shifted_elu`", "bfloat16_elu", precisions=("bfloat16",)),
     Form("`InPlaceAdam`", "copying_adam"),
     Form("all of these (`--plain`)", "plain"),
     Form("`FoldedUNet`", "plain_inference", "inference"),

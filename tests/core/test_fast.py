@@ -56,12 +56,24 @@ def assert_close(found, expected, tolerance, floor=0.0) -> None:
         assert np.linalg.norm(one - other) <= max(tolerance * np.linalg.norm(other), floor)
 
 
+def fused_operations(compiled, *inputs) -> list[tuple[str, ...]]:
+    """What TensorFlow joins in one operation, of each convolution that it runs."""
+    running = context.context()
+    running.enable_graph_collection()
+    compiled(*inputs)
+    graphs = running.export_run_metadata().function_graphs
+    running.disable_graph_collection()
+    nodes = [node for graph in graphs for node in graph.post_optimization_graph.node]
+    fused = [node.attr["fused_ops"].list.s for node in nodes if node.op == "_FusedConv2D"]
+    return [tuple(name.decode() for name in names) for names in fused]
+
+
 def test_the_table_names_forms_and_definitions_that_exist():
     rows = re.findall(r"^\| (`.+?) +\| (.+?) +\| .+ \|$", fast.__doc__, re.M)
     forms = [name for form, _ in rows for name in re.findall(r"`(\w+)`", form)]
     # All of them are held to their definitions below: who adds a form adds a test.
     assert forms == [
-        *("conv2d_of_parts", "batch_norm", "elu_through_float32", "recomputed", "FoldedUNet"),
+        *("conv2d_of_parts", "batch_norm", "shifted_elu", "recomputed", "FoldedUNet"),
         *("InPlaceAdam", "InPlaceSGD"),
     ]
     assert all(callable(getattr(fast, name)) for name in forms)
@@ -115,7 +127,7 @@ def test_a_layer_is_normalized_and_its_averages_move_once(precision, tolerance):
     expected = book(images, training=True)
     for again in (True, False):
         still = [variable.numpy() for variable in quick.variables]
-        assert_close([fast.train_normalization(quick, images, again)], [expected], tolerance)
+        assert_close([fast.train_normalization(quick, images, again, quick.beta)], [expected], tolerance)
         if again:
             for variable, value in zip(quick.variables, still, strict=True):
                 np.testing.assert_array_equal(variable, value)
@@ -124,26 +136,42 @@ def test_a_layer_is_normalized_and_its_averages_move_once(precision, tolerance):
     assert np.all(book.moving_mean.numpy() > 0.1)
 
 
-def test_bfloat16_elu_and_its_gradient_are_float32s_rounded():
-    values = np.concatenate([np.linspace(-8, 8, 1001), [0.0, -0.0, -100.0, 100.0]])
-    images = tf.cast(tf.constant(values, tf.float32), tf.bfloat16)
-    weights = tf.cast(tf.constant(np.cos(np.arange(len(values))), tf.float32), tf.bfloat16)
-    results = []
-    for x, function in ((images, fast.elu_through_float32), (tf.cast(images, tf.float32), elu)):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_shifted_elu_and_its_gradients_are_those_of_float32_rounded(compiled):
+    """Compiled, convolution, shift and ELU are one operation, as the graph has to show."""
+    values = tf.cast(np.linspace(-8, 8, 2 * 5 * 4 * 16).reshape(2, 5, 4, 16), tf.bfloat16)
+    shift = tf.constant(np.linspace(-1, 1, 16), tf.float32)
+    form = tf.function(fast.shifted_elu, autograph=False) if compiled else fast.shifted_elu
+    found: list = outputs_and_gradients(form, [values, shift])
+    assert found[0].dtype == found[1].dtype == tf.bfloat16 and found[2].dtype == tf.float32
+    rounded = tf.cast(tf.cast(shift, tf.bfloat16), tf.float32)
+    exact = outputs_and_gradients(lambda x, y: elu(x + y), [tf.cast(values, tf.float32), rounded])
+    defined = outputs_and_gradients(lambda x, y: elu(x + tf.cast(y, x.dtype)), [values, shift])
+    found, exact, defined = ([tf.cast(array, tf.float32) for array in each] for each in (found, exact, defined))
+    assert_close(found, exact, 2**-7)
+    assert_close(found, defined, 2**-6)
+    np.testing.assert_allclose(found[0], exact[0], rtol=2**-7, atol=2**-8)
+    if compiled:
+        concrete = form.get_concrete_function(values, shift)
+        assert fused_operations(concrete, values, shift) == [("BiasAdd", "Elu")]
+
+
+def test_beta_has_its_gradient_where_it_is_added_later():
+    """In a layer of bfloat16 whose ELU adds beta, beside the definition in float32."""
+    features, layers = tf.constant(3.0 + 2.0 * normal(2, 8, 6, 4), tf.float32), []
+    for form in (BatchNormalization(4), BatchNormalization(4)):
+        form.gamma.assign(1.0 + 0.3 * normal(4)), form.beta.assign(normal(4, seed=1))
+        layers.append(form)
+    found, expected = [], []
+    for layer, dtype, results in zip(layers, (tf.bfloat16, tf.float32), (found, expected), strict=True):
+        x = tf.cast(features, dtype)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            outputs = function(x)
-            loss = tf.reduce_sum(tf.cast(outputs * tf.cast(weights, x.dtype), tf.float32))
-        assert outputs.dtype == x.dtype
-        results.append([tf.cast(outputs, tf.float32), tf.cast(tape.gradient(loss, x), tf.float32)])
-    for low, high in zip(*results, strict=True):
-        np.testing.assert_allclose(low, high, rtol=2**-7, atol=2**-8)
-    np.testing.assert_array_equal(results[0][0], tf.cast(tf.cast(results[1][0], tf.bfloat16), tf.float32))
-    # And so it is the definition's in bfloat16, which rounds on its way, too.
-    found, expected = (outputs_and_gradients(form, [images]) for form in (fast.elu_through_float32, elu))
-    assert_close(found, expected, 2**-7)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(tf.cast(one, tf.float32), tf.cast(other, tf.float32), rtol=2**-6, atol=2**-7)
+            outputs = fast.train_elu(layer, x, False) if dtype == tf.bfloat16 else elu(layer(x, training=True))
+            total = tf.reduce_sum(tf.cast(outputs, tf.float32) * tf.constant(normal(2, 8, 6, 4, seed=9), tf.float32))
+        results += [tf.cast(one, tf.float32) for one in (outputs, *tape.gradient(total, [x, layer.gamma, layer.beta]))]
+        results += [layer.moving_mean, layer.moving_variance]
+    assert_close(found, expected, 0.03)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -427,18 +455,6 @@ def test_ten_steps_of_training_by_the_fast_forms_are_those_of_the_book(dropout_r
     assert book.keys() == quick.keys()
     for name, value in book.items():
         np.testing.assert_allclose(quick[name], value, rtol=0, atol=1e-5 * max(1, np.max(np.abs(value))), err_msg=name)
-
-
-def fused_operations(compiled, *inputs) -> list[tuple[str, ...]]:
-    """What TensorFlow joins in one operation, of each convolution that it runs."""
-    running = context.context()
-    running.enable_graph_collection()
-    compiled(*inputs)
-    graphs = running.export_run_metadata().function_graphs
-    running.disable_graph_collection()
-    nodes = [node for graph in graphs for node in graph.post_optimization_graph.node]
-    fused = [node.attr["fused_ops"].list.s for node in nodes if node.op == "_FusedConv2D"]
-    return [tuple(name.decode() for name in names) for names in fused]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

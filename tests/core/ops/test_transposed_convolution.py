@@ -68,3 +68,12 @@ def test_module_owns_its_variables():
     expected = numpy_reference.conv2d_transpose(images, up.weight.numpy(), up.bias.numpy())
     np.testing.assert_allclose(up(tf.constant(images)), expected, atol=1e-5)
     assert Conv2DTranspose(6, 3, kernel_size=3, seed=1)(tf.constant(images)).shape == [2, 9, 15, 3]
+
+
+def test_the_gradient_of_the_bias_is_right_for_many_pixels_in_bfloat16():
+    """The sum of the gradients of 131,072 pixels: in bfloat16 itself it would stand still far below."""
+    weight, images = tf.constant(normal(2, 2, 3, 2), tf.float32), tf.zeros([2, 128, 128, 2], tf.bfloat16)
+    bias, upstream = tf.Variable(tf.zeros([3])), tf.ones([2, 256, 256, 3], tf.bfloat16)
+    with tf.GradientTape() as tape:
+        outputs = conv2d_transpose(images, weight, bias)
+    np.testing.assert_allclose(tape.gradient(outputs, bias, upstream), np.full(3, 2 * 256 * 256), rtol=0.01)

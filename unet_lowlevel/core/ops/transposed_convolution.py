@@ -35,7 +35,8 @@ def conv2d_transpose(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | Non
     # The output's shape was computed inside the graph; what is known of it beforehand is said here.
     known = [None if side is None else side * stride for side in images.shape[1:3]]
     outputs.set_shape([images.shape[0], *known, weight.shape[2]])
-    return outputs if bias is None else tf.nn.bias_add(outputs, tf.cast(bias, images.dtype))
+    # Not by `tf.nn.bias_add`: in bfloat16 its gradient adds up in bfloat16, where a sum of many pixels stands still.
+    return outputs if bias is None else outputs + tf.cast(bias, images.dtype)
 
 
 class Conv2DTranspose(tf.Module):

@@ -1,32 +1,36 @@
 """Where the time of a training step and of a prediction goes: what oneDNN says of each operation that it runs."""
 
 import collections
+import json
 import os
-import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmark.peers import Task
+from unet_lowlevel.settings import to_json
 
 # Runs in a process of its own, to whose output oneDNN writes. Operations run one after another, so that their times add
 # up to that of a step.
 RUN = """
-import pickle, statistics, sys
+import json, pathlib, statistics, sys
 import tensorflow as tf
-from benchmark import peer_ours
+from benchmark import peer_ours, peers
+from unet_lowlevel.settings import from_json
 
 def use_threads(threads):
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 peer_ours.use_threads = use_threads
-work, task, steps = pickle.load(sys.stdin.buffer)
-peer = getattr(peer_ours, work)(task)
+given = json.load(sys.stdin)
+config, folder = from_json(given["config"], "the task"), pathlib.Path(given["folder"])
+task = peers.Task(config, given["precision"], given["threads"], folder, large_size=0)
+peer = getattr(peer_ours, given["work"])(task)
 peer.run(3)
 print("begin", flush=True)
-seconds, _ = peer.run(steps)
+seconds, _ = peer.run(given["steps"])
 print("end", statistics.median(seconds), flush=True)
 """
 # batch, channels and sides of a convolution: mb4_ic16oc32_ih256oh128kh3..._iw256ow128kw3...
@@ -40,9 +44,11 @@ def profile(task: Task, work: str, steps: int) -> dict:
         {milliseconds: of a step, rows: [{operation, calls: in a step, milliseconds: in a step, gflops: GFLOP/s of a
         convolution, else None}], the longest first}; no rows where TensorFlow does not use oneDNN.
     """
+    given = {"config": to_json(task.config), "precision": task.precision, "threads": task.threads}
+    given |= {"folder": str(task.folder), "work": work, "steps": steps}
     found = subprocess.run(
         [sys.executable, "-c", RUN],
-        input=pickle.dumps((work, task, steps)),
+        input=json.dumps(given).encode(),
         env=os.environ | {"ONEDNN_VERBOSE": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,

@@ -40,10 +40,11 @@ def test_logits_are_float32_and_close(network, training):
     assert 1e-4 < error < 0.05
 
 
-# Ten convolutions and the output; of the ten the fast form computes two in parts.
-@pytest.mark.parametrize(("network", "convolutions"), [(UNet, 11), (FastUNet, 13)])
+# Ten convolutions and the output; of the ten the fast form computes two in parts, and the ELU behind a normalization by
+# one more.
+@pytest.mark.parametrize(("network", "convolutions", "of_elu"), [(UNet, 11, 0), (FastUNet, 13, 10)])
 @pytest.mark.parametrize("flags", [{}, {"padding": "valid", "crop_size": 44}, {"batch_normalization": False}])
-def test_layers_see_bfloat16(flags, network, convolutions, monkeypatch):
+def test_layers_see_bfloat16(flags, network, convolutions, of_elu, monkeypatch):
     """Every convolution, of every setting, on the way forward."""
     seen, original = [], tf.nn.conv2d
     monkeypatch.setattr(
@@ -52,7 +53,8 @@ def test_layers_see_bfloat16(flags, network, convolutions, monkeypatch):
     config = config_of("bfloat16", dropout_rate=0.5, **flags)
     side = config.training.crop_size
     network(config.model)(tf.zeros([1, side, side, 1]), training=True, seed=tf.constant([1, 2]))
-    assert len(seen) == convolutions and set(seen) == {(tf.bfloat16, tf.bfloat16)}
+    assert len(seen) == convolutions + of_elu * config.model.batch_normalization
+    assert set(seen) == {(tf.bfloat16, tf.bfloat16)}
 
 
 @pytest.mark.parametrize("network", NETWORKS)

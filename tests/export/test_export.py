@@ -67,17 +67,19 @@ def test_the_package_is_what_bioimageio_wants(place, leaking):
     assert "Ada Lovelace" in described and "license: MIT" in described
 
 
-def test_the_card_has_the_scores_that_evaluate_gives(place):
-    assert export.main(["--run", "run", "--format", "onnx", "--output", "m.onnx"]) == 0
-    facts = json.loads((place / "m.onnx_model_card.json").read_text())
-    expected = evaluate("run", "scores", bootstrap=model_card.BOOTSTRAP)
+@pytest.mark.parametrize("average", ["none", "flips"])
+def test_the_card_has_the_scores_that_evaluate_gives(average, place):
+    flags = ["--average-flips"] if average == "flips" else []
+    assert export.main(["--run", "run", "--format", "saved_model", "--output", "m", *flags]) == 0
+    facts = json.loads((place / "m" / "model_card.json").read_text())
+    expected = evaluate("run", "scores", bootstrap=model_card.BOOTSTRAP, average=average)
     worst = facts["scores"].pop("worst")
     assert facts["scores"] == json.loads(json.dumps(expected))
     rows = [line.split(",") for line in (place / "scores" / "per_image.csv").read_text().splitlines()]
     dice = {row[0]: float(row[rows[0].index("dice")]) for row in rows[1:]}
     assert [*worst.items()] == sorted(dice.items(), key=lambda item: item[1])[: model_card.WORST]
     assert facts["images"] == {"training": 9, "validation": 3}
-    text = (place / "m.onnx_model_card.md").read_text()
+    text = (place / "m" / "model_card.md").read_text()
     assert f"| dice | {expected['dice']:.4f} | {expected['mean_over_images']['dice']:.4f} |" in text
     assert next(iter(worst)) in text and "9 images; 3 were held out" in text
 

@@ -89,14 +89,20 @@ def export(arguments: argparse.Namespace) -> None:
         from unet_lowlevel.export.bioimage import checked_license
 
         checked_license(arguments.license)
+    average = "flips" if arguments.average_flips else "none"
     start_tensorflow()
     from unet_lowlevel.export.model_card import model_card, write_card
 
     @functools.cache  # of what takes a while, and is only needed when all else has gone well
     def facts() -> dict:
-        text = f"{FORMS[form][0].upper()}{FORMS[form][1:]}."
-        model, scored = network_of(arguments.run), bool(images["validation"])
-        return model_card(Path(arguments.run), model, form=text, scored=scored, license=arguments.license)
+        return model_card(
+            Path(arguments.run),
+            network_of(arguments.run),
+            form=f"{FORMS[form][0].upper()}{FORMS[form][1:]}.",
+            average=average,
+            scored=bool(images["validation"]),
+            license=arguments.license,
+        )
 
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +110,7 @@ def export(arguments: argparse.Namespace) -> None:
             if form == "keras":
                 told = export_keras(arguments.run, unfinished)
             else:
-                told = export_whole(arguments, unfinished, images, facts)
+                told = export_whole(arguments, unfinished, images, facts, average)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
     say(f"wrote {show_path(output)}: {told}")
@@ -121,12 +127,13 @@ def images_of(run: Path, part: str) -> list[Path | Slice]:
     return []
 
 
-def export_whole(arguments: argparse.Namespace, path: Path, images: dict, facts: Callable[[], dict]) -> str:
+def export_whole(
+    arguments: argparse.Namespace, path: Path, images: dict, facts: Callable[[], dict], average: str
+) -> str:
     """Writes the form, opens it, and compares it with the run on a held-out image."""
     from unet_lowlevel.export.parity import OPENED, check_parity
     from unet_lowlevel.inference.predictor import load
 
-    average = "flips" if arguments.average_flips else "none"
     predictor = load(arguments.run, average=average, precision="float32")
     image = checked_image(images["validation"], predictor.config)
     expected = predictor.predict(image)

@@ -22,13 +22,14 @@ from unet_lowlevel.settings import load_json
 BOOTSTRAP, WORST = 1000, 5
 
 
-def model_card(run: Path, model: UNet, *, form: str, scored: bool, license: str) -> dict[str, Any]:
+def model_card(run: Path, model: UNet, *, form: str, average: str, scored: bool, license: str) -> dict[str, Any]:
     """What is known of a run.
 
     Args:
         run: its folder.
         model: the network with its best weights, not folded.
         form: what is exported, a sentence.
+        average: over which views it predicts, see `predictor.load`.
         scored: whether the held-out images are there to be scored.
         license: of the weights; "": not stated.
     """
@@ -47,7 +48,7 @@ def model_card(run: Path, model: UNet, *, form: str, scored: bool, license: str)
         "data": plan.get("fingerprint", {}),
         "settings": settings.to_json(config),
         "versions": about.get("versions", {}) | {"unet-lowlevel of this card": __version__},
-        "scores": scores_of(run) if scored else {},
+        "scores": scores_of(run, average) if scored else {},
         "limits": limits(config, plan.get("fingerprint", {}), split),
         "license": license or "not stated",
         "cite": f"unet_lowlevel {__version__}; Ronneberger, Fischer and Brox 2015, U-Net; and the authors of the data.",
@@ -63,10 +64,10 @@ def checksum(model: UNet) -> str:
     return digest.hexdigest()
 
 
-def scores_of(run: Path) -> dict[str, Any]:
+def scores_of(run: Path, average: str) -> dict[str, Any]:
     """What `evaluate` says of the held-out images, with 95 % intervals, and the `WORST` of them."""
     with tempfile.TemporaryDirectory() as folder:
-        found = evaluate(run, Path(folder) / "scores", bootstrap=BOOTSTRAP)
+        found = evaluate(run, Path(folder) / "scores", bootstrap=BOOTSTRAP, average=average)
         with (Path(folder) / "scores" / "per_image.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     rows = sorted((row for row in rows if row["dice"]), key=lambda row: float(row["dice"]))

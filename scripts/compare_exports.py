@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.data.files import find_pairs, read_image
+from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.data.samples import decoded
 from unet_lowlevel.export import QUANTIZED
-from unet_lowlevel.export.litert import write_litert
+from unet_lowlevel.export.litert import read_some, write_litert
 from unet_lowlevel.export.onnx_file import write_onnx
 from unet_lowlevel.export.parity import OPENED, difference
 from unet_lowlevel.export.saved_model import write_saved_model
@@ -28,7 +28,7 @@ def written(run: Path, predictor: Predictor, folder: Path) -> dict[str, tuple[st
     plain = load(run, plain=True, precision="float32").networks[0].model
     write_onnx(plain, predictor.config, found["ONNX"][1])
     pairs = choose(find_pairs(predictor.config.data), predictor.split, "training")
-    images = [read_image(pair.image, predictor.config.data) for pair in pairs[:: max(len(pairs) // 100, 1)]]
+    images = read_some([pair.image for pair in pairs], predictor.config)
     for kind in QUANTIZED:
         name = f"LiteRT, {'float32' if kind == 'none' else kind}"
         found[name] = "litert", folder / f"{kind}.tflite"

@@ -126,7 +126,6 @@ def test_masks_of_few_bits_must_agree():
 )
 def test_a_missing_package_is_named(form, package, place, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == package else object())
     flags = ["--authors", "Ada Lovelace"] if form == "bioimageio" else []
     assert export.main(["--run", "run", "--format", form, "--output", FILES[form], *flags]) == 2
     error = capsys.readouterr().err

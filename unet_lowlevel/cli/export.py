@@ -3,15 +3,15 @@
 import argparse
 import contextlib
 import functools
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.cli.arguments import Parser, check_runs, run_command, run_named
+from unet_lowlevel.cli.arguments import Parser, run_command, run_named
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import find_pairs, read_image
+from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, written_whole
 from unet_lowlevel.errors import UserError
@@ -24,8 +24,6 @@ from unet_lowlevel.terminal import note, say, show_path
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
 PACKAGES["bioimageio"] = ("bioimageio", *PACKAGES["onnx"])
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "bioimageio": ".zip", "keras": ".keras"}
-# Images by which int8 finds the range of values; more change it little.
-CALIBRATION = 100
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,29 +73,30 @@ def export(arguments: argparse.Namespace) -> None:
         raise UserError(
             "--authors is not given, but a package of bioimage.io names them: add for example 'Ada Lovelace'."
         )
-    missing = [name for name in PACKAGES.get(form, ()) if not importlib.util.find_spec(name)]
-    if missing:
-        raise UserError(f"--format {form} needs the package {missing[0]}: run `pip install 'unet-lowlevel[export]'`.")
-    check_runs(arguments.run)
+    for name in PACKAGES.get(form, ()):
+        library(name, f"--format {form}", "export")
+    images = images_of(Path(arguments.run))
     card = output / "model_card.md" if form == "saved_model" else output.with_name(f"{output.name}_model_card.md")
     for path in (output, card, card.with_suffix(".json")):
         refuse_existing(path)
-    images = {part: images_of(Path(arguments.run), part) for part in ("training", "validation")}
     if arguments.quantize == "int8" and not images["training"]:
         raise UserError("--quantize int8 needs images of the training, which are gone: restore them, or use float16.")
+    average = "flips" if arguments.average_flips else "none"
+    start_tensorflow()
+    from unet_lowlevel.export.model_card import model_card, write_card
+    from unet_lowlevel.inference.predictor import load
+
     if form == "bioimageio":
         from unet_lowlevel.export.bioimage import checked_license
 
         checked_license(arguments.license)
-    average = "flips" if arguments.average_flips else "none"
-    start_tensorflow()
-    from unet_lowlevel.export.model_card import model_card, write_card
+    model = load(arguments.run, plain=True, precision="float32").networks[0].model
 
     @functools.cache  # of what takes a while, and is only needed when all else has gone well
     def facts() -> dict:
         return model_card(
             Path(arguments.run),
-            network_of(arguments.run),
+            model,
             form=f"{FORMS[form][0].upper()}{FORMS[form][1:]}.",
             average=average,
             scored=bool(images["validation"]),
@@ -110,7 +109,7 @@ def export(arguments: argparse.Namespace) -> None:
             if form == "keras":
                 told = export_keras(arguments.run, unfinished)
             else:
-                told = export_whole(arguments, unfinished, images, facts, average)
+                told = export_whole(arguments, unfinished, model, images, facts, average)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
     say(f"wrote {show_path(output)}: {told}")
@@ -118,19 +117,21 @@ def export(arguments: argparse.Namespace) -> None:
     say(f"wrote {show_path(card)}: what the network was shown, and how well it does")
 
 
-def images_of(run: Path, part: str) -> list[Path | Slice]:
-    """The images of a part of the split; none if one of them is gone."""
+def images_of(run: Path) -> dict[str, list[Path | Slice]]:
+    """The images of each part of the split, {training, validation}; none of a part if one of them is gone."""
     config, _, split = read(run)
+    found: dict[str, Path | Slice] = {}
     with contextlib.suppress(UserError):
         found = {pair.stem: pair.image for pair in find_pairs(config.data)}
-        return [found[stem] for stem in split[part]] if found.keys() >= set(split[part]) else []
-    return []
+    return {
+        part: [found[stem] for stem in stems] if found.keys() >= set(stems) else [] for part, stems in split.items()
+    }
 
 
 def export_whole(
-    arguments: argparse.Namespace, path: Path, images: dict, facts: Callable[[], dict], average: str
+    arguments: argparse.Namespace, path: Path, model, images: dict, facts: Callable[[], dict], average: str
 ) -> str:
-    """Writes the form, opens it, and compares it with the run on a held-out image."""
+    """Writes the form, opens it, and compares it with the run on a held-out image; `model` is the run's, not folded."""
     from unet_lowlevel.export.parity import OPENED, check_parity
     from unet_lowlevel.inference.predictor import load
 
@@ -142,12 +143,9 @@ def export_whole(
 
         write_saved_model(predictor, path)
     elif arguments.format == "litert":
-        from unet_lowlevel.export.litert import write_litert
+        from unet_lowlevel.export.litert import read_some, write_litert
 
-        calibration = []
-        if arguments.quantize == "int8":
-            some = images["training"][:: max(len(images["training"]) // CALIBRATION, 1)]
-            calibration = [read_image(image, predictor.config.data) for image in some]
+        calibration = read_some(images["training"], predictor.config) if arguments.quantize == "int8" else []
         with quiet():
             write_litert(predictor, path, arguments.quantize, calibration)
     elif arguments.format == "bioimageio":
@@ -155,7 +153,7 @@ def export_whole(
         from unet_lowlevel.export.model_card import markdown
 
         write_bioimage(
-            network_of(arguments.run),
+            model,
             predictor.config,
             path,
             name=facts()["name"],
@@ -168,17 +166,10 @@ def export_whole(
     else:
         from unet_lowlevel.export.onnx_file import write_onnx
 
-        write_onnx(network_of(arguments.run), predictor.config, path)
+        write_onnx(model, predictor.config, path)
     with quiet():
         run = OPENED[arguments.format](path)
     return check_parity(run, image, expected, arguments.quantize)
-
-
-def network_of(run: str):
-    """The network of a run as it was trained, not folded."""
-    from unet_lowlevel.inference.predictor import load
-
-    return load(run, plain=True, precision="float32").networks[0].model
 
 
 def checked_image(images: list[Path | Slice], config: Config) -> np.ndarray:

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from unet_lowlevel.config import Config
+from unet_lowlevel.data.files import read_image
+from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.export.whole import Whole
 from unet_lowlevel.inference.predictor import Predictor
 
@@ -18,6 +21,15 @@ IN_FLOAT32 = [
     *("SELECT", "SELECT_V2", "GATHER", "STRIDED_SLICE", "SLICE", "TRANSPOSE", "BATCH_MATMUL", "RESIZE_BILINEAR"),
     *("RESHAPE", "FULLY_CONNECTED", "ELU", "LOGISTIC", "SOFTMAX"),
 ]
+
+
+# Images by which "int8" finds the range of values; more change it little.
+CALIBRATION = 100
+
+
+def read_some(images: Sequence[Path | Slice], config: Config) -> list[np.ndarray]:
+    """`CALIBRATION` of the images, evenly, or a few more: [H, W, C] each."""
+    return [read_image(image, config.data) for image in images[:: max(len(images) // CALIBRATION, 1)]]
 
 
 def write_litert(predictor: Predictor, path: Path, quantize: str, images: Sequence[np.ndarray]) -> None:

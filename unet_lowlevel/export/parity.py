@@ -38,13 +38,8 @@ def opened_onnx(path: Path) -> Run:
 def opened_litert(path: Path) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
-
-    def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
-        runner = interpreter.get_signature_runner()
-        return runner(images=images)
-
-    return run
+    runner = Interpreter(str(path), num_threads=os.cpu_count()).get_signature_runner()
+    return lambda images: runner(images=images)
 
 
 def opened_bioimage(path: Path) -> Run:

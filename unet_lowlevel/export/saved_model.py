@@ -9,8 +9,8 @@ from unet_lowlevel.export.whole import Whole, shift_and_scale
 from unet_lowlevel.inference.predictor import Predictor
 from unet_lowlevel.inference.tiling import tile_logits
 
-# What images may be stored as, without a conversion by whoever asks.
-DTYPES = (tf.float32, tf.uint8, tf.uint16)
+# {signature: what images may be stored as, without a conversion by whoever asks}
+DTYPES = {"serving_default": tf.float32, "uint8": tf.uint8, "uint16": tf.uint16}
 
 
 def write_saved_model(predictor: Predictor, folder: Path) -> None:
@@ -27,16 +27,14 @@ def write_saved_model(predictor: Predictor, folder: Path) -> None:
     or their normalization needs no statistics.
     """
     whole = Whole(predictor)
-    images = [tf.TensorSpec([None, None, None, whole.channels], dtype, "images") for dtype in DTYPES]
+    shape = [None, None, None, whole.channels]
     served = tf.Module("unet")
     served.predict = tf.function(whole, autograph=False)
-    predict = [served.predict.get_concrete_function(spec) for spec in images]
-    signatures = {"serving_default": predict[0]} | {
-        spec.dtype.name: function for spec, function in zip(images[1:], predict[1:], strict=True)
-    }
+    images = {name: tf.TensorSpec(shape, dtype, "images") for name, dtype in DTYPES.items()}
+    signatures = {name: served.predict.get_concrete_function(spec) for name, spec in images.items()}
     if not whole.data.resizes and whole.data.normalization != "range":
         model = predictor.networks[0].model
-        window = tf.TensorSpec([1, None, None, whole.channels], tf.float32, "window")
+        window = tf.TensorSpec([1, *shape[1:]], tf.float32, "window")
         number = tf.TensorSpec([1, 1, 1, 1], tf.float64)
 
         def statistics(images):
@@ -46,7 +44,9 @@ def write_saved_model(predictor: Predictor, folder: Path) -> None:
             pixels = tf.cast((tf.cast(window, tf.float64) - shift) / scale, tf.float32)
             return {"probabilities": probabilities(tile_logits(model, pixels, core))}
 
-        signatures["statistics"] = tf.function(statistics, autograph=False).get_concrete_function(images[0])
+        signatures["statistics"] = tf.function(statistics, autograph=False).get_concrete_function(
+            images["serving_default"]
+        )
         signatures["window"] = tf.function(of_window, autograph=False).get_concrete_function(
             window, number, number, tf.TensorSpec([2, 2], tf.int32)
         )

@@ -168,8 +168,7 @@ def export_whole(
 
         write_onnx(model, predictor.config, path)
     with quiet():
-        run = OPENED[arguments.format](path)
-    return check_parity(run, image, expected, arguments.quantize)
+        return check_parity(OPENED[arguments.format](path), image, expected, arguments.quantize)
 
 
 def checked_image(images: list[Path | Slice], config: Config) -> np.ndarray:

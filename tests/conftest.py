@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("kill_and_resume")  # its assertions show both sides, as those of the tests do
+
 
 def pytest_collection_finish():
     """What is imported by now stays: who looks for garbage need not go through it."""

@@ -1019,6 +1019,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         ("borders are given back once", "for _ in range(2):\n        pixels", "for _ in range(1):\n        pixels"),
         ("objects grow into any gap", "(others > 0) & (others != own[:, np.newaxis])", "(others >= 0)"),
+        ("outlines do not matter", 'average_precision(count)["ap"]', 'average_precision(count)["ap_50"]'),
         ("one step is the search", "tried = [how, *(", "tried = [Separation(), *("),
         ("widths are radii", "widths.append(2 * ", "widths.append("),
         (

@@ -48,6 +48,10 @@ def of_one_class(numbers):
     return Objects(np.searchsorted(values, numbers) + (numbers > 0), np.ones(values.size, int))
 
 
+def ap(truth, found, classes=2):
+    return average_precision(match_counts(truth, found, classes))["ap"]
+
+
 def ap_50(truth, found, classes=2):
     return average_precision(match_counts(truth, found, classes))["ap_50"]
 
@@ -169,6 +173,16 @@ def disc_pair(radius, gap=1.7):
     return np.where(np.min(distances, 0) <= radius, 1 + np.argmin(distances, 0), 0)
 
 
+def test_the_choice_follows_the_outlines():
+    """Where several thresholds find all objects at IoU 0.5, that of the true outlines is chosen."""
+    probability = bumps((15, 12), (15, 28))
+    truth = of_one_class(label(probability >= 0.6, connectivity=1))
+    for threshold in (0.5, 0.6, 0.7):
+        assert ap_50(truth, of_one_class(separate(probability, Separation(threshold, 0.8, 4)))) == 1
+    chosen = choose_separation([(truth, probability[..., np.newaxis])])
+    assert ap(truth, of_one_class(separate(probability, chosen))) == 1
+
+
 @pytest.mark.parametrize("radius", [7, 40])
 def test_the_choice_has_the_scale_of_the_objects(radius):
     """Discs that touch, rough at a scale of theirs, and specks of a tenth of their area."""
@@ -221,7 +235,7 @@ def test_the_choice_is_that_of_a_plain_coordinate_search(seed, monkeypatch):
     def score(*point):
         neck, seed_threshold, smoothing, threshold, smallest = point
         how = Separation(threshold, seed_threshold, round(smallest * area), neck * width, smoothing * width)
-        return -1 if threshold > seed_threshold else ap_50(truth, of_one_class(separate(probability, how)))
+        return -1 if threshold > seed_threshold else ap(truth, of_one_class(separate(probability, how)))
 
     names = [*grid, "smallest_object"]
     point = [separation.START[name] for name in names]
@@ -240,7 +254,7 @@ def test_the_choice_is_that_of_a_plain_coordinate_search(seed, monkeypatch):
     chosen = choose_separation([(truth, probability[..., np.newaxis])])
     assert [chosen.neck, chosen.smoothing] == pytest.approx([point[0] * width, point[2] * width])
     assert [chosen.seed_threshold, chosen.threshold] == [point[1], point[3]]
-    assert ap_50(truth, of_one_class(separate(probability, chosen))) == score(*point)
+    assert ap(truth, of_one_class(separate(probability, chosen))) == score(*point)
     assert score(*point) > score(*(separation.START[name] for name in names))
 
 

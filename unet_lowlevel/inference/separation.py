@@ -22,7 +22,7 @@ from skimage.segmentation import watershed
 
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.run_folder import write_json
-from unet_lowlevel.scoring.objects import Objects, class_counts, class_precision, mean_precision, overlaps
+from unet_lowlevel.scoring.objects import Objects, average_precision, counts_at_each, overlaps
 from unet_lowlevel.settings import load_json
 
 FILE = "instances.json"
@@ -209,7 +209,9 @@ def as_uint16(objects: np.ndarray, image: object) -> np.ndarray:
 
 
 def choose_separation(images: Iterable[tuple[Objects, np.ndarray]], border: int = 0) -> Separation:
-    """The best that a coordinate search finds, by average precision at IoU 0.5 over all objects of the images.
+    """The best that a coordinate search finds, by average precision over all objects of the images.
+
+    It is the mean over IoU 0.5, 0.55, ... 0.95 (2018 Data Science Bowl): at 0.5 alone the outlines would not matter.
 
     The scale is that of the true objects, see `scales`. The search begins at `START`. It tries the values of `GRID` for
     one parameter while the others stay, goes on from the best, and takes the next parameter, in the order of `GRID`.
@@ -217,8 +219,7 @@ def choose_separation(images: Iterable[tuple[Objects, np.ndarray]], border: int 
     most `ROUNDS` rounds with either. With all of these values, all of `SMALLEST` are tried, which costs nothing. What
     is not better than an earlier one is not taken, so that the result does not depend on chance.
 
-    At most 70 separations of each image, usually about 45. Average precision is the mean over classes, see
-    `objects.average_precision`.
+    At most 70 separations of each image, usually about 45. See `objects.average_precision`.
 
     Args:
         images: true objects, and the probability of each foreground class [H, W, K], of each image; all in memory.
@@ -278,7 +279,7 @@ def scales(truths: Iterable[Objects]) -> tuple[float, float]:
 def precision(
     images: Iterable[tuple[Objects, np.ndarray]], hows: Sequence[Separation], smallest: Sequence[int]
 ) -> dict[Separation, float]:
-    """Average precision at IoU 0.5 over all objects of the images: of each of `hows`, and of it with each `smallest`.
+    """Average precision over all objects of the images: of each of `hows`, and of it with each `smallest`.
 
     What several of them share is computed once for an image.
     """
@@ -292,12 +293,12 @@ def precision(
             of_classes = own(how.smoothing)
             middles = seeds(how.smoothing, how.seed_threshold, how.neck)
             found = together([grow(p, s, how) for p, s in zip(of_classes, middles, strict=True)], of_classes)
-            (pairs, iou), areas = overlaps(truth, found), found.areas
+            pairs, areas = overlaps(truth, found), found.areas
             for one in {how, *of_sizes(how, smallest)}:
                 large = np.where(areas >= one.smallest_object, found.classes, 0)
-                hits = class_counts(truth.classes, large, pairs[:, iou >= 0.5], len(of_classes) + 1)
+                hits = counts_at_each(truth.classes, large, *pairs, len(of_classes) + 1)
                 counts[one] = counts.get(one, 0) + hits
-    return {how: float(mean_precision(class_precision(count))) for how, count in counts.items()}
+    return {how: float(average_precision(count)["ap"]) for how, count in counts.items()}
 
 
 def write_separation(run: Path, how: Separation) -> None:

@@ -362,6 +362,12 @@ class TrainingConfig:
         maximum=2**15,
         everyday=True,
     )
+    draw_by: str = setting(
+        "image",
+        "how often an image is drawn beside others. image: all equally often; area: as often as crops fit into it, so "
+        "that pixels of large and small images count alike",
+        choices=("image", "area"),
+    )
     seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
     init: str = setting(
         "",
@@ -373,8 +379,7 @@ class TrainingConfig:
     keep: str = setting(
         "best",
         "whose weights the run keeps in best/, to predict with: those of the epoch with the best validation Dice, the "
-        "median of it and of the two epochs before, or those of the last epoch, so that the held-out images choose "
-        "nothing",
+        "median of it and of the two epochs before, or those of the last epoch",
         choices=("best", "last"),
     )
     patience: int = setting(
@@ -392,7 +397,7 @@ class TrainingConfig:
     threshold: float = setting(
         0.0,
         "probability from which a pixel is foreground (one-class networks); 0: 0.5 while training, and then the one of "
-        "the best Dice on the held-out images, unless with --keep last they choose nothing",
+        "the best Dice on the held-out images",
         minimum=0.0,
         maximum=1.0,
     )

@@ -6,7 +6,7 @@ distance, so the result is the same as for the whole image.
 
 from dataclasses import dataclass
 
-from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.config import Config, ModelConfig
 from unet_lowlevel.errors import UserError
 
 
@@ -53,6 +53,17 @@ def check_valid_size(config: ModelConfig, side: int) -> None:
             f"An input side of {side} pixels does not fit a valid network of depth {config.depth}: use {above}, or "
             f"another of {smallest}, {smallest + multiple}, {smallest + 2 * multiple} and so on in steps of {multiple}."
         )
+
+
+def crops_in(size: tuple[int, int], config: Config) -> float:
+    """How many crops of a training fit into an image of this height and width, by their area; at least 1.
+
+    Args:
+        size: of the image as the network sees it.
+        config: with a resolved crop size.
+    """
+    side = max(config.training.crop_size - valid_margin(config.model), 1)
+    return max(size[0] * size[1] / side**2, 1.0)
 
 
 def receptive_field(path: list[tuple[str, int]]) -> int:

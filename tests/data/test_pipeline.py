@@ -179,6 +179,19 @@ def test_steps_per_epoch_takes_some_or_many_passes(steps, expected):
     assert counts.max() - counts.min() <= 1
 
 
+def test_large_images_are_drawn_by_their_area():
+    """Crops of 8 pixels: one fits into 8x8, three into 13x15 (3.05), and 4x4 is drawn as well."""
+    samples = numbered_samples(1) + numbered_samples(1, 13, 15) + numbered_samples(1, 4, 4)
+    batches = TrainingBatches(samples, config(batch_size=2, draw_by="area"))
+    assert batches.steps_per_epoch == 3
+    orders = [epoch_order(batches, epoch) for epoch in range(1, 5)]
+    assert all(sorted(order) == [0, 1, 1, 1, 2] for order in orders) and len(set(map(tuple, orders))) > 1
+    twice = epoch_order(TrainingBatches(samples, config(batch_size=2, draw_by="area", steps_per_epoch=5)), 1)
+    assert twice[:5] == orders[0] and sorted(twice[5:]) == [0, 1, 1, 1, 2]
+    valid = config(padding="valid", crop_size=28, draw_by="area")  # 16 pixels more than its output
+    assert pipeline.draws_of_images(valid, [(24, 12), (12, 12), (36, 36)]) == [2, 1, 9]
+
+
 @pytest.mark.parametrize(
     ("sizes", "flags", "expected"),
     [

@@ -94,6 +94,22 @@ def test_crops_are_of_the_working_resolution():
     assert planned(with_objects(extent=(1, 1, 480), thickness=50))["crop_size"] == 160  # at 2/3
 
 
+def test_images_are_drawn_by_their_area_where_some_hold_many_crops_more():
+    def by(*sides, **given):
+        return planned(dataclasses.replace(EASY, height=sides, width=sides), **given).get("draw_by", "image")
+
+    assert by(256, 256, 362) == "image" and by(256, 256, 363) == "area"  # 256 sqrt 2 = 362.04
+    assert by(50, 60, 256) == "area"  # crops of 64
+    assert by(50, 256, 256) == "image" and by(300, 600, 600) == by(256, 300, 600) == "area"
+    assert by(256, 256, 600, resolution=0.5) == "area" and by(256, 256, 300, resolution=0.5) == "image"
+    assert by(256, 256, 600, image_size=256) == by(256, 256, 600, draw_by="image") == "image"
+    assert by(256, 300, 366, padding="valid") == "image"  # crops of 444, of which 260 are put out
+
+
+def test_a_crop_size_of_0_asks_for_a_choice():
+    assert planned(EASY, crop_size=0) == planned(EASY)
+
+
 def test_a_given_depth_decides_what_the_crop_is_a_multiple_of():
     assert planned(dataclasses.replace(EASY, width=(250, 250, 250)), depth=7)["crop_size"] == 256
     assert planned(dataclasses.replace(EASY, width=(100, 100, 100), height=(90, 90, 90)), depth=3)["crop_size"] == 100
@@ -128,9 +144,9 @@ def test_objects_that_hardly_stand_out_get_more_augmentation_and_more_steps():
 
 def test_touching_objects_get_a_weight_map():
     found = planned(dataclasses.replace(EASY, touching=0.2))
-    assert found["weight_map"] and found["loss"] == "cross_entropy"
+    assert found["weight_map"] and found["loss"] == "cross_entropy" and found["keep"] == "last"
     assert found["epochs"] * found["steps_per_epoch"] > 1500
-    assert "weight_map" not in planned(dataclasses.replace(EASY, touching=0.02))
+    assert not {"weight_map", "keep"} & planned(dataclasses.replace(EASY, touching=0.02)).keys()
 
 
 def test_no_training_is_longer_than_about_half_an_hour():

@@ -13,7 +13,7 @@ from unet_lowlevel.data.deformation import deforms, random_field, resampled, win
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.weight_maps import class_balance
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.geometry import check_valid_size, legal_size, valid_margin
+from unet_lowlevel.geometry import check_valid_size, crops_in, legal_size, valid_margin
 from unet_lowlevel.settings import apply
 
 LARGEST_AUTOMATIC_CROP = 256
@@ -40,6 +40,17 @@ def resolve_crop_size(config: Config, sizes: Iterable[tuple[int, int]]) -> int:
             check_valid_size(model, size)
         return size
     return legal_size(model, min(max(map(max, sizes)), LARGEST_AUTOMATIC_CROP))
+
+
+def draws_of_images(config: Config, sizes: Iterable[tuple[int, int]]) -> list[int]:
+    """How often one pass over the images draws each of them: once, or as often as crops fit into it.
+
+    Args:
+        config: with a resolved crop size.
+        sizes: height and width at which the network sees each image.
+    """
+    by_area = config.training.draw_by == "area"
+    return [round(crops_in(size, config)) if by_area else 1 for size in sizes]
 
 
 def class_frequencies(samples: list[Sample], classes: int) -> np.ndarray:
@@ -99,7 +110,8 @@ class TrainingBatches:
         """
         training, changes = config.training, config.augmentation
         self.samples, self.batch_size = samples, training.batch_size
-        self.images_per_epoch = training.steps_per_epoch * training.batch_size or len(samples)
+        draws = draws_of_images(config, [sample.size for sample in samples])
+        self.images_per_epoch = training.steps_per_epoch * training.batch_size or sum(draws)
         self.steps_per_epoch = -(-self.images_per_epoch // training.batch_size)
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.first = tf.Variable(0, dtype=tf.int64, trainable=False)  # images of the epoch to skip
@@ -110,8 +122,8 @@ class TrainingBatches:
         @as_written
         def order(_):
             seed = fold_in([training.seed, 1], self.epoch)
-            passes = -(-self.images_per_epoch // len(samples))
-            everything = tf.range(len(samples), dtype=tf.int64)
+            passes = -(-self.images_per_epoch // sum(draws))
+            everything = tf.repeat(tf.range(len(samples), dtype=tf.int64), draws)
             shuffled = [tf.random.experimental.stateless_shuffle(everything, fold_in(seed, i)) for i in range(passes)]
             images = tf.concat(shuffled, 0)[: self.images_per_epoch]
             return tf.data.Dataset.from_tensor_slices(images).enumerate().skip(self.first)

@@ -320,15 +320,15 @@ def score_text(score: float | None, like: float | None = None) -> str:
 def store_thresholds(run: Path) -> None:
     """Chooses thresholds on the held-out images of a run and stores them there; see `choose_best`.
 
-    That of the mask, if it has one class, unless --threshold gives one or --keep last says that these images choose
-    nothing. Those that separate objects, if the images have instance labels or a mask for each object.
+    That of the mask, if it has one class and --threshold gives none. Those that separate objects, if the images have
+    instance labels or a mask for each object.
 
     The training is over: what goes wrong now is a note.
     """
     try:
         config, _, split = run_folder.read(run)
         pairs = choose(find_pairs(config.data), split, "validation")
-        mask = config.model.classes == 1 and not config.training.threshold and config.training.keep == "best"
+        mask = config.model.classes == 1 and not config.training.threshold
         objects = any(pair.tells_objects for pair in pairs)
         if not mask and not objects:
             return

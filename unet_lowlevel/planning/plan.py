@@ -14,7 +14,7 @@ from typing import Any
 from unet_lowlevel import settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.resolution import working_size
-from unet_lowlevel.geometry import legal_size
+from unet_lowlevel.geometry import crops_in, legal_size
 from unet_lowlevel.planning.fingerprint import Fingerprint
 from unet_lowlevel.summary import step_operations, summarize
 
@@ -50,6 +50,8 @@ TOUCHING, STEPS_TO_SEPARATE = 0.05, 3000
 OPERATIONS = 6e14
 # The validation takes at most this share of a training, which has at least and at most so many epochs.
 VALIDATION, FEWEST_EPOCHS, MOST_EPOCHS = 0.1, 3, 25
+# From this factor between the crops in the largest and in the smallest image on, images are drawn by their area.
+UNEQUAL = 2
 # Images have a common layout from this correlation on. Mirrored they are as they were from that.
 COMMON, SYMMETRIC = 0.3, 0.9
 
@@ -88,9 +90,10 @@ def plan(found: Fingerprint, config: Config, speed: Speed | None = None) -> tupl
         speed: for --minutes; None leaves out what depends on it.
     """
     chosen: list[Choice] = []
+    given = config.given if config.training.crop_size else config.given - {"crop_size"}  # 0 asks for a choice
     for rule in RULES if config.training.plan == "auto" else (steps_in_time,):
         for choice in rule(found, config, speed):
-            if choice.setting not in config.given:
+            if choice.setting not in given:
                 config = settings.apply(config, {choice.setting: choice.value})
                 chosen.append(choice)
     return config, chosen
@@ -115,9 +118,10 @@ def why_hard(found: Fingerprint) -> str:
     return f"objects stand out by {contrast(found):.2f} of 1 only"
 
 
-def median_size(found: Fingerprint, config: Config) -> tuple[int, int]:
-    """Height and width at which the network sees the median image."""
-    return working_size((round(found.height[1]), round(found.width[1])), config.data)
+def sizes(found: Fingerprint, config: Config) -> list[tuple[int, int]]:
+    """Height and width at which the network sees the smallest, the median and the largest image."""
+    sides = zip(found.height, found.width, strict=True)
+    return [working_size((round(height), round(width)), config.data) for height, width in sides]
 
 
 def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
@@ -152,7 +156,7 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
 
 def network(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """The crop holds a whole image, up to `LARGEST_CROP`; the network is as deep as that allows, up to `DEEPEST`."""
-    side = max(median_size(found, config))
+    side = max(sizes(found, config)[1])
     crop, depth = min(side, LARGEST_CROP), DEEPEST
     while depth > 1 and crop < BOTTLENECK * 2 ** (depth - 1):
         depth -= 1
@@ -171,6 +175,14 @@ def receptive_field(config: Config, depth: int) -> int:
     """That of the output of a network of this depth, in pixels a side."""
     model = settings.apply(config, {"depth": depth, "in_channels": 1, "padding": "same"}).model
     return summarize(model, 2**depth, 2**depth)[-1].receptive_field
+
+
+def drawing(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """Images of which some hold many more crops than others are drawn by their area."""
+    small, _, large = (crops_in(size, config) for size in sizes(found, config))
+    if large >= UNEQUAL * small:
+        reason = f"{large:.0f} crops fit into the largest image, {small:.0f} into the smallest"
+        yield Choice("draw_by", "area", reason)
 
 
 def mirroring(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
@@ -203,11 +215,12 @@ def augmentation(found: Fingerprint, config: Config, speed: Speed | None) -> Ite
 
 
 def loss(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """A weight map where objects touch."""
+    """A weight map where objects touch. The last epoch is kept: that of the best Dice need not part objects best."""
     if found.touching and found.touching > TOUCHING:
         reason = f"{100 * found.touching:.0f} % of the objects touch another"
         yield Choice("loss", "cross_entropy", reason)
         yield Choice("weight_map", True, reason)
+        yield Choice("keep", "last", "Dice hardly tells how well objects that touch are parted")
 
 
 def averaging(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
@@ -231,7 +244,7 @@ def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[C
     if count * cost > OPERATIONS:
         count, reason = int(OPERATIONS / cost), "more would take longer than about half an hour"
     crops = config.training.batch_size * config.training.crop_size**2
-    image = math.prod(median_size(found, config))
+    image = math.prod(sizes(found, config)[1])
     validation = config.data.validation_fraction * found.images * cost / 3 * image / crops
     yield from in_epochs(config, count, epochs_of(config, count * cost, validation), reason)
 
@@ -259,7 +272,7 @@ def epochs_of(config: Config, training: float, validation: float) -> int:
     return int(min(max(VALIDATION * training / max(validation, 1e-9), FEWEST_EPOCHS), MOST_EPOCHS))
 
 
-RULES: tuple[Rule, ...] = (resolution, network, mirroring, augmentation, loss, averaging, steps)
+RULES: tuple[Rule, ...] = (resolution, network, drawing, mirroring, augmentation, loss, averaging, steps)
 
 
 def table(choices: list[Choice]) -> list[str]:

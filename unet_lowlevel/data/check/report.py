@@ -1,5 +1,6 @@
 """What is reported of a data set beside its findings: facts, what a training costs, and pictures."""
 
+import math
 import time
 from collections import Counter
 
@@ -72,14 +73,15 @@ def costs(evidence: Evidence) -> dict:
     if not sizes or not evidence.training:
         return {}
     start_tensorflow()
-    from unet_lowlevel.data.pipeline import resolve_crop_size
+    from unet_lowlevel.data.pipeline import draws_of_images, resolve_crop_size
     from unet_lowlevel.summary import step_operations, training_bytes
 
     in_channels = Counter(m.image.channels for m in sizes).most_common(1)[0][0]
     config = settings.apply(evidence.config, {"in_channels": in_channels})
     config = settings.apply(config, {"crop_size": resolve_crop_size(config, working_sizes(config, sizes))})
     side, batch = config.training.crop_size, config.training.batch_size
-    epochs, steps = config.training.epochs, config.training.steps_per_epoch or -(-len(evidence.training) // batch)
+    draws = sum(draws_of_images(config, working_sizes(config, sizes))) * len(evidence.training) / len(sizes)
+    epochs, steps = config.training.epochs, config.training.steps_per_epoch or math.ceil(draws / batch)
     peak = peak_speed()
     return {
         "memory": {

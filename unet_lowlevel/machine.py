@@ -18,6 +18,16 @@ def available_memory() -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
+def images_at_once(count: int) -> int:
+    """How many of `count` images are predicted at once.
+
+    Of many images, one by each thread: threads that share an image wait for each other after every layer. Of few, one
+    by all threads. 2 GiB for each are about what the default tiles take.
+    """
+    threads = os.cpu_count() or 1
+    return min(threads, max((available_memory() or 2**40) // 2**31, 1)) if count >= 4 * threads else 1
+
+
 def peak_bytes() -> int:
     """Peak resident memory of this process, in bytes."""
     status = Path("/proc/self/status")
@@ -46,7 +56,13 @@ def quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def start_tensorflow() -> None:
-    """Imports TensorFlow without a word. Call it after the arguments are checked: it takes seconds."""
+def start_tensorflow(at_once: int = 1) -> None:
+    """Imports TensorFlow without a word. Call it after the arguments are checked: it takes seconds.
+
+    An operation may use all threads, unless so many images are computed `at_once`: then one.
+    """
     with quiet():
-        import tensorflow  # noqa: F401
+        import tensorflow as tf
+    if at_once > 1:
+        with contextlib.suppress(RuntimeError):  # TensorFlow runs already
+            tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -1,4 +1,4 @@
-"""Prediction of whole folders: batches, reading ahead, tiles, and images that cannot be used."""
+"""Prediction of whole folders: several images at once, reading ahead, tiles, and images that cannot be used."""
 
 import errno
 import os
@@ -17,12 +17,13 @@ from medical_files import CT, save_nifti, save_object, save_series
 from PIL import Image
 from untrained import untrained_run
 
+from unet_lowlevel import machine
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats import decoding, writing
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import folders, results, unfinished
-from unet_lowlevel.inference.folders import Picture, ahead, batches
+from unet_lowlevel.inference.folders import Picture, ahead
 from unet_lowlevel.inference.images import find_images, unused
 from unet_lowlevel.inference.predictor import load
 
@@ -53,9 +54,8 @@ def whole(tiny_run, gallery, tmp_path_factory):
     return output
 
 
-def pictures_of(folder, predictor):
-    found = [(stem, path, read_image(path)) for stem, path in find_images([str(folder)]).items()]
-    return [Picture(stem, path, image, predictor.working_images(image)) for stem, path, image in found]
+def pictures_of(folder):
+    return [Picture(stem, path, read_image(path)) for stem, path in find_images([str(folder)]).items()]
 
 
 def same_files(one: Path, other: Path, tolerance: int = 0) -> None:
@@ -86,21 +86,8 @@ def test_find_images_refuses_what_is_not_there_and_what_would_have_one_mask(gall
     sentence(caught, gallery / "3.png", other, "one name")
 
 
-def test_neighbours_of_one_size_are_a_batch(tiny_run, gallery, monkeypatch):
-    predictor = load(tiny_run)
-
-    def stems():
-        return [[picture.stem for picture in batch] for batch in batches(pictures_of(gallery, predictor), predictor)]
-
-    assert stems() == [["0", "1", "2"], ["3", "4"], ["5"], ["6"]]
-    monkeypatch.setattr(folders, "BATCH_PIXELS", 2 * 32 * 32)
-    assert stems() == [["0", "1"], ["2"], ["3"], ["4"], ["5"], ["6"]]
-    predictor.tile_size = 16  # all need tiles
-    assert stems() == [[str(i)] for i in range(7)]
-
-
-def test_reads_ahead_but_not_far(tiny_run, gallery):
-    pictures, read = {picture.source: picture for picture in pictures_of(gallery, load(tiny_run))}, []
+def test_reads_ahead_but_not_far(gallery):
+    pictures, read = {picture.source: picture for picture in pictures_of(gallery)}, []
 
     def reading(path):
         read.append(path)
@@ -134,17 +121,15 @@ def test_large_images_give_the_same_masks(change, tiny_run, gallery, whole, tmp_
 def test_tiles_really_are_tiles(tiny_run, gallery):
     predictor = load(tiny_run, tile_size=32)
     image, small = (read_image(gallery / name) for name in ("5.png", "0.png"))
-    assert not predictor.fits(predictor.working_images(image)) and predictor.fits(predictor.working_images(small))
     assert len(list(predictor.tiles(predictor.working_images(image)))) > 4
+    assert len(list(predictor.tiles(predictor.working_images(small)))) == 1
     np.testing.assert_allclose(predictor.probabilities(image), load(tiny_run).probabilities(image), atol=1e-5)
 
 
 def test_masks_have_the_size_of_their_images_at_any_resolution(gallery, tmp_path):
-    """Of odd sizes, in batches of what they are shrunk to, and in tiles."""
+    """Of odd sizes, shrunk and in tiles."""
     run = untrained_run(tmp_path / "run", resolution=0.37)
     predictor = load(run)
-    sizes = [len(batch) for batch in batches(pictures_of(gallery, predictor), predictor)]
-    assert sizes == [3, 2, 1, 1]
     for folder, flags in (("whole", ()), ("tiles", ("--tile-size", "16"))):
         assert run_predict(run, [gallery], tmp_path / folder, *FLAGS, *flags) == 0
         for path in gallery.iterdir():
@@ -159,22 +144,31 @@ def test_masks_have_the_size_of_their_images_at_any_resolution(gallery, tmp_path
             assert read_image(tmp_path / folder / f"{path.stem}_overlay.png").shape[:2] == image.shape[:2]
 
 
-def test_prediction_repeats_itself_alone_or_among_others(tiny_run, phantoms, tmp_path):
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_prediction_repeats_itself_alone_or_among_others(at_once, tiny_run, phantoms, tmp_path, monkeypatch):
     some = sorted((phantoms / "images").iterdir())[3]
-    for folder, images in (("all", phantoms / "images"), ("again", phantoms / "images"), ("one", some)):
-        assert run_predict(tiny_run, [images], tmp_path / folder, *FLAGS) == 0
-    written = sorted(path.name for path in (tmp_path / "all").iterdir())
-    assert len(written) == 36
-    assert all((tmp_path / "all" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in written)
-    # Among others an image is computed in another batch, which may round differently.
-    among, alone = (read_image(tmp_path / folder / f"{some.stem}_probability.png") for folder in ("all", "one"))
-    assert among.dtype == alone.dtype == np.uint16
-    np.testing.assert_allclose(among, alone, rtol=0, atol=1)
-    for folder, probability in (("all", among), ("one", alone)):
-        mask = read_image(tmp_path / folder / f"{some.stem}.png")
-        decided = probability != CUT
-        np.testing.assert_array_equal(mask[decided] > 0, probability[decided] > CUT)
+    assert run_predict(tiny_run, [some], tmp_path / "one", *FLAGS) == 0
+    monkeypatch.setattr(folders, "images_at_once", lambda count: at_once)
+    for folder in ("all", "again"):
+        assert run_predict(tiny_run, [phantoms / "images"], tmp_path / folder, *FLAGS) == 0
+    one, everything, again = (
+        {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("one", "all", "again")
+    )
+    assert len(everything) == 36 and again == everything and one.items() <= everything.items()
     assert read_image(tmp_path / "one" / f"{some.stem}_overlay.png").shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("threads", "available", "count", "at_once"),
+    [
+        *((2, 2**40, 7, 1), (2, 2**40, 8, 2), (16, 2**40, 64, 16), (16, 2**40, 63, 1)),
+        *((16, 5 * 2**30, 64, 2), (16, 2**30, 64, 1), (16, None, 64, 16), (None, 2**40, 9, 1)),
+    ],
+)
+def test_many_images_are_computed_at_once_as_memory_allows(threads, available, count, at_once, monkeypatch):
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: threads)
+    monkeypatch.setattr(machine, "available_memory", lambda: available)
+    assert machine.images_at_once(count) == at_once
 
 
 def test_what_cannot_be_used_is_listed_and_the_rest_done(tiny_run, gallery, tmp_path, capsys):
@@ -261,7 +255,6 @@ def terminate():
 
 
 def test_a_stopped_prediction_goes_on_with_the_same_files(tiny_run, gallery, whole, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(folders, "BATCH_PIXELS", 2 * 32 * 32)
     monkeypatch.setattr(folders, "waiting", lambda picture: 1)
     flags, out = [*FLAGS, "--instances"], tmp_path / "out"
     assert run_predict(tiny_run, [gallery], tmp_path / "undisturbed", *flags) == 0
@@ -278,7 +271,6 @@ def test_a_stopped_prediction_goes_on_with_the_same_files(tiny_run, gallery, who
         temporary.write_bytes(b"half")
         raise KeyboardInterrupt
     monkeypatch.undo()
-    monkeypatch.setattr(folders, "BATCH_PIXELS", 2 * 32 * 32)
     assert len([path for path in out.iterdir() if path.name.startswith(".")]) == 1
     before = on_disk(out)
     assert run_predict(tiny_run, [gallery], out, *flags) == 2
@@ -295,15 +287,14 @@ def test_a_stopped_prediction_goes_on_with_the_same_files(tiny_run, gallery, who
     assert {path.name: path.read_bytes() for path in out.iterdir()} == same
 
 
-def test_blocks_that_are_done_are_not_read_again(tiny_run, gallery, tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "BLOCK", 2)
+def test_images_that_are_done_are_not_read_again(tiny_run, gallery, tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "waiting", lambda picture: 1)
     stems = written_until(3, monkeypatch, terminate)
     assert run_predict(tiny_run, [gallery], tmp_path / "out") == 143
     read, done = [], len(stems)
     monkeypatch.setattr(folders, "read_image", lambda path, data: read.append(path.stem) or read_image(path, data))
     assert run_predict(tiny_run, [gallery], tmp_path / "out", "--resume") == 0
-    assert read == [str(i) for i in range(done - done % 2, 7)] and stems == [str(i) for i in range(7)]
+    assert read == [str(i) for i in range(done, 7)] and stems == [str(i) for i in range(7)]
 
 
 def test_mended_images_are_predicted_by_resuming(tiny_run, gallery, tmp_path, capsys):

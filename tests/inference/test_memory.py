@@ -14,6 +14,7 @@ from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.data.files import find_pairs, read_image
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference import folders
 from unet_lowlevel.inference.evaluation import evaluate_pairs
 from unet_lowlevel.inference.predictor import CompiledNetwork, load
 from unet_lowlevel.settings import resolve
@@ -135,7 +136,7 @@ def run_predict(run, gallery, output):
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
-    """A folder of images: four small ones of one size, which are a batch, and two large ones."""
+    """A folder of images: four small ones of one size and two large ones."""
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("data") / "gallery"
     folder.mkdir()
@@ -167,20 +168,18 @@ def test_with_enough_memory_nothing_is_said(tiny_run, gallery, tmp_path, capsys)
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("pixels", [90000, 50000, 10000])
-def test_prediction_goes_on_with_smaller_tiles(pixels, tiny_run, gallery, whole, tmp_path, monkeypatch, capsys):
-    """Too little memory for a large image; for a batch of small ones as well; for anything but tiles."""
-    computed = little_memory(monkeypatch, pixels)
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize(("pixels", "side", "smaller"), [(90000, 310, 155), (10000, 150, 75)])
+def test_prediction_goes_on_with_smaller_tiles(
+    pixels, side, smaller, at_once, tiny_run, gallery, whole, tmp_path, monkeypatch, capsys
+):
+    """Too little memory for a large image; for anything but tiles. One note, also if several images are computed."""
+    monkeypatch.setattr(folders, "images_at_once", lambda count: at_once)
+    little_memory(monkeypatch, pixels)
     assert run_predict(tiny_run, gallery, tmp_path / "tiled") == 0
     same_masks(whole, tmp_path / "tiled")
     notes = capsys.readouterr().err.splitlines()
-    # A batch of 4 is 289 x 289 pixels; after it each image is alone.
-    expected = {90000: [(310, 155)], 50000: [(289, 144)], 10000: [(289, 144), (144, 72)]}[pixels]
-    assert notes == [
-        f"note: memory ran out for {side} x {side} pixels at once: going on as with --tile-size {smaller}"
-        for side, smaller in expected
-    ]
-    assert computed[0] == {90000: (4, 150, 140), 50000: (1, 84, 140), 10000: (1, 62, 58)}[pixels]
+    assert notes == [f"note: memory ran out for {side} x {side} pixels at once: going on as with --tile-size {smaller}"]
 
 
 def test_an_image_that_fails_midway_begins_anew(tiny_run, monkeypatch, capsys):
@@ -207,7 +206,7 @@ def test_without_room_for_the_smallest_tile_it_is_said(tiny_run, gallery, tmp_pa
     little_memory(monkeypatch, 1000)
     assert run_predict(tiny_run, gallery, tmp_path / "out") == 2
     *notes, error = capsys.readouterr().err.splitlines()
-    assert [note.rpartition(" ")[2] for note in notes] == ["144", "72", "64"]
+    assert [note.rpartition(" ")[2] for note in notes] == ["75", "64"]
     assert error.startswith("error: An image of 150 x 140 pixels ran out of memory even with --tile-size 64: ")
     assert list((tmp_path / "out").iterdir()) == []
 

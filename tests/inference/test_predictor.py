@@ -24,7 +24,6 @@ from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import predictor as predictor_module
 from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.inference.separation import Separation, write_separation
-from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS
 from unet_lowlevel.training.checkpoints import Series, by_name
 
 
@@ -234,7 +233,7 @@ def test_plain_networks_predict_the_same(which, tile_size, runs, alone, image):
     plain = load(runs[which], plain=True, tile_size=tile_size)
     assert type(plain.networks[0].model) is UNet and type(alone[which].networks[0].model) is FoldedUNet
     image = np.tile(image, (3, 4, 1))
-    assert plain.fits(plain.working_images(image)) == (tile_size == 2048)
+    assert (len(list(plain.tiles(plain.working_images(image)))) == 1) == (tile_size == 2048)
     expected = alone[which].probabilities(image)
     np.testing.assert_allclose(plain.probabilities(image), expected, rtol=0, atol=1e-5)
 
@@ -245,17 +244,6 @@ def test_plain_predictions_by_the_command(tiny_run, phantoms, tmp_path):
     assert predict(["--run", str(tiny_run), *flags]) == 0
     found = read_image(tmp_path / f"{image.stem}_probability.png")[..., 0] / 65535
     np.testing.assert_allclose(found, load(tiny_run).predict(image).probabilities[..., 0], rtol=0, atol=2e-5)
-
-
-def test_one_run_without_views_has_nothing_to_average(runs, alone, image):
-    """It is computed whole and together with others, with views it is not."""
-    assert type(alone[0]) is Predictor and alone[0].views is ASIS and alone[0].fits(alone[0].working_images(image))
-    for average, views in (("flips", FLIPS), ("rotations", ROTATIONS)):
-        averaged = load(runs[0], average=average)
-        assert averaged.views == views and not averaged.fits(averaged.working_images(image))
-    for names, fits in (([str(runs[0])], True), ([runs[0], runs[0]], False)):
-        predictor = load(names)
-        assert predictor.fits(predictor.working_images(image)) == fits
 
 
 @pytest.mark.parametrize("flags", [{"in_channels": 3}, {"classes": 2}])

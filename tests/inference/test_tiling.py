@@ -96,7 +96,7 @@ def test_any_part_has_the_probabilities_of_the_whole_image(flags):
         variable.assign_add(0.05 * np.abs(normal(*variable.shape, seed=i)).astype(np.float32))
     network = CompiledNetwork(model, DataConfig())
     image = normal(61, 250, 2).astype(np.float32)
-    whole = network.of_batch(image[np.newaxis])[0]
+    whole = network.of_image(Normalization(), image)
     parts = [(slice(0, 61), slice(0, 250)), (slice(7, 8), slice(249, 250)), (slice(30, 61), slice(99, 132))]
     for rows, columns in parts:
         found = network.part(image, Normalization(), rows, columns)

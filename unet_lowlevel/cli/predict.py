@@ -10,7 +10,7 @@ from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import FORMATS, OUTLINES, TILE_SIZE
 from unet_lowlevel.inference.images import find_images, unused
-from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.machine import images_at_once, start_tensorflow
 from unet_lowlevel.terminal import complain, note, progress, say, show_path
 from unet_lowlevel.training.interruption import Stopped
 
@@ -105,7 +105,7 @@ def predict(arguments: argparse.Namespace) -> int:
     for name in map(Path, arguments.images):
         if others := unused(name, images, mistakes):
             note(f"{name} holds {listed(others)}, which prediction does not use")
-    start_tensorflow()
+    start_tensorflow(images_at_once(len(images)))
     from unet_lowlevel.inference.folders import predict_files
 
     predictor = predictor_of(arguments)

@@ -13,19 +13,13 @@ import numpy as np
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.errors import UserError, what_and_remedy
-from unet_lowlevel.inference.predictor import Predictor, Tile, WorkingImage
+from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.results import Outputs, collected
 from unet_lowlevel.inference.separation import Separation, TooManyObjects
 from unet_lowlevel.inference.unfinished import begun, end, goes_on
-from unet_lowlevel.memory import OUT_OF_MEMORY
+from unet_lowlevel.machine import images_at_once
 from unet_lowlevel.terminal import Progress
 from unet_lowlevel.training.interruption import Stopped, StopSignals
-
-# Pixels in a batch; more would not be faster.
-BATCH_PIXELS = 512 * 512
-# Images that may be in one batch, because probabilities are rounded differently in another: a resumed prediction leaves
-# out whole blocks, so that the batches stay as they were.
-BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -64,8 +58,8 @@ def predict_files(
     The mask of DICOM images is a segmentation, OUTPUT/<stem>.dcm; their other files are NIfTI (of a series) or PNG.
     Until all is written, OUTPUT/predict.json says how.
 
-    Reading runs a few images ahead of computing, writing a few behind. Neighbours of one size are computed together,
-    which changes probabilities only by rounding; large images are computed tile by tile.
+    Reading runs a few images ahead of computing, writing a few behind. `images_at_once` are computed, large ones tile
+    by tile.
 
     Args:
         predictor: of one run or several.
@@ -104,11 +98,10 @@ def predict_files(
         objects_as,
     )
     outputs.failures += failures
-    items = [(stem, source, number // BLOCK) for number, (stem, source) in enumerate(images.items())]
-    left = {block for stem, _, block in items if stem not in outputs.done}
+    predictor.at_once = images_at_once(len(images))
 
-    def read(item: tuple[str, Path | Slice, int]) -> Picture | None:
-        stem, source, block = item
+    def read(item: tuple[str, Path | Slice]) -> Picture | None:
+        stem, source = item
         volume = outputs.volume_of(stem, source)
         if volume and volume.torn:
             return None
@@ -116,10 +109,16 @@ def predict_files(
             image = read_image(source, predictor.config.data)
             predictor.check_channels(image, source)
         except UserError as error:
-            if stem not in outputs.done:
-                outputs.fail(stem, source, error)
+            outputs.fail(stem, source, error)
             return None
-        return Picture(stem, source, image, predictor.working_images(image), block)
+        return Picture(stem, source, image)
+
+    def compute(picture: Picture) -> dict[str, np.ndarray]:
+        tiles = until_stopped(predictor.tiles(predictor.working_images(picture.image)))
+        size, source = picture.image.shape[:2], picture.source
+        return collected(
+            predictor, tiles, size, output, channels=outputs.channels, separation=separation, source=source
+        )
 
     def until_stopped(tiles: Iterable[Tile]) -> Iterator[Tile]:
         for tile in tiles:
@@ -127,38 +126,41 @@ def predict_files(
                 raise Stopped(signals.received, 0)
             yield tile
 
+    def take() -> None:
+        """Hands the image that has been computed for longest to the writer."""
+        picture, found = computing.popleft()
+        try:
+            writing.append(writer.submit(outputs.write, picture.stem, picture.source, picture.image, found.result()))
+        except TooManyObjects as error:
+            outputs.fail(picture.stem, picture.source, error)
+        while len(writing) > waiting(picture):
+            finish(writing.popleft())
+
     with (
         contextlib.ExitStack() as stack,
         StopSignals() as signals,
         ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(predictor.at_once) as computer,
         ThreadPoolExecutor(1) as writer,
     ):
+        computing: collections.deque[tuple[Picture, Future]] = collections.deque()
         writing: collections.deque[Future] = collections.deque()
-        channels, wanted = outputs.channels, progress([item for item in items if item[2] in left])
+        wanted = progress([item for item in images.items() if item[0] not in outputs.done])
         with contextlib.suppress(Stopped):
-            for number, batch in enumerate(batches(ahead(reader, read, wanted), predictor)):
+            for number, picture in enumerate(ahead(reader, read, wanted)):
                 if not number:  # now that there is something to write
                     stack.enter_context(begun(output, settings))
-                if all(picture.stem in outputs.done for picture in batch):
-                    continue
-                for picture, tiles in zip(batch, tiles_of(predictor, batch), strict=True):
-                    size, tiles, source = picture.image.shape[:2], until_stopped(tiles), picture.source
-                    try:
-                        found = collected(
-                            predictor, tiles, size, output, channels=channels, separation=separation, source=source
-                        )
-                    except TooManyObjects as error:
-                        outputs.fail(picture.stem, source, error)
-                        continue
-                    if picture.stem not in outputs.done:
-                        writing.append(writer.submit(outputs.write, picture.stem, source, picture.image, found))
-                while len(writing) > waiting(batch[-1]):
-                    finish(writing.popleft())
+                computing.append((picture, computer.submit(compute, picture)))
+                if len(computing) > predictor.at_once:
+                    take()
+            while computing:
+                take()
             if separation:
                 writing.append(writer.submit(outputs.write_tables))
             for future in writing:
                 finish(future)
-        reader.shutdown(cancel_futures=True)
+        for executor in (reader, computer):
+            executor.shutdown(cancel_futures=True)
     if signals.received:
         raise Stopped(signals.received, outputs.written)
     if not outputs.failures:
@@ -178,13 +180,11 @@ def finish(writing: Future) -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image [H, W, C] as `read_image` gives it, as the networks see it, and its `BLOCK`."""
+    """An image [H, W, C] as `read_image` gives it."""
 
     stem: str
     source: Path | Slice
     image: np.ndarray
-    working: list[WorkingImage]
-    block: int = 0
 
     @property
     def pixels(self) -> int:
@@ -193,7 +193,7 @@ class Picture:
 
 def waiting(picture: Picture) -> int:
     """How many images of this size may wait for computing, and for writing: many small ones, one large one."""
-    return min(max(4 * BATCH_PIXELS // picture.pixels, 1), 16)
+    return min(max(2**20 // picture.pixels, 1), 16)
 
 
 def ahead(reader: Executor, read: Callable[..., Picture | None], images: Iterable) -> Iterator[Picture]:
@@ -207,29 +207,3 @@ def ahead(reader: Executor, read: Callable[..., Picture | None], images: Iterabl
                 room = waiting(picture)
                 yield picture
     yield from filter(None, (future.result() for future in reading))
-
-
-def batches(pictures: Iterable[Picture], predictor: Predictor) -> Iterator[list[Picture]]:
-    """Groups neighbours of one size and block, up to `BATCH_PIXELS` and a tile's pixels; images in tiles stay alone."""
-    batch: list[Picture] = []
-    for picture in pictures:
-        alike = batch and (picture.image.shape, picture.block) == (batch[0].image.shape, batch[0].block)
-        alike = alike and predictor.fits(picture.working)
-        pixels = (len(batch) + 1) * picture.working[0].area
-        if batch and not (alike and pixels <= min(BATCH_PIXELS, predictor.tile_size**2)):
-            yield batch
-            batch = []
-        batch.append(picture)
-    if batch:
-        yield batch
-
-
-def tiles_of(predictor: Predictor, batch: list[Picture]) -> list[Iterable[Tile]]:
-    """The tiles of each image, see `Predictor.tiles`; all are computed at once, or each alone if memory runs out."""
-    if len(batch) > 1:
-        try:
-            parts = predictor.of_batch(np.stack([picture.working[0].normalized for picture in batch]))
-            return [predictor.mean(picture.working, [part]) for picture, part in zip(batch, parts, strict=True)]
-        except OUT_OF_MEMORY:
-            predictor.lower_tile_size(math.isqrt(sum(picture.working[0].area for picture in batch)))
-    return [predictor.tiles(picture.working) for picture in batch]

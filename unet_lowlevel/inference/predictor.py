@@ -55,9 +55,9 @@ class CompiledNetwork:
             autograph=False,
         )
 
-    def of_batch(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized."""
-        return self.checked(self.whole(tf.constant(images)).numpy())
+    def of_image(self, normalize: Normalization, image: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [H, W, K] of a whole image [H, W, C]."""
+        return self.checked(self.whole(tf.constant(normalize(image)[np.newaxis]))[0].numpy())
 
     def of_window(self, normalize: Normalization, window: np.ndarray, core: np.ndarray) -> np.ndarray:
         """Probabilities float32 [..., K] of the core of a window [h, w, C], see `tile_logits`."""
@@ -99,16 +99,6 @@ class WorkingImage:
     networks: Sequence[CompiledNetwork]
     normalizations: Sequence[Normalization]
 
-    @property
-    def area(self) -> int:
-        """Number of pixels."""
-        return math.prod(self.pixels.shape[:2])
-
-    @property
-    def normalized(self) -> np.ndarray:
-        """float32 [h, w, C], for the first network."""
-        return self.normalizations[0](self.pixels)
-
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -145,6 +135,7 @@ class Predictor:
     Attributes:
         config: of the first run.
         split: {"training": stems that any network has seen, "validation": stems that all of them have held out}.
+        at_once: how many threads predict at the same time, and share the memory.
     """
 
     def __init__(
@@ -165,7 +156,7 @@ class Predictor:
             tile_size: side in pixels of the largest window that a network sees at once.
             runs: the run folder of each; in the first the thresholds of objects are stored.
         """
-        self.config, self.views, self.tile_size = configs[0], views, tile_size
+        self.config, self.views, self.tile_size, self.at_once = configs[0], views, tile_size, 1
         self.run = runs[0] if runs else None
         places: Sequence[Path | None] = runs or [None] * len(models)
         self.networks = [
@@ -237,19 +228,6 @@ class Predictor:
         threshold = self.config.training.decision_threshold
         return predicted_labels(tf.constant(probabilities[np.newaxis]), threshold)[0].numpy().astype(np.uint8)
 
-    def fits(self, images: Sequence[WorkingImage]) -> bool:
-        """Whether an image is computed in one piece, so that it can be batched with others."""
-        one_piece = all(len(self.spans(side)) == 1 for side in images[0].pixels.shape[:2])
-        return len(images) == 1 and self.alone(images[0]) and one_piece
-
-    def alone(self, image: WorkingImage) -> bool:
-        """Whether there is nothing to average."""
-        return len(image.networks) == 1 and self.views == ASIS
-
-    def of_batch(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [N, H, W, K] of whole images [N, H, W, C], normalized; see `fits`."""
-        return self.networks[0].of_batch(images)
-
     def tiles(self, images: Sequence[WorkingImage]) -> Iterator[Tile]:
         """The probabilities of an image part by part: rows, columns, float32 [rows, columns, K].
 
@@ -287,13 +265,15 @@ class Predictor:
         When memory runs out the image starts again in smaller tiles, which replace those that came before.
         """
         while True:
+            tile_size = self.tile_size
             try:
-                check_available(prediction_bytes(self.config.model, self.largest_tile(image)))
+                check_available(self.at_once * prediction_bytes(self.config.model, self.largest_tile(image)))
                 yield from self.parts(image)
                 return
             except OUT_OF_MEMORY as error:
-                side = min(self.tile_size, max(image.pixels.shape[:2]))
-                if not self.lower_tile_size(side):
+                side = min(tile_size, max(image.pixels.shape[:2]))
+                # Unless another thread has lowered it meanwhile.
+                if self.tile_size >= side and not self.lower_tile_size(side):
                     height, width = image.pixels.shape[:2]
                     raise UserError(
                         f"An image of {height} x {width} pixels ran out of memory even with --tile-size {side}: end "
@@ -304,9 +284,10 @@ class Predictor:
         """`working_tiles` with the current tile size."""
         pixels, networks, normalize = image.pixels, image.networks, image.normalizations
         size = pixels.shape[:2]
-        if self.fits([image]):
-            yield slice(None), slice(None), networks[0].of_batch(image.normalized[np.newaxis])[0]
-        elif self.alone(image):
+        if len(networks) == 1 and self.views == ASIS:
+            if all(len(self.spans(side)) == 1 for side in size):
+                yield slice(None), slice(None), networks[0].of_image(normalize[0], pixels)
+                return
             compute = functools.partial(networks[0].of_window, normalize[0])
             yield from in_tiles(pixels, self.tile_size, self.config.model, compute)
         else:

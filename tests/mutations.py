@@ -348,6 +348,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "geometry.py": [
+        (
+            "crops are counted with what a valid network loses",
+            "side = max(config.training.crop_size - valid_margin(config.model), 1)",
+            "side = config.training.crop_size",
+            "data/test_pipeline.py::test_large_images_are_drawn_by_their_area",
+        ),
         ("less surroundings than it takes", "needed = 2 * needed + lost", "needed = needed + lost", WHOLE_IMAGE),
         (
             "the reach is rounded down",
@@ -471,6 +477,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "data/pipeline.py": [
+        ("large images are drawn no oftener", "round(crops_in(size, config)) if by_area else 1", "1"),
         ("one order for all epochs", "fold_in([training.seed, 1], self.epoch)", "tf.constant([training.seed, 1])"),
         ("one order for all seeds", "fold_in([training.seed, 1], self.epoch)", "fold_in([0, 1], self.epoch)"),
         ("not shuffled", "tf.random.experimental.stateless_shuffle(everything, fold_in(seed, i))", "everything"),
@@ -854,6 +861,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "inference/predictor.py": [
         (
+            "threads lower the tile size one after another",
+            "if self.tile_size >= side and not",
+            "if not",
+            "inference/test_memory.py::test_what_another_thread_has_lowered_is_not_lowered_again",
+        ),
+        (
             "resolutions weigh the same, however many networks they have",
             "np.average(parts, 0, numbers)",
             "np.average(parts, 0)",
@@ -923,15 +936,9 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "inference/evaluation.py": [
         (
-            "the last epoch's threshold is chosen",
-            'and not config.training.threshold and config.training.keep == "best"',
-            "and not config.training.threshold",
-            THRESHOLD,
-        ),
-        (
             "a given threshold is chosen anew",
-            'and not config.training.threshold and config.training.keep == "best"',
-            'and config.training.keep == "best"',
+            "config.model.classes == 1 and not config.training.threshold",
+            "config.model.classes == 1",
             THRESHOLD,
         ),
         (
@@ -1167,12 +1174,14 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "planning/plan.py": [
-        ("what is given is planned over", "if choice.setting not in config.given:", "if True:"),
+        ("images of any size are drawn alike", "if large >= UNEQUAL * small:", "if False:"),
+        ("the best Dice chooses where objects touch", 'yield Choice("keep", "last",', 'yield Choice("keep", "best",'),
+        ("what is given is planned over", "if choice.setting not in given:", "if True:"),
         ("thin classes are lost", "max(LARGEST_CROP / extent, THINNEST / thickness)", "LARGEST_CROP / extent"),
         ("the background may be lost", "for kind in found.classes if kind.images)", "for kind in found.foreground)"),
         (
             "crops are those of the stored images",
-            "side = max(median_size(found, config))",
+            "side = max(sizes(found, config)[1])",
             "side = max(found.height[1], found.width[1])",
         ),
         (

@@ -202,6 +202,21 @@ def test_an_image_that_fails_midway_begins_anew(tiny_run, monkeypatch, capsys):
     np.testing.assert_allclose(predictor.probabilities(image), expected, rtol=0, atol=1e-5)
 
 
+def test_what_another_thread_has_lowered_is_not_lowered_again(tiny_run, monkeypatch, capsys):
+    image = np.random.default_rng(0).integers(0, 255, (300, 310, 1), np.uint8)
+    predictor = load(tiny_run, tile_size=200)
+    network = predictor.networks[0]
+    tile = network.tile
+
+    def fail(*_):
+        predictor.tile_size, network.tile = 100, tile
+        raise EXHAUSTED
+
+    network.tile = fail
+    predictor.probabilities(image)
+    assert predictor.tile_size == 100 and capsys.readouterr().err == ""
+
+
 def test_without_room_for_the_smallest_tile_it_is_said(tiny_run, gallery, tmp_path, monkeypatch, capsys):
     little_memory(monkeypatch, 1000)
     assert run_predict(tiny_run, gallery, tmp_path / "out") == 2

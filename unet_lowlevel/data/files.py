@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 
 from unet_lowlevel.config import IGNORED, DataConfig
-from unet_lowlevel.data.formats import dicom
+from unet_lowlevel.data.formats import dicom, dicom_series
 from unet_lowlevel.data.formats.decoding import decode
 from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError, listed
@@ -136,7 +136,7 @@ def _contents(folder: Path, objects: bool, on_mistake: OnMistake) -> Contents:
             continue
         try:
             parts = [part for part in _entries(inner) if _is_image(part)]
-            if dicom.look_into(inner).number:
+            if dicom_series.look_into(inner).number:
                 yield from _images_of(inner, True, objects, on_mistake)
             elif objects and parts:
                 yield inner.name, {stem_of(inner): tuple(parts)}
@@ -146,7 +146,7 @@ def _contents(folder: Path, objects: bool, on_mistake: OnMistake) -> Contents:
 
 def _images_of(folder: Path, inner: bool, objects: bool, on_mistake: OnMistake) -> Contents:
     """`_contents` of a folder without the folders in it; `inner`: its name becomes part of the stems."""
-    entries, inside = _entries(folder), dicom.look_into(folder)
+    entries, inside = _entries(folder), dicom_series.look_into(folder)
     for mistake in inside.mistakes:
         on_mistake(mistake)
     masks = inside.masks if objects else set()
@@ -184,7 +184,7 @@ def _images_of(folder: Path, inner: bool, objects: bool, on_mistake: OnMistake) 
             on_mistake(mistake)
 
 
-def _names(inside: dicom.DicomFolder, folder: str) -> dict[str, str]:
+def _names(inside: dicom_series.DicomFolder, folder: str) -> dict[str, str]:
     """{SeriesInstanceUID: stem}: the folder's for its only series, else with SeriesNumber, or with the first file's."""
     if len(inside.series) == 1:
         return dict.fromkeys(inside.series, folder)
@@ -215,7 +215,7 @@ def _is_image(path: Path) -> bool:
 def pair_files(images: str | Path, masks: str | Path, on_mistake: OnMistake = refuse) -> list[Pair]:
     """The pairs of two folders, matched and sorted by stem, never by position; or of the slices of two volumes."""
     images, masks = Path(images), Path(masks)
-    if masks.is_file() and (images.is_file() or dicom.is_series(images)):
+    if masks.is_file() and (images.is_file() or dicom_series.is_series(images)):
         return _pair_volumes(images, masks)
     image_files = {stem: image for stem, (image,) in _list(images, objects=False, on_mistake=on_mistake).items()}
     mask_files = _marking(_list(masks, objects=True, on_mistake=on_mistake), image_files)
@@ -241,7 +241,7 @@ def _marking(masks: dict[str, tuple[Path | Slice, ...]], images: dict[str, Path 
     found: dict[str, tuple[Path | Slice, ...]] = {}
     for stem, files in masks.items():
         marked = {}
-        if isinstance(files[0], Path) and dicom.is_mask(files[0]):
+        if isinstance(files[0], Path) and dicom_series.is_mask(files[0]):
             marked = {
                 name: image
                 for name, image in images.items()
@@ -278,7 +278,7 @@ def _each(make: Callable[..., Pair], items, on_mistake: OnMistake) -> list[Pair]
 def _pair_volumes(images: Path, masks: Path) -> list[Pair]:
     """Pairs the slices of two volumes by position; the names of the files do not matter."""
     slices = list(images_in(images).items())
-    labels = list((_marks(masks, dict(slices)) if dicom.is_mask(masks) else images_in(masks)).items())
+    labels = list((_marks(masks, dict(slices)) if dicom_series.is_mask(masks) else images_in(masks)).items())
     if len(slices) != len(labels):
         raise UserError(
             f"--images {images} has {len(slices)} slices, but --masks {masks} has {len(labels)}: name one volume."
@@ -290,7 +290,7 @@ def group_of(stem: str, image: Path | Slice) -> str:
     """The group of an image in a split; see `Pair`."""
     if isinstance(image, Slice):
         return image.volume.group
-    return (dicom.patient_of(image) if dicom.is_dicom(image) else None) or stem
+    return (dicom_series.patient_of(image) if dicom.is_dicom(image) else None) or stem
 
 
 def _name(image: Path | Slice) -> str:

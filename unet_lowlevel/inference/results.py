@@ -12,7 +12,8 @@ import numpy as np
 
 from unet_lowlevel.data.files import volume_stem
 from unet_lowlevel.data.formats.decoding import MAPPED_BYTES
-from unet_lowlevel.data.formats.dicom import DicomSeries, is_dicom
+from unet_lowlevel.data.formats.dicom import is_dicom
+from unet_lowlevel.data.formats.dicom_series import DicomSeries
 from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.data.formats.nifti import write_nifti
 from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmentation

@@ -14,7 +14,8 @@ from medical_files import CT, dicom, same, save_dicom, save_nifti, stack, to_nif
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
-from unet_lowlevel.data.formats.dicom import DicomSeries, read_dicom
+from unet_lowlevel.data.formats.dicom import read_dicom
+from unet_lowlevel.data.formats.dicom_series import DicomSeries
 from unet_lowlevel.data.formats.nifti import NiftiVolume
 from unet_lowlevel.errors import UserError
 

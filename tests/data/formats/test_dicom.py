@@ -29,7 +29,8 @@ from medical_files import (
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from unet_lowlevel.data.formats.dicom import DicomSeries, is_series, patient_of, read_dicom
+from unet_lowlevel.data.formats.dicom import read_dicom
+from unet_lowlevel.data.formats.dicom_series import DicomSeries, is_series, patient_of
 from unet_lowlevel.data.formats.nifti import NiftiVolume
 from unet_lowlevel.errors import UserError
 

@@ -12,8 +12,7 @@ from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage, R
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files
-from unet_lowlevel.data.formats import dicom as dicom_reader
-from unet_lowlevel.data.formats import medical
+from unet_lowlevel.data.formats import dicom_series, medical
 from unet_lowlevel.data.formats.dicom import is_dicom
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.errors import UserError
@@ -217,7 +216,7 @@ def test_files_without_preamble_or_meta_information_are_read(preamble, tmp_path)
 def test_a_missing_package_is_named_once(tmp_path, monkeypatch):
     folder = save_series(tmp_path / "scan", CT)
     Image.fromarray(MASK[0]).save(folder / "photo.png")
-    monkeypatch.setattr(dicom_reader, "library", functools.partial(missing, medical.library))
+    monkeypatch.setattr(dicom_series, "library", functools.partial(missing, medical.library))
     images, mistakes = listed(folder)
     assert list(images) == ["photo"] and mistakes == ["no pydicom."]
 

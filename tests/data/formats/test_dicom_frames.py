@@ -13,7 +13,7 @@ from pydicom.uid import (
 
 from unet_lowlevel.data import files
 from unet_lowlevel.data.formats import dicom as reader
-from unet_lowlevel.data.formats.dicom import DicomSeries
+from unet_lowlevel.data.formats.dicom_series import DicomSeries
 from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError
 

@@ -24,7 +24,8 @@ from medical_files import (
 )
 
 from unet_lowlevel.data.formats import writing
-from unet_lowlevel.data.formats.dicom import DicomSeries, is_series, patient_of, read_dicom
+from unet_lowlevel.data.formats.dicom import read_dicom
+from unet_lowlevel.data.formats.dicom_series import DicomSeries, is_series, patient_of
 from unet_lowlevel.data.formats.nifti import NiftiVolume
 from unet_lowlevel.errors import UserError
 

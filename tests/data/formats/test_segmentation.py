@@ -24,8 +24,8 @@ from medical_files import (
     turned,
 )
 
-from unet_lowlevel.data.formats.dicom import DicomSeries
 from unet_lowlevel.data.formats.dicom_masks import open_marked
+from unet_lowlevel.data.formats.dicom_series import DicomSeries
 from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmentation
 
 highdicom = pytest.importorskip("highdicom")

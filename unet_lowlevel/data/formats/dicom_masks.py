@@ -6,7 +6,8 @@ import numpy as np
 from skimage.draw import polygon2mask
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, check_pixels
-from unet_lowlevel.data.formats.dicom import DicomSeries, entry, frame_pixels, load
+from unet_lowlevel.data.formats.dicom import entry, frame_pixels, load
+from unet_lowlevel.data.formats.dicom_series import DicomSeries
 from unet_lowlevel.data.formats.medical import refusing
 from unet_lowlevel.errors import UserError
 

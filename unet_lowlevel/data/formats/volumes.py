@@ -10,8 +10,9 @@ import numpy as np
 import tifffile
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, decode, tiff_pages
-from unet_lowlevel.data.formats.dicom import DicomSeries, is_dicom, is_series, is_stack
+from unet_lowlevel.data.formats.dicom import is_dicom
 from unet_lowlevel.data.formats.dicom_masks import MarkedSeries, open_marked
+from unet_lowlevel.data.formats.dicom_series import DicomSeries, is_series, is_stack
 from unet_lowlevel.data.formats.nifti import SUFFIXES, NiftiVolume
 from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError

@@ -459,6 +459,13 @@ END_TO_END = [
         "--run run --format litert --average-flips --output m.tflite",
         ["--average-flips does not go with --format litert", "saved_model"],
     ),
+    (
+        export,
+        "preprocessing of another form",
+        None,
+        "--run run --format onnx --with-preprocessing --output m.onnx",
+        ["--with-preprocessing does not go with --format onnx", "keras"],
+    ),
     (export, "no author", None, "--run run --format bioimageio --output m.zip", ["--authors is not given"]),
     (
         export,

@@ -8,12 +8,14 @@ import numpy as np
 import onnx
 import pytest
 import tensorflow as tf
+from conftest import sentence
 from untrained import untrained_run
 
 from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.core.ops.batch_normalization import EPSILON
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.phantoms.phantom import draw_phantom
+from unet_lowlevel.errors import UserError
 from unet_lowlevel.export import parity
 from unet_lowlevel.export.litert import write_litert
 from unet_lowlevel.export.onnx_file import write_onnx
@@ -22,6 +24,8 @@ from unet_lowlevel.export.saved_model import write_saved_model
 from unet_lowlevel.geometry import span_around, surroundings
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.tiling import read_window
+from unet_lowlevel.reference.keras_whole import write_whole_keras
+from unet_lowlevel.reference.weights import load_keras, model_variables, read_keras
 
 RUNS = {
     "gray": {"depth": 3, "threshold": 0.4},
@@ -38,7 +42,7 @@ RUNS = {
     "bfloat16": {"precision": "bfloat16", "batch_normalization": False, "threshold": 0.5},
 }
 # A package of bioimage.io holds the ONNX file.
-FORMS = ["saved_model", "onnx", "litert"]
+FORMS = {"saved_model": "written", "onnx": "written.onnx", "litert": "written.tflite", "keras": "written.keras"}
 # One that is constant, one that is mirrored several times over, odd ones, and one of more than a tile.
 SIZES = [(1, 1), (3, 30), (41, 57), (2100, 5)]
 
@@ -62,14 +66,16 @@ def write(form, run, predictor, path):
         write_saved_model(predictor, path)
     elif form == "onnx":
         write_onnx(load(run, plain=True, precision="float32").networks[0].model, predictor.config, path)
+    elif form == "keras":
+        write_whole_keras(run, predictor.config, path)
     else:
         write_litert(predictor, path, "none", [])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_form_predicts_what_the_run_does(form, run, predictor, tmp_path):
-    write(form, run, predictor, tmp_path / "written")
-    opened = parity.OPENED[form](tmp_path / "written")
+    write(form, run, predictor, tmp_path / FORMS[form])
+    opened = parity.OPENED[form](tmp_path / FORMS[form])
     for size in SIZES:
         image = image_of(size, predictor.config.model.in_channels)
         found, expected = opened(image[np.newaxis].astype(np.float32)), predictor.predict(image)
@@ -85,10 +91,10 @@ def test_a_form_predicts_what_the_run_does(form, run, predictor, tmp_path):
         assert sure.mean() > 0.9 or size == (1, 1)
 
 
-@pytest.mark.parametrize("form", ["saved_model", "onnx"])
+@pytest.mark.parametrize("form", ["saved_model", "onnx", "keras"])
 def test_a_batch_gives_what_its_images_give(form, run, predictor, tmp_path):
-    write(form, run, predictor, tmp_path / "written")
-    opened = parity.OPENED[form](tmp_path / "written")
+    write(form, run, predictor, tmp_path / FORMS[form])
+    opened = parity.OPENED[form](tmp_path / FORMS[form])
     images = np.stack([image_of((19, 22), predictor.config.model.in_channels, seed) // (1 + seed) for seed in range(3)])
     found = opened(images.astype(np.float32))["probabilities"]
     for image, one in zip(images, found, strict=True):
@@ -161,13 +167,16 @@ import numpy as np
 image = np.load("image.npy")[np.newaxis].astype(np.float32)
 if sys.argv[1] == "saved_model":
     import tensorflow as tf
-    mask = tf.saved_model.load("exported/1").signatures["serving_default"](images=tf.constant(image))["mask"].numpy()
+    mask = tf.saved_model.load("written/1").signatures["serving_default"](images=tf.constant(image))["mask"].numpy()
 elif sys.argv[1] == "onnx":
     import onnxruntime
-    mask = onnxruntime.InferenceSession("exported").run(["mask"], {"images": image})[0]
+    mask = onnxruntime.InferenceSession("written.onnx").run(["mask"], {"images": image})[0]
+elif sys.argv[1] == "keras":
+    import tensorflow as tf
+    mask = tf.keras.models.load_model("written.keras").predict(image, verbose=0)["mask"]
 else:
     from ai_edge_litert.interpreter import Interpreter
-    mask = Interpreter("exported").get_signature_runner()(images=image)["mask"]
+    mask = Interpreter("written.tflite").get_signature_runner()(images=image)["mask"]
 np.save("mask.npy", mask[0])
 """
 
@@ -176,10 +185,30 @@ np.save("mask.npy", mask[0])
 def test_a_form_needs_nothing_of_this_package(form, tmp_path):
     run = untrained_run(tmp_path / "run")
     predictor, image = load(run, precision="float32"), image_of((33, 20), 1)
-    write(form, run, predictor, tmp_path / "exported")
+    write(form, run, predictor, tmp_path / FORMS[form])
     np.save(tmp_path / "image.npy", image)
     subprocess.run([sys.executable, "-c", ALONE, form], cwd=tmp_path, check=True, capture_output=True)
     np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), predictor.predict(image).mask)
+
+
+# Keras.
+
+
+def test_the_network_is_a_layer_that_trains(tmp_path):
+    """And a .keras file with more than the network does not come back for it."""
+    run = untrained_run(tmp_path / "run")
+    write_whole_keras(run, load(run).config, tmp_path / "whole.keras")
+    network = read_keras(tmp_path / "whole.keras").get_layer("unet")
+    weights = load(run, plain=True).networks[0].model.named_variables()
+    found = model_variables(network)
+    assert found.keys() == weights.keys() and all(np.array_equal(found[name], weights[name]) for name in weights)
+    images = tf.constant(np.random.default_rng(0).normal(size=(1, 8, 8, 1)), tf.float32)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(network(images, training=True) ** 2)
+    assert all(gradient is not None for gradient in tape.gradient(loss, network.trainable_variables))
+    with pytest.raises(UserError) as caught:
+        load_keras(tmp_path / "whole.keras", load(run, plain=True).networks[0].model)
+    sentence(caught, "whole.keras lacks")
 
 
 # LiteRT.

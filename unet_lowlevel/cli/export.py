@@ -38,10 +38,16 @@ def main(argv: list[str] | None = None) -> int:
         "--run", metavar="DIR", required=True, type=run_named, help="run folder that training wrote, or demo"
     )
     forms = "; ".join(f"{name}: {text}" for name, text in FORMS.items())
-    parser.add_argument("--format", choices=FORMS, required=True, help=f"{forms}, for logits of normalized images")
+    parser.add_argument("--format", choices=FORMS, required=True, help=forms)
     parser.add_argument("--output", metavar="PATH", required=True, help="new file, or new folder of a saved_model")
     kinds = "; ".join(f"{name}: {text}" for name, text in QUANTIZED.items())
     parser.add_argument("--quantize", choices=QUANTIZED, default="none", help=f"of litert. {kinds} (default: none)")
+    parser.add_argument(
+        "--with-preprocessing",
+        action="store_true",
+        help="of keras: images as stored in, probabilities and mask out, as of the other forms (default: logits of "
+        "normalized images, to go on training)",
+    )
     parser.add_argument(
         "--average-flips",
         action="store_true",
@@ -64,6 +70,7 @@ def export(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output is {output}, but must end in {suffix}, by which --format {form} is known.")
     for flag, given, allowed in (
         ("--quantize", arguments.quantize != "none", "litert"),
+        ("--with-preprocessing", arguments.with_preprocessing, "keras"),
         ("--average-flips", arguments.average_flips, "saved_model"),
         ("--authors", arguments.authors, "bioimageio"),
     ):
@@ -106,7 +113,7 @@ def export(arguments: argparse.Namespace) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(output, suffix or ".tmp") as unfinished:
-            if form == "keras":
+            if form == "keras" and not arguments.with_preprocessing:
                 told = export_keras(arguments.run, unfinished)
             else:
                 told = export_whole(arguments, unfinished, model, images, facts, average)
@@ -163,6 +170,10 @@ def export_whole(
             image=image,
             expected=expected,
         )
+    elif arguments.format == "keras":
+        from unet_lowlevel.reference.keras_whole import write_whole_keras
+
+        write_whole_keras(arguments.run, predictor.config, path)
     else:
         from unet_lowlevel.export.onnx_file import write_onnx
 

@@ -47,11 +47,20 @@ def opened_bioimage(path: Path) -> Run:
         return opened_onnx(Path(file.extract("weights.onnx", folder)))
 
 
+def opened_keras(path: Path) -> Run:
+    """Of a file with all that happens before and after the network, see `reference.keras_whole`."""
+    from unet_lowlevel.reference.weights import read_keras
+
+    model = read_keras(path)
+    return lambda images: model.predict(images, verbose=0)
+
+
 OPENED: dict[str, Callable[[Path], Run]] = {
     "saved_model": opened_saved_model,
     "onnx": opened_onnx,
     "litert": opened_litert,
     "bioimageio": opened_bioimage,
+    "keras": opened_keras,
 }
 
 

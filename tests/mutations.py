@@ -1002,6 +1002,10 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_volumes_are_measured_in_millimetres",
         ),
     ],
+    "inference/coco.py": [
+        ("images are numbered anew in each file", 'one["image_id"] + len(images)', 'one["image_id"]'),
+        ("holes are cut at their lower edge", "hole[:, 1].min() - corner[1]", "hole[:, 1].max() - corner[1]"),
+    ],
     "inference/outlines.py": [
         ("rings come to a corner twice", "for turned in (d - 1, d, d + 1)", "for turned in (d + 1, d, d - 1)"),
         ("an object has one piece", "enumerate(one.pieces, start=1)", "enumerate(one.pieces[:1], start=1)"),

@@ -151,7 +151,7 @@ def test_each_slice_has_its_own_files_as_png(place):
 
 def test_mistakes_are_one_sentence(place, monkeypatch, capsys):
     for flags, words in (
-        (["--instances", "--objects-as", "roi,svg"], "--objects-as svg is unknown: name any of geojson, roi"),
+        (["--instances", "--objects-as", "roi,svg"], "--objects-as svg is unknown: name any of geojson, roi, coco"),
         (["--objects-as", "geojson"], "--objects-as geojson is for objects: add --instances"),
     ):
         assert run_predict(place / "run", [place / "image.png"], place / "out", *flags) == 2

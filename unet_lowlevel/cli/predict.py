@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         "--objects-as",
         metavar="LIST",
         help="also write the outlines of --instances, as any of: geojson (<stem>_objects.geojson, for QuPath), roi "
-        "(<stem>_rois.zip, for Fiji)",
+        "(<stem>_rois.zip, for Fiji), coco (<stem>_coco.json, and coco.json of all images)",
     )
     parser.add_argument("--overlays", action="store_true", help="also write <stem>_overlay.png")
     parser.add_argument(

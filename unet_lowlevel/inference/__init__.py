@@ -10,7 +10,7 @@ TILE_SIZE = 2048
 # Of masks: as the images are (DICOM: a segmentation), volumes as NIfTI, or a PNG for each image and slice.
 FORMATS = ("auto", "nifti", "png")
 # Outlines of objects, {what --objects-as names: the end of the file's name}.
-OUTLINES = {"geojson": "_objects.geojson", "roi": "_rois.zip"}
+OUTLINES = {"geojson": "_objects.geojson", "roi": "_rois.zip", "coco": "_coco.json"}
 # Images that an evaluation scores: those that the run held out, those it has trained on, all of the data.
 SPLITS = ("validation", "training", "all")
 # Settings of the run that an evaluation may change, for other images; PLACES are replaced together.

@@ -69,7 +69,7 @@ def predict_files(
             with several classes <stem>_probability_<class>.png.
         separation: also <stem>_instances.png, 16 bit, of objects separated in this way, and <stem>_instances.csv, what
             is measured of them; and of all images together objects.csv and summary.csv, see `measurements.write_all`.
-        objects_as: of `inference.OUTLINES`: their outlines, for other programs.
+        objects_as: of `inference.OUTLINES`: their outlines, for other programs; as COCO also of all images together.
         pixel_size: side of a pixel in micrometres, see `measurements.pixel_of`.
         with_overlays: also <stem>_overlay.png, the mask over the image, reduced to at most 2048 pixels a side.
         file_format: "auto": as above; "nifti": volumes of any kind as .nii.gz; "png": PNG for each image and slice.

@@ -1,4 +1,4 @@
-"""Outlines of single objects, exactly along the edges of pixels, for QuPath (GeoJSON) and Fiji (ROI)."""
+"""Outlines of single objects, exactly along the edges of pixels, for QuPath (GeoJSON) and Fiji (ROI); see `coco.py`."""
 
 import json
 import zipfile
@@ -88,7 +88,7 @@ def rings(mask: np.ndarray, left: int = 0, top: int = 0) -> list[np.ndarray]:
 
 
 def write_outlines(path: Path, objects: Iterable[Outline], classes: int) -> None:
-    """Writes the outlines in the format of the file's ending, of `OUTLINES`; see `written_whole`.
+    """Writes the outlines as GeoJSON or ROI, by the file's ending; see `written_whole`.
 
     Args:
         path: of the new file.

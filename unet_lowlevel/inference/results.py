@@ -21,6 +21,7 @@ from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import OUTLINES
+from unet_lowlevel.inference.coco import TOTAL, image_of, write_coco, write_total
 from unet_lowlevel.inference.measurements import (
     OBJECTS,
     SUMMARY,
@@ -118,8 +119,8 @@ def write_found(
 ) -> None:
     """Writes the files `names` (see `output_names`) of the arrays `found` (see `collected`) in `image` [H, W, C].
 
-    `found["table"]` is what `measured` gives, `found["outlines"]` what `outlines` gives. `source` is the file of the
-    image, to which a DICOM mask refers.
+    `found["table"]` is what `measured` gives, `found["outlines"]` what `outlines` gives, `found["picture"]` what
+    `image_of` gives. `source` is the file of the image, to which a DICOM mask refers.
     """
     for what, name in names.items():
         if what == "overlay":
@@ -129,11 +130,21 @@ def write_found(
         elif what == "table":
             write_table(folder / name, found[what])
         elif what in OUTLINES:
-            write_outlines(folder / name, found["outlines"], max(classes - 1, 1))
+            write_objects(folder / name, what, found["outlines"], max(classes - 1, 1), [found["picture"]])
         elif name.endswith(DICOM):
             write_dicom(folder / name, [source], found["mask"][np.newaxis], classes)
         else:
             write_image(folder / name, found[what])
+
+
+def write_objects(
+    path: Path, what: str, objects: Iterable[Outline], classes: int, images: Sequence[dict[str, Any]]
+) -> None:
+    """Writes the outlines of objects in `images` as `what` of `OUTLINES`."""
+    if what == "coco":
+        write_coco(path, objects, classes, images)
+    else:
+        write_outlines(path, objects, classes)
 
 
 def write_dicom(path: Path, sources: Sequence[Path], masks: np.ndarray, classes: int) -> None:
@@ -195,7 +206,7 @@ class Outputs:
             volume_stem(stem) if volume else stem: volume.count if volume else 0
             for stem, volume in ((stem, self.volume_of(stem, image)) for stem, image in images.items())
         }
-        for name in (OBJECTS, SUMMARY) if instances and not resume else ():
+        for name in [OBJECTS, SUMMARY, *[TOTAL] * ("coco" in objects_as)] if instances and not resume else ():
             refuse_existing(folder / name)
         taken = set()
         for names in (*self.names.values(), *(volume.names for volume in self.volumes.values())):
@@ -230,8 +241,10 @@ class Outputs:
             self.failures.append(f"{volume.source.path} gets no masks, because of a slice: {error}")
 
     def write_tables(self) -> None:
-        """Writes the tables of the objects of all images, see `write_all`."""
+        """Writes the tables of the objects of all images, see `write_all`, and `TOTAL` if it is wanted."""
         write_all(self.folder, self.slices, max(self.classes - 1, 1))
+        if "coco" in self.objects_as:
+            write_total(self.folder, self.slices, max(self.classes - 1, 1))
 
     def write(self, stem: str, source: Path | Slice, image: np.ndarray, found: dict[str, Any]) -> None:
         """Writes the arrays of an image (see `collected`); those of a volume together with its last slice."""
@@ -243,6 +256,7 @@ class Outputs:
                 if self.objects_as:
                     index = source.index if isinstance(source, Slice) and volume else None
                     found["outlines"] = outlines(found["instances"], found["classes"], index)
+                    found["picture"] = image_of(stem, source, image.shape[:2])
             write_found(self.folder, self.names[stem], found, image, self.classes, source)
             if volume is None or not volume.names:
                 self.written += 1
@@ -261,6 +275,7 @@ class VolumeOfMasks:
         self.slices: dict[str, np.ndarray] = {}
         self.tables: list[dict[str, np.ndarray]] = [{}] * count
         self.outlines: list[list[Outline]] = [[]] * count
+        self.pictures: list[dict[str, Any]] = [{}] * count
 
     def put(self, index: int, found: dict[str, Any]) -> bool:
         """Takes the arrays of a slice; with the last slice writes all. Returns whether it did."""
@@ -269,7 +284,7 @@ class VolumeOfMasks:
         if "table" in self.names:
             here = np.full(found["classes"].size, index)
             self.tables[index] = {"slice": here, **found["table"]}
-        self.outlines[index] = found.get("outlines", [])
+        self.outlines[index], self.pictures[index] = found.get("outlines", []), found.get("picture", {})
         for what in self.names.keys() - {"table", *OUTLINES}:
             if what not in self.slices:
                 self.slices[what] = canvas((self.count, *found[what].shape), found[what].dtype, self.folder)
@@ -284,7 +299,7 @@ class VolumeOfMasks:
                 write_table(path, {k: np.concatenate([table[k] for table in self.tables]) for k in self.tables[0]})
                 continue
             if what in OUTLINES:
-                write_outlines(path, itertools.chain(*self.outlines), max(self.classes - 1, 1))
+                write_objects(path, what, itertools.chain(*self.outlines), max(self.classes - 1, 1), self.pictures)
                 continue
             array = self.slices.pop(what)
             if name.endswith(DICOM):

@@ -758,10 +758,18 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "export/model_card.py": [
         (
-            "the best images are the worst",
-            'key=lambda row: float(row["dice"])',
-            'key=lambda row: -float(row["dice"])',
+            "scores are of other views",
+            'if average == "none" else None',
+            "if True else None",
             "export/test_export.py::test_the_card_has_the_scores_that_evaluate_gives",
+        ),
+    ],
+    "inference/model_card.py": [
+        (
+            "scores stay when the weights are others",
+            "return card if same else None",
+            "return card",
+            "::test_a_card_of_other_weights_or_another_threshold_is_none",
         ),
     ],
     "export/onnx_file.py": [
@@ -932,9 +940,21 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("the lowest of the good", "(abs(t - MIDDLE), -mean[t])", "t"),
         ("of two as near the worse", "-mean[t])", "mean[t])"),
         ("pixels without a label count", "found, IGNORED, CANDIDATES", "found, None, CANDIDATES"),
-        ("the Dice of the background", '["dice"][:, 1]', '["dice"][:, 0]'),
+        ("the Dice of the background", '["dice"][..., 1]', '["dice"][..., 0]'),
     ],
     "inference/evaluation.py": [
+        (
+            "the best images are the worst",
+            'np.argsort(per_image["dice"], kind="stable")[:WORST]',
+            'np.argsort(-per_image["dice"], kind="stable")[:WORST]',
+            "export/test_export.py::test_the_card_has_the_scores_that_evaluate_gives",
+        ),
+        (
+            "other images renew the card",
+            'split == "validation" and average',
+            "average",
+            "inference/test_model_card.py::test_an_evaluation_renews_it",
+        ),
         (
             "a given threshold is chosen anew",
             "config.model.classes == 1 and not config.training.threshold",

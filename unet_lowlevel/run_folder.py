@@ -6,6 +6,7 @@ split.json       stems of the training and of the validation images
 checkpoints/     the newest states of the training, for --resume
 threshold.json   threshold of the mask, once chosen: at the end of the training, of networks with one class
 instances.json   thresholds that separate objects, once chosen: at the end of the training if it has instance labels
+model_card.md    what the network was shown, its scores and limits, and model_card.json: at the end of the training
 best/            the weights of the epoch with the best validation Dice (--keep last: those of the last epoch)
 history.csv      one line per epoch
 train/, validation/    TensorBoard

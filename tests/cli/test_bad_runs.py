@@ -271,6 +271,12 @@ END_TO_END = [
         CASES,
         ["config without channels", "note of elsewhere", "other version"],
     ),
+    (
+        export,
+        "--run run --format saved_model --output model",
+        {"other plan": (text("plan.json", '{"plan": [1]}'), ["run/plan.json does not hold the plan", "restore"])},
+        ["other plan"],
+    ),
     (train, RESUME, CASES, ["torn state", "best elsewhere", "another optimizer", "no history", "endless history"]),
     (train, RESUME, CASES, ["other images", "other data", "of another trainer", "a link", "epochs to come"]),
 ]

@@ -12,9 +12,12 @@ from untrained import untrained_run
 
 from unet_lowlevel.cli import export
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.export import model_card, parity
+from unet_lowlevel.export import model_card as exported
+from unet_lowlevel.export import parity
+from unet_lowlevel.inference import model_card
 from unet_lowlevel.inference.evaluation import evaluate
 from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.training.checkpoints import best_weights
 
 FILES = {
     "saved_model": "out",
@@ -50,6 +53,7 @@ def test_the_command_writes_a_form_and_its_card(form, place, capsys, leaking):
     card = place / "new" / ("out/model_card.md" if form == "saved_model" else f"{FILES[form]}_model_card.md")
     text, facts = card.read_text(), json.loads(card.with_suffix(".json").read_text())
     assert "CC-BY-4.0" in text and facts["license"] == "CC-BY-4.0" and facts["weights_sha256"] in text
+    assert ("**Output**: logits of images normalized" in text) == (form == "keras")
     assert {path.name for path in (place / "new").iterdir()} >= {FILES[form]}
     assert not [path for path in (place / "new").rglob(".*")]
 
@@ -77,11 +81,14 @@ def test_the_package_is_what_bioimageio_wants(place, leaking):
 
 @pytest.mark.parametrize("average", ["none", "flips"])
 def test_the_card_has_the_scores_that_evaluate_gives(average, place):
+    """Where that of the run has none of them: it is of an earlier version, or of other views."""
+    for path in (place / "run").glob("model_card.*") if average == "none" else ():
+        path.unlink()
     flags = ["--average-flips"] if average == "flips" else []
     assert export.main(["--run", "run", "--format", "saved_model", "--output", "m", *flags]) == 0
     facts = json.loads((place / "m" / "model_card.json").read_text())
     expected = evaluate("run", "scores", bootstrap=model_card.BOOTSTRAP, average=average)
-    worst = facts["scores"].pop("worst")
+    worst = facts["scores"]["worst"]
     assert facts["scores"] == json.loads(json.dumps(expected))
     rows = [line.split(",") for line in (place / "scores" / "per_image.csv").read_text().splitlines()]
     dice = {row[0]: float(row[rows[0].index("dice")]) for row in rows[1:]}
@@ -90,6 +97,34 @@ def test_the_card_has_the_scores_that_evaluate_gives(average, place):
     text = (place / "m" / "model_card.md").read_text()
     assert f"| dice | {expected['dice']:.4f} | {expected['mean_over_images']['dice']:.4f} |" in text
     assert next(iter(worst)) in text and "9 images; 3 were held out" in text
+
+
+def test_the_card_of_the_run_is_taken_over(place, monkeypatch):
+    """With its scores, and nothing is scored anew, nor in the run folder changed; form and licence are added."""
+    monkeypatch.setattr(exported, "evaluate", None)
+    before = (place / "run" / "model_card.json").read_bytes()
+    flags = ["--run", "run", "--format", "saved_model", "--output", "m", "--license", "MIT"]
+    assert export.main(flags) == 0
+    facts, of_run = json.loads((place / "m" / "model_card.json").read_text()), json.loads(before)
+    assert facts.pop("agreement").startswith("probabilities differ by") and facts.pop("form").startswith("A folder for")
+    assert facts.pop("license") == "MIT" and of_run.pop("license") == "not stated"
+    assert facts == of_run | {"name": "run"} and facts["scores"]["worst"]
+    assert (place / "run" / "model_card.json").read_bytes() == before
+
+
+def test_scores_outlive_the_images(place):
+    """Even those of all pixels only, unless the weights are others by now."""
+    card = place / "run" / "model_card.json"
+    facts = json.loads(card.read_text())
+    facts["scores"] |= {"worst": {}, "per_class": [], "dice": 0.125}
+    card.write_text(json.dumps(facts))
+    config = json.loads((place / "run" / "config.json").read_text())
+    config["data"]["data"] = "gone"
+    (place / "run" / "config.json").write_text(json.dumps(config))
+    for output, words in (("one", "| dice | 0.1250 |"), ("two", "nothing was scored")):
+        assert export.main(["--run", "run", "--format", "saved_model", "--output", output]) == 0
+        assert words in (place / output / "model_card.md").read_text()
+        card.write_text(json.dumps(facts | {"weights_sha256": "0"}))
 
 
 def test_without_images_it_is_tried_on_noise_and_not_scored(tmp_path, monkeypatch, capsys):
@@ -141,9 +176,7 @@ def test_a_missing_package_is_named(form, package, place, monkeypatch, capsys):
 
 
 def test_the_checksum_is_of_names_and_values(tmp_path):
-    models = [
-        load(untrained_run(tmp_path / f"{i}", seed=seed), plain=True).networks[0].model
-        for i, seed in enumerate((0, 0, 1))
-    ]
-    one, same, other = map(model_card.checksum, models)
+    weights = [best_weights(untrained_run(tmp_path / f"{i}", seed=seed)) for i, seed in enumerate((0, 0, 1))]
+    one, same, other = map(model_card.checksum, weights)
     assert one == same != other
+    assert model_card.checksum({f"{name}_": values for name, values in weights[0].items()}) != one

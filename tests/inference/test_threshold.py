@@ -6,6 +6,7 @@ import statistics
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import sentence
 from untrained import untrained_run
 
@@ -18,10 +19,13 @@ from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.inference.threshold import (
     CANDIDATES,
     choose_threshold,
-    dice_of_candidates,
+    counts_at,
+    counts_of_candidates,
+    dice_of,
     read_threshold,
     write_threshold,
 )
+from unet_lowlevel.scoring.counts import probability_counts
 
 
 def dice_at(label, probabilities, threshold):
@@ -45,9 +49,15 @@ def test_dice_of_an_image(share):
     probabilities = (0.8 * random.random((6, 7, 1))).astype(np.float32)
     probabilities[:2, :, 0] = random.choice(np.float32(CANDIDATES[:30]), (2, 7))
     label[5], probabilities[5] = IGNORED, 1
-    found = dice_of_candidates(label, probabilities)
+    counts = counts_of_candidates(label, probabilities)
+    found = dice_of(counts)
     np.testing.assert_allclose(found, [dice_at(label, probabilities, t) for t in CANDIDATES], rtol=1e-12)
     assert share or set(found) == {0.0, 1.0}
+    for threshold in (0.3, 0.65):
+        arguments = tf.constant(label[np.newaxis], tf.int32), tf.constant(probabilities[np.newaxis])
+        expected = probability_counts(*arguments, threshold, IGNORED)
+        for name, values in counts_at(counts, threshold).items():
+            np.testing.assert_array_equal(values, expected[name][0])
 
 
 def curves(count, best=(), height=0.9, flat=0.5):

@@ -52,7 +52,7 @@ def stop_at_step(*wanted):
 
 def test_run_folder_has_everything(tiny_run):
     names = {path.name for path in tiny_run.iterdir()}
-    written = {"config.json", "split.json", "plan.json", "history.csv"}
+    written = {"config.json", "split.json", "plan.json", "history.csv", "model_card.md", "model_card.json"}
     assert names == {*written, "checkpoints", "best", "train", "validation"}
     plan = json.loads((tiny_run / "plan.json").read_text())
     assert plan["plan"] == [] and plan["fingerprint"]["images"] == 12 and plan["fingerprint"]["groups"] == 4

@@ -16,12 +16,17 @@ from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import CHANGES, SPLITS, changed
 from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.scoring import score_text
 from unet_lowlevel.terminal import say, show_path
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = Parser("Scores a trained run on images with masks: writes metrics.json and per_image.csv.", "evaluate")
+    parser = Parser(
+        "Scores a trained run on images with masks: writes metrics.json and per_image.csv. If these are the images "
+        "that the run has held out, as they were in its training, its model card is renewed.",
+        "evaluate",
+    )
     add_runs(parser)
     add_settings(parser, *CHANGES)
     parser.add_argument(
@@ -97,8 +102,6 @@ def evaluate_as_asked(arguments: argparse.Namespace) -> None:
 
 def show(result: dict, split: str) -> None:
     """Prints the scores as a table, with their intervals if there are any."""
-    from unet_lowlevel.inference.evaluation import score_text
-
     intervals = result.get("intervals")
     width = 30 if intervals else 10
     heads = f"{'':18s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}"

@@ -88,11 +88,14 @@ def export(arguments: argparse.Namespace) -> None:
         refuse_existing(path)
     if arguments.quantize == "int8" and not images["training"]:
         raise UserError("--quantize int8 needs images of the training, which are gone: restore them, or use float16.")
+    network_alone = form == "keras" and not arguments.with_preprocessing
     average = "flips" if arguments.average_flips else "none"
     start_tensorflow()
-    from unet_lowlevel.export.model_card import model_card, write_card
+    from unet_lowlevel.export.model_card import exported_card
+    from unet_lowlevel.inference.model_card import planned, write_card
     from unet_lowlevel.inference.predictor import load
 
+    planned(Path(arguments.run))
     if form == "bioimageio":
         from unet_lowlevel.export.bioimage import checked_license
 
@@ -101,9 +104,8 @@ def export(arguments: argparse.Namespace) -> None:
 
     @functools.cache  # of what takes a while, and is only needed when all else has gone well
     def facts() -> dict:
-        return model_card(
+        return exported_card(
             Path(arguments.run),
-            model,
             form=f"{FORMS[form][0].upper()}{FORMS[form][1:]}.",
             average=average,
             scored=bool(images["validation"]),
@@ -113,14 +115,15 @@ def export(arguments: argparse.Namespace) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(output, suffix or ".tmp") as unfinished:
-            if form == "keras" and not arguments.with_preprocessing:
+            if network_alone:
                 told = export_keras(arguments.run, unfinished)
             else:
                 told = export_whole(arguments, unfinished, model, images, facts, average)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
     say(f"wrote {show_path(output)}: {told}")
-    write_card(facts() | {"agreement": told}, card)
+    in_and_out = {"input": "images as the network sees them", "output": told} if network_alone else {}
+    write_card(facts() | {"agreement": told} | in_and_out, card)
     say(f"wrote {show_path(card)}: what the network was shown, and how well it does")
 
 
@@ -157,7 +160,7 @@ def export_whole(
             write_litert(predictor, path, arguments.quantize, calibration)
     elif arguments.format == "bioimageio":
         from unet_lowlevel.export.bioimage import write_bioimage
-        from unet_lowlevel.export.model_card import markdown
+        from unet_lowlevel.inference.model_card import markdown
 
         write_bioimage(
             model,

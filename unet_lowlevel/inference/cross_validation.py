@@ -21,6 +21,7 @@ from unet_lowlevel.training.train import (
     TrainingData,
     check_same_settings,
     fit_to_data,
+    groups_of,
     look_if_wanted,
     nothing_found,
     run_training,
@@ -89,7 +90,7 @@ def cross_validate(
         samples, digest = gather(pairs, config, keep, progress("reading"))
         if resume and digest != fingerprint:
             raise UserError(f"The data of {folder} has changed since it began: restore it, or begin anew elsewhere.")
-        fitted, first = fit_to_data(config, TrainingData(samples, digest, splits[0], planned))
+        fitted, first = fit_to_data(config, TrainingData(samples, digest, splits[0], groups_of(pairs), planned))
         check_names([sample.stem for sample in samples], config.model.classes)
         write_settings(folder, fitted, digest, list(scores))
         data = [dataclasses.replace(first, parts=parts) for parts in splits]

@@ -5,7 +5,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from unet_lowlevel.data.instances import read_objects
 from unet_lowlevel.data.resolution import resized_image, resized_numbers
 from unet_lowlevel.data.samples import Sample, decoded
 from unet_lowlevel.data.splits import matched_group
-from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.errors import UserError, listed, reason
 from unet_lowlevel.inference import SPLITS, changed
+from unet_lowlevel.inference.model_card import BOOTSTRAP, WORST, model_card, stored_card, write_card
+from unet_lowlevel.inference.model_card import FILE as CARD
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import (
     Separation,
@@ -30,17 +32,26 @@ from unet_lowlevel.inference.separation import (
     separate,
     write_separation,
 )
-from unet_lowlevel.inference.threshold import CANDIDATES, choose_threshold, dice_of_candidates, write_threshold
+from unet_lowlevel.inference.threshold import (
+    CANDIDATES,
+    choose_threshold,
+    counts_at,
+    counts_of_candidates,
+    dice_of,
+    write_threshold,
+)
 from unet_lowlevel.inference.threshold import FILE as THRESHOLD
 from unet_lowlevel.pictures import Tile, contact_sheet, evenly, fitting, headings, panels
 from unet_lowlevel.run_folder import write_text
-from unet_lowlevel.scoring import check_scores
+from unet_lowlevel.scoring import check_scores, score_text
 from unet_lowlevel.scoring.counts import class_scores
 from unet_lowlevel.scoring.curves import known_mean, pixel_counts
 from unet_lowlevel.scoring.objects import Objects
 from unet_lowlevel.scoring.scorers import SCORERS, ScoredImage, scores_of
-from unet_lowlevel.terminal import Progress, note, say
+from unet_lowlevel.terminal import Progress, note, say, show_path
 from unet_lowlevel.terminal import progress as shown_progress
+from unet_lowlevel.training.checkpoints import best_weights
+from unet_lowlevel.training.journal import kept_epoch
 
 # Of so many pixels `choose_best` takes images for objects: 64 MiB of probabilities for a foreground class.
 PIXELS = 2**24
@@ -63,6 +74,8 @@ def evaluate(
     plain: bool = False,
 ) -> dict:
     """Scores a trained run, or several together, on images with masks; writes metrics.json and per_image.csv.
+
+    The model card of a run gets its scores on all images that the run has held out, as they were in the training.
 
     Args:
         runs, average, plain: see `predictor.load`.
@@ -98,6 +111,7 @@ def evaluate(
             "--split all."
         )
     predictor.config = changed(predictor.config, changes or {})
+    as_held_out = split == "validation" and average == "none" and not (changes or region or folders[1:])
     result = evaluate_pairs(
         predictor,
         choose(find_pairs(predictor.config.data), predictor.split, split),
@@ -107,6 +121,7 @@ def evaluate(
         region=Path(region) if region else None,
         bootstrap=bootstrap,
         pictures=pictures,
+        card=folders[0] if as_held_out and (folders[0] / CARD).is_file() else None,
         progress=shown_progress("evaluating"),
     )
     if choose_thresholds:
@@ -143,6 +158,7 @@ def evaluate_pairs(
     region: Path | None = None,
     bootstrap: int = 0,
     pictures: int = 0,
+    card: Path | None = None,
     progress: Progress = lambda items: items,
 ) -> dict:
     """Predicts every image whole and compares it with its mask.
@@ -160,13 +176,11 @@ def evaluate_pairs(
         bootstrap: number of data sets drawn at random for confidence intervals; 0: no intervals. There are none, and a
             note, where all images are of one group; see `splits.matched_group`.
         pictures: number of pictures.
+        card: the run folder whose model card gets these scores.
         progress: wraps the images, to show how far the work is.
 
     Returns:
-        what metrics.json holds: every score of all images together, see `scores_of`; images (their number),
-        mean_over_images (the same scores, averaged over the images), per_class (Dice, IoU, precision, recall of every
-        class), with instances the separation, and with `bootstrap` intervals, see `intervals`. An undefined score is
-        None.
+        what metrics.json holds: what `summarized` gives, and with instances the separation.
 
     Raises:
         UserError: before anything is written, when an image cannot be used or a file would be overwritten.
@@ -177,7 +191,8 @@ def evaluate_pairs(
     for name in names:
         refuse_existing(output / name)
     regions = find_regions(region, pairs) if region else {}
-    groups = [matched_group(pair.stem, predictor.config.data.group_regex, pair.group) for pair in pairs if bootstrap]
+    known = {pair.stem: pair.group for pair in pairs if bootstrap or card}
+    groups = groups_of(known, predictor.config)
     if separation is None:
         separation = Separation()
         if "instances" in scores:
@@ -189,25 +204,14 @@ def evaluate_pairs(
         probabilities = predictor.probabilities(sample.image)
         counted.append(counts_of(predictor, pair, sample.label, probabilities, inside, scores, separation))
     counts = {name: np.stack([each[name] for each in counted]) for name in counted[0]}
-    pooled, per_image = scores_of({name: values.sum(0) for name, values in counts.items()}), scores_of(counts)
-    classes = class_scores(counts["confusion"].sum(0))
-    result: dict[str, Any] = {
-        **{name: number(value) for name, value in pooled.items()},
-        "images": len(pairs),
-        "mean_over_images": {name: number(known_mean(values)) for name, values in per_image.items()},
-        "per_class": [
-            {"class": k} | {name: float(values[k]) for name, values in classes.items()}
-            for k in range(len(classes["iou"]))
-        ],
-    }
+    per_image, stems = scores_of(counts), [pair.stem for pair in pairs]
+    result = summarized(stems, counts, groups, bootstrap)
     if "instances" in scores:
         result["separation"] = dataclasses.asdict(separation)
-    if len(set(groups)) > 1:
-        result["intervals"] = intervals(counts, bootstrap, groups)
-    elif bootstrap:
+    if bootstrap and "intervals" not in result:
         note(
-            f"--bootstrap gives no intervals, because all images are of one group, {groups[0]!r}: score images of "
-            "several patients or volumes, or say by --group-regex what belongs together."
+            f"--bootstrap gives no intervals, because all images are of one group, {groups[stems[0]]!r}: score images "
+            "of several patients or volumes, or say by --group-regex what belongs together."
         )
     output.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
@@ -230,7 +234,50 @@ def evaluate_pairs(
         )
         write_image(output / "pictures.png", contact_sheet(tiles, TILE_SIDE, len(heads), heads))
     write_text(output / "metrics.json", json.dumps(result, indent=1) + "\n")
+    if card:
+        with an_extra():
+            store_card(card, summarized(stems, counts, groups, BOOTSTRAP) | result)
     return result
+
+
+def groups_of(known: Mapping[str, str], config: Config) -> dict[str, str]:
+    """{stem: group} from {stem: group of `files.Pair`}; see `splits.matched_group`."""
+    return {stem: matched_group(stem, config.data.group_regex, group) for stem, group in known.items()}
+
+
+def summarized(
+    stems: Sequence[str], counts: dict[str, np.ndarray], groups: Mapping[str, str], bootstrap: int
+) -> dict[str, Any]:
+    """The scores of images, for JSON.
+
+    Args:
+        stems: of the images.
+        counts: of each, stacked; see `scores_of`.
+        groups: {stem: group}, for intervals.
+        bootstrap: number of data sets drawn for them; 0: no intervals. There are none either where all images are of
+            one group.
+
+    Returns:
+        every score of all images together; images (their number), mean_over_images (the same scores, averaged over the
+        images), per_class (Dice, IoU, precision, recall of every class), worst ({stem: Dice} of the `WORST` images),
+        and intervals, see there. An undefined score is None.
+    """
+    pooled, per_image = scores_of({name: values.sum(0) for name, values in counts.items()}), scores_of(counts)
+    classes = class_scores(counts["confusion"].sum(0))
+    found: dict[str, Any] = {
+        **{name: number(value) for name, value in pooled.items()},
+        "images": len(stems),
+        "mean_over_images": {name: number(known_mean(values)) for name, values in per_image.items()},
+        "per_class": [
+            {"class": k} | {name: float(values[k]) for name, values in classes.items()}
+            for k in range(len(classes["iou"]))
+        ],
+        "worst": {
+            stems[i]: float(per_image["dice"][i]) for i in np.argsort(per_image["dice"], kind="stable")[:WORST].tolist()
+        },
+    }
+    of_images = [groups[stem] for stem in stems if bootstrap]
+    return found | ({"intervals": intervals(counts, bootstrap, of_images)} if len(set(of_images)) > 1 else {})
 
 
 def counts_of(
@@ -285,6 +332,7 @@ def intervals(counts: dict[str, np.ndarray], repeats: int, groups: Sequence[str]
     per_image = scores_of(counts)
     names, group = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(0).multinomial(names.size, np.full(names.size, 1 / names.size), repeats)[:, group]
+    drawn = drawn.astype(np.float64)  # in which sums of counts are exact too, and several times as fast
     pooled = scores_of({name: np.tensordot(drawn, values, 1) for name, values in counts.items()})
     means = {name: known_mean(values, drawn) for name, values in per_image.items()}
     return {
@@ -304,46 +352,75 @@ def number(value: np.ndarray) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def score_text(score: float | None, like: float | None = None) -> str:
-    """A score with four digits after the point, or below 0.01 with four significant digits; a dash for None.
+def store_first_card(run: Path, counts: Mapping[str, dict[str, np.ndarray]], known: Mapping[str, str]) -> None:
+    """Writes the model card at the end of a training, without reading or predicting an image.
 
     Args:
-        score: what to write.
-        like: the number whose size decides, such as the mean of a column; None: the score itself.
+        run: the run folder.
+        counts: {stem: `counts.probability_counts`} of the held-out images by the kept network; empty: it is of an epoch
+            before the training was resumed. Then a card of these weights stays; else it has the scores of history.csv.
+        known: see `groups_of`.
     """
-    if score is None:
-        return "-"
-    size = score if like is None else like
-    return f"{score:.4f}" if size >= 0.01 or size == 0 else f"{score:.3e}"
+    with an_extra():
+        if counts:
+            stems = sorted(counts)
+            stacked = {name: np.stack([counts[stem][name] for stem in stems]) for name in counts[stems[0]]}
+            groups = groups_of({stem: known[stem] for stem in stems}, run_folder.read(run)[0])
+            store_card(run, summarized(stems, stacked, groups, BOOTSTRAP))
+        elif not stored_card(run, best_weights(run)):
+            row = kept_epoch(run)
+            scores = {name: row[f"validation_{name}"] for name in ("dice", "iou", "mean_iou")}
+            store_card(run, scores | {"mean_over_images": dict.fromkeys(scores), "per_class": [], "worst": {}})
 
 
-def store_thresholds(run: Path) -> None:
+def store_card(run: Path, scores: Mapping[str, Any]) -> None:
+    """Writes the model card of a run with these scores."""
+    write_card(model_card(run, best_weights(run), scores), run / CARD)
+    say(f"wrote {show_path(run / CARD)}")
+
+
+@contextlib.contextmanager
+def an_extra() -> Iterator[None]:
+    """Makes a note of all that goes wrong with the model card: training and scores are what was asked for."""
+    try:
+        yield
+    except Exception as error:
+        note(f"no model card was written: {reason(error)}")
+
+
+def store_thresholds(run: Path) -> dict[str, dict[str, np.ndarray]]:
     """Chooses thresholds on the held-out images of a run and stores them there; see `choose_best`.
 
     That of the mask, if it has one class and --threshold gives none. Those that separate objects, if the images have
     instance labels or a mask for each object.
 
     The training is over: what goes wrong now is a note.
+
+    Returns:
+        {stem: `counts.probability_counts`} of the held-out images at the threshold of the mask, if it was chosen.
     """
+    found: dict[str, dict[str, np.ndarray]] = {}
     try:
         config, _, split = run_folder.read(run)
         pairs = choose(find_pairs(config.data), split, "validation")
         mask = config.model.classes == 1 and not config.training.threshold
         objects = any(pair.tells_objects for pair in pairs)
         if not mask and not objects:
-            return
+            return found
         what = ["the threshold of the mask"] * mask + ["the thresholds that separate objects"] * objects
         say(f"choosing on held-out images {' and '.join(what)}")
         if mask:
             with contextlib.suppress(OSError):  # then the new one cannot be written either, which is said there
                 (run / THRESHOLD).unlink(missing_ok=True)  # of other weights, and perhaps damaged
         predictor = load(run)
-        dice, separation = choose_best(
+        counts, separation = choose_best(
             predictor, pairs, mask=mask, objects=objects, progress=shown_progress("predicting")
         )
         if mask:
+            dice = dice_of(np.stack([*counts.values()]))
             threshold, mean = choose_threshold(dice), dict(zip(CANDIDATES, dice.mean(0), strict=True))
             write_threshold(run, threshold)
+            found = {stem: counts_at(counted, threshold) for stem, counted in counts.items()}
             say(
                 f"threshold of the mask: {threshold:g}, mean Dice of the held-out images {mean[threshold]:.4f} "
                 f"(at 0.5: {mean[0.5]:.4f})"
@@ -352,21 +429,22 @@ def store_thresholds(run: Path) -> None:
             write_separation(run, separation)
     except UserError as error:
         note(f"no thresholds were chosen: {error}")
+    return found
 
 
 def choose_best(
     predictor: Predictor, pairs: list[Pair], *, mask: bool, objects: bool, progress: Progress = lambda items: items
-) -> tuple[np.ndarray, Separation]:
+) -> tuple[dict[str, np.ndarray], Separation]:
     """What images with masks say of the thresholds; each of them is predicted once.
 
     The images are taken in a random order, always the same. Those of the first `PIXELS` pixels choose how objects are
     separated, for which their probabilities are in memory; the others are predicted for the `mask` only.
 
     Returns:
-        `dice_of_candidates` of every image, [n, 37], if the threshold of the `mask` is asked for; `choose_separation`,
+        {stem: `counts_of_candidates`} of every image, if the threshold of the `mask` is asked for; `choose_separation`,
         if that of `objects` is.
     """
-    dice: list[np.ndarray] = []
+    counts: dict[str, np.ndarray] = {}
     known: list[tuple[Objects, np.ndarray]] = []
     pixels = 0
     pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
@@ -374,7 +452,7 @@ def choose_best(
         predictor.check_channels(sample.image, pair.image)
         probabilities = predictor.probabilities(sample.image)
         if mask:
-            dice.append(dice_of_candidates(sample.label, probabilities))
+            counts[pair.stem] = counts_of_candidates(sample.label, probabilities)
         if objects and pixels < PIXELS:
             probabilities = foreground_probabilities(probabilities)
             probabilities = np.where((sample.label != IGNORED)[..., np.newaxis], probabilities, 0)
@@ -383,7 +461,7 @@ def choose_best(
         if not mask and pixels >= PIXELS:
             break
     border = int(predictor.config.loss.weight_map)
-    return np.array(dice), choose_separation(known, border) if objects else Separation(border=border)
+    return counts, choose_separation(known, border) if objects else Separation(border=border)
 
 
 def find_regions(folder: Path, pairs: list[Pair]) -> dict[str, Path | Slice]:

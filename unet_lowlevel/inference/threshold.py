@@ -9,7 +9,7 @@ import tensorflow as tf
 from unet_lowlevel.config import IGNORED
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.run_folder import write_json
-from unet_lowlevel.scoring.counts import class_scores, threshold_counts
+from unet_lowlevel.scoring.counts import THRESHOLDS, class_scores, threshold_counts
 from unet_lowlevel.settings import load_json
 
 FILE = "threshold.json"
@@ -18,18 +18,29 @@ CANDIDATES = tuple(round(0.025 * step, 3) for step in range(2, 39))
 MIDDLE = CANDIDATES.index(0.5)
 
 
-def dice_of_candidates(label: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The Dice of an image's foreground at each of `CANDIDATES`, float64 [37]; see `counts.class_scores`.
-
-    In an image without foreground it is 1 where nothing is found, and 0 from one pixel on.
+def counts_of_candidates(label: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The pixels of an image, by truth and prediction, at each of `CANDIDATES`: int64 [37, 2, 2].
 
     Args:
         label: uint8 [H, W] of 0, 1 and `IGNORED`, which does not count.
         probabilities: float32 [H, W, 1].
     """
     labels, found = tf.constant(label[np.newaxis], tf.int32), tf.constant(probabilities[np.newaxis])
-    counts = threshold_counts(labels, found, IGNORED, CANDIDATES)[0, 0]
-    return class_scores(counts.numpy())["dice"][:, 1]
+    return threshold_counts(labels, found, IGNORED, CANDIDATES)[0, 0].numpy()
+
+
+def dice_of(counts: np.ndarray) -> np.ndarray:
+    """The Dice of the foreground, float64 [...] of [..., 2, 2]; see `counts.class_scores`.
+
+    In an image without foreground it is 1 where nothing is found, and 0 from one pixel on.
+    """
+    return class_scores(counts)["dice"][..., 1]
+
+
+def counts_at(counts: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+    """`counts_of_candidates` as `counts.probability_counts` of the image would be at one of the `CANDIDATES`."""
+    at_each = [CANDIDATES.index(t) for t in THRESHOLDS]
+    return {"confusion": counts[CANDIDATES.index(threshold)], "thresholds": counts[np.newaxis, at_each]}
 
 
 def choose_threshold(dice: np.ndarray) -> float:
@@ -44,7 +55,7 @@ def choose_threshold(dice: np.ndarray) -> float:
     flat. It is the one-standard-error rule (Breiman et al. 1984, section 3.4.3), where 0.5 is the simplest choice.
 
     Args:
-        dice: `dice_of_candidates` of each image, [n, 37].
+        dice: `dice_of` each image at each of them, [n, 37].
     """
     images, mean = len(dice), dice.mean(0)
     if images == 1:

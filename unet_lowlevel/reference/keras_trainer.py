@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel.config import Config, OptimizerConfig
@@ -274,9 +275,14 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         self.training_seconds = time.perf_counter() - self.start
+        self.sums: list[dict[str, np.ndarray]] = []
 
     def on_test_batch_begin(self, batch, logs=None):
         self.validating = self.trainer.validation[batch]
+
+    def on_test_batch_end(self, batch, logs=None):
+        scores = self.trainer.scores
+        self.sums.append({"confusion": scores.confusion.numpy(), "thresholds": scores.thresholds.numpy()})
 
     def on_epoch_end(self, epoch, logs=None):
         config, optimizer = self.trainer.config, self.model.optimizer
@@ -300,7 +306,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         if warning:
             say(warning)
         self.journal.pictures(step, self.pictures())
-        if self.journal.keep_weights(row):
+        if self.journal.keep_weights(row, self.counts()):
             with self.journal.writing():
                 write_keras(self.trainer.unet.network, self.journal.run / "best.keras")
         row["seconds"] = time.perf_counter() - self.start
@@ -312,6 +318,12 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         if self.journal.out_of_patience():
             say(self.journal.verdict_on_patience())
             self.model.stop_training = True
+
+    def counts(self) -> dict[str, dict[str, np.ndarray]]:
+        """{stem: `counts.probability_counts`} of the validation images: differences of the sums up to each."""
+        stems = [sample.stem for sample in self.trainer.validation]
+        each = {name: np.diff([sums[name] for sums in self.sums], axis=0, prepend=0) for name in self.sums[0]}
+        return {stem: {name: values[i] for name, values in each.items()} for i, stem in enumerate(stems)}
 
     def pictures(self) -> dict:
         """Validation pictures by stem."""

@@ -17,3 +17,16 @@ def check_scores(names: Iterable[str]) -> None:
     for name in names:
         if name not in SCORES:
             raise UserError(f"--scores has {name!r}, but may have {listed(list(SCORES))}.")
+
+
+def score_text(score: float | None, like: float | None = None) -> str:
+    """A score with four digits after the point, or below 0.01 with four significant digits; a dash for None.
+
+    Args:
+        score: what to write.
+        like: the number whose size decides, such as the mean of a column; None: the score itself.
+    """
+    if score is None:
+        return "-"
+    size = score if like is None else like
+    return f"{score:.4f}" if size >= 0.01 or size == 0 else f"{score:.3e}"

@@ -31,8 +31,14 @@ def pixel_counts(labels: np.ndarray, probabilities: np.ndarray, threshold: float
 
 
 def pixel_scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`counts.scores`, soft_dice, and the means of roc_auc and pr_auc over the foreground classes; each [...]."""
-    return scores(counts["confusion"], counts["thresholds"]) | {
+    """`counts.scores`, soft_dice, and the means of roc_auc and pr_auc over the foreground classes; each [...].
+
+    Only `counts.scores` of counts of decided pixels alone, those of a training.
+    """
+    found = scores(counts["confusion"], counts["thresholds"])
+    if "histograms" not in counts:
+        return found
+    return found | {
         "soft_dice": soft_dice(counts["overlaps"]),
         "roc_auc": known_mean(roc_auc(counts["histograms"])),
         "pr_auc": known_mean(pr_auc(counts["histograms"])),

@@ -5,6 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
@@ -166,6 +167,21 @@ def restore_best(model: UNet, run: Path) -> None:
         UserError: when there are none or they do not fit.
     """
     restore(by_name(model), run / "best")
+
+
+def best_weights(run: Path) -> dict[str, np.ndarray]:
+    """The best weights and statistics of a run by name, as they are saved: no network is made.
+
+    Raises:
+        UserError: when there are none.
+    """
+    paths = listed_in(run / "best")
+    if not paths:
+        raise UserError(f"{run / 'best'} holds no checkpoint: the run ended before its first epoch did; train again.")
+    reader = tf.train.load_checkpoint(paths[-1])
+    keys = [key.split("/") for key in reader.get_variable_to_shape_map() if key.startswith("variables/")]
+    # In the names of objects TensorFlow writes ".S" for "/".
+    return {key[1].replace(".S", "/"): reader.get_tensor("/".join(key)) for key in keys}
 
 
 def listed_in(folder: Path) -> list[str]:

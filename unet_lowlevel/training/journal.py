@@ -66,6 +66,8 @@ class Journal:
             run, config.training.checkpoints_to_keep, model=model, memory=memory, progress=self.progress
         )
         self.history: list[dict] = []
+        # {stem: `counts.probability_counts`} of the validation images by the weights in best/, if they were saved here.
+        self.counts: Mapping[str, dict[str, np.ndarray]] = {}
         restored = bool(resume and self.checkpoints.newest.names)
         if restored:
             self.checkpoints.restore()
@@ -153,11 +155,12 @@ class Journal:
         if found:
             raise self.diverged(f"The training has diverged by step {step} ({', '.join(found)}):")
 
-    def keep_weights(self, row: dict) -> bool:
+    def keep_weights(self, row: dict, counts: Mapping[str, dict[str, np.ndarray]]) -> bool:
         """Saves the current weights in best/ if --keep asks for those of this epoch; returns whether it did.
 
         Args:
             row: of the finished epoch, as for history.csv, with its scores.
+            counts: of the validation images in it; see `self.counts`.
         """
         scores = criterion([*self.history, row])
         better = scores[-1] > max(scores[:-1], default=())
@@ -167,6 +170,7 @@ class Journal:
         if wanted:
             with self.writing():
                 self.checkpoints.save_best(row["epoch"])
+            self.counts = counts
         return wanted
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:

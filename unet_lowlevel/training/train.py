@@ -85,7 +85,8 @@ def train(
             raise UserError(
                 f"{run / 'split.json'} names {listed(sorted(unknown))}, but the data has no such image: restore it."
             )
-        config, data = fit_to_data(config, TrainingData(samples, digest, parts, planned))
+        data = TrainingData(samples, digest, parts, groups_of(pairs), planned)
+        config, data = fit_to_data(config, data)
         trainer = run_training(
             config,
             run,
@@ -109,12 +110,14 @@ class TrainingData:
         samples: all of them.
         digest: the fingerprint of the data; see `storage.gather`.
         parts: the stems of the training and of the validation samples.
+        groups: see `groups_of`.
         planned: the plan, of a new training that has one.
     """
 
     samples: list[Sample]
     digest: str
     parts: Split
+    groups: Mapping[str, str]
     planned: "Planned | None" = None
 
     def of(self, part: str) -> list[Sample]:
@@ -196,9 +199,14 @@ def by_patient(config: Config) -> Config:
     return settings.apply(config, {"group_regex": phantom.GROUP_REGEX})
 
 
+def groups_of(pairs: list[Pair]) -> dict[str, str]:
+    """{stem: patient or volume}; see `files.Pair.group`."""
+    return {pair.stem: pair.group for pair in pairs}
+
+
 def split_of(pairs: list[Pair], config: Config) -> Split:
     """Which images train and which are held out."""
-    groups = {pair.stem: pair.group for pair in pairs}
+    groups = groups_of(pairs)
     training, validation = split(list(groups), config.data, config.training.seed, groups)
     return {"training": training, "validation": validation}
 
@@ -244,8 +252,8 @@ def run_training(
 ):
     """Trains with complete settings and returns the trainer, whose `journal` holds the results.
 
-    In the end `evaluation.store_thresholds` chooses thresholds, also if `resume` has nothing to train, unless the
-    network finds nothing: see `nothing_found`.
+    In the end `evaluation.store_thresholds` chooses thresholds, also if `resume` has nothing to train, and the model
+    card is written, unless the network finds nothing: see `nothing_found`.
 
     For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
@@ -275,9 +283,9 @@ def run_training(
     if getattr(trainer, "received", None):  # in the last epoch; there is no time, and --resume goes on here
         return trainer
     if not config.training.overfit_one_batch and not nothing_found(trainer):
-        from unet_lowlevel.inference.evaluation import store_thresholds
+        from unet_lowlevel.inference.evaluation import store_first_card, store_thresholds
 
-        store_thresholds(run)
+        store_first_card(run, store_thresholds(run) or trainer.journal.counts, data.groups)
     return trainer
 
 

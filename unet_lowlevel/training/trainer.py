@@ -106,7 +106,7 @@ class Trainer:
                 start, average = time.perf_counter(), self.train_step.average
                 with average.in_place() if average else contextlib.nullcontext():
                     row |= self.validate(epoch)
-                    self.journal.keep_weights(row)
+                    self.journal.keep_weights(row, self.counted)
                 row["seconds"] += time.perf_counter() - start
                 self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients)
                 say(epoch_line(row, training.epochs))
@@ -175,8 +175,9 @@ class Trainer:
         return self.evaluation_step(tf.constant(sample.normalized()[np.newaxis]), *labels)
 
     def validate(self, epoch: int) -> dict:
-        """Loss and scores of the validation images, computed whole, one by one; draws some of them."""
+        """Loss and scores of the validation images, computed whole, one by one; draws some, keeps the counts of all."""
         totals, pictures = Totals(), {}
+        self.counted: dict[str, dict[str, np.ndarray]] = {}
         chosen = evenly(len(self.validation), self.config.training.pictures)
         for i, sample in enumerate(self.validation):
             with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
@@ -186,6 +187,7 @@ class Trainer:
                         f"The validation loss of {sample.stem} is {float(result['loss'])} in epoch {epoch}:"
                     )
                 totals.add(result, 1)
+                self.counted[sample.stem] = {name: result[name][0].numpy() for name in ("confusion", "thresholds")}
                 if i in chosen:
                     pictures[sample.stem] = picture(sample, result["probabilities"], self.config)
         warning = warning_of_one_class(totals.confusion, epoch)

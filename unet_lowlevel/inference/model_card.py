@@ -1,0 +1,196 @@
+"""The model card: what a network was shown, how well it does, and what it was never shown.
+
+Reference: Mitchell et al. 2019, "Model Cards for Model Reporting".
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_lowlevel import __version__, run_folder, settings
+from unet_lowlevel.config import Config
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.inference.threshold import read_threshold
+from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.scoring import score_text
+from unet_lowlevel.settings import load_json
+
+# In the run folder; beside it all of it as .json.
+FILE = "model_card.md"
+# Data sets drawn for the intervals, and how many of the worst images are named.
+BOOTSTRAP, WORST = 1000, 5
+
+
+def model_card(run: Path, weights: Mapping[str, np.ndarray], scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a run, as JSON can hold it.
+
+    Args:
+        run: its folder.
+        weights: the best ones, and statistics, by name; see `checkpoints.best_weights`.
+        scores: of the held-out images, as `evaluation.summarized` gives them; empty: nothing was scored.
+
+    Raises:
+        UserError: see `planned`.
+    """
+    config, about, split = run_folder.read(run)
+    one = config.model.classes == 1
+    return {
+        "name": run.resolve().name,
+        "network": f"U-Net, depth {config.model.depth}, {config.model.base_channels} channels at level 1, "
+        f"{sum(values.size for values in weights.values()):,} numbers",
+        "input": f"images of {channels(config.model.in_channels)} as stored, of any size",
+        "output": f"probabilities of {max(config.model.classes, 2)} classes (background included), and the class of "
+        f"each pixel{f': foreground from a probability of {threshold_of(run):g} on' if one else ''}",
+        "images": {part: len(stems) for part, stems in split.items()},
+        "data_fingerprint": about.get("data_fingerprint", ""),
+        **planned(run),
+        "settings": settings.to_json(config),
+        "versions": about.get("versions", {}) | {"unet-lowlevel of this card": __version__},
+        "threshold": threshold_of(run),
+        "scores": scores,
+        "license": "not stated",
+        "cite": f"unet_lowlevel {__version__}; Ronneberger, Fischer and Brox 2015, U-Net; and the authors of the data.",
+        "weights_sha256": checksum(weights),
+    }
+
+
+def planned(run: Path) -> dict[str, Any]:
+    """What plan.json tells for the card: data, plan and limits; of a run without it little.
+
+    Raises:
+        UserError: when the folder is no run, or plan.json is damaged.
+    """
+    config, _, split = run_folder.read(run)
+    content = load_json(run / "plan.json") if (run / "plan.json").is_file() else {}
+    try:
+        data, plan = content.get("fingerprint", {}), content.get("plan", [])
+        data_lines(data), plan_lines(plan)  # or they would fail when the card is written
+        return {"data": data, "plan": plan, "limits": limits(config, data, split)}
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise UserError(f"{run / 'plan.json'} does not hold the plan of a training: restore or remove it.") from None
+
+
+def stored_card(run: Path, weights: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """The card in a run folder, if it is whole, and of these weights and the threshold that is stored there."""
+    try:
+        card = load_json((run / FILE).with_suffix(".json"))
+        markdown(card)
+        same = (card["weights_sha256"], card["threshold"]) == (checksum(weights), threshold_of(run))
+    except Exception:  # there is none, or it is damaged, which raises anything
+        return None
+    return card if same else None
+
+
+def threshold_of(run: Path) -> float:
+    """The probability from which a pixel is foreground, of networks with one class."""
+    return run_folder.read(run)[0].training.threshold or read_threshold(run) or 0.5
+
+
+def checksum(weights: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of all weights and statistics in the order of their names, as little-endian float32."""
+    digest = hashlib.sha256()
+    for name, values in sorted(weights.items()):
+        digest.update(name.encode() + values.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def limits(config: Config, data: Mapping[str, Any], split: Mapping[str, list]) -> list[str]:
+    """What the network was never shown, in sentences."""
+    seen = "What sizes and values its images had was not measured (--no-check)."
+    if data:
+        height, width, gray = data["height"], data["width"], data["gray"]
+        seen = (
+            f"It has seen {data['dtype']} images of {channels(data['channels'])}, sides of {height[0]:g} to "
+            f"{height[-1]:g} (high) and {width[0]:g} to {width[-1]:g} (wide) pixels, values of {gray[0]:g} to "
+            f"{gray[1]:g}, and objects of {data_areas(data)} pixels."
+        )
+    found = [
+        f"Trained on {len(split['training'])} images. Others are like them or not: look at masks of your own before "
+        "you trust any.",
+        seen,
+        "The held-out images have chosen the epoch and the threshold, so that their scores are a little too good.",
+        "No medical device: not for diagnosis.",
+    ]
+    if config.data.group_regex == "":
+        found.append("Images were held out one by one: whether patients were on both sides is not known.")
+    return found
+
+
+def channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
+
+
+def data_areas(data: Mapping[str, Any]) -> str:
+    """From the small to the large objects of all foreground classes."""
+    areas = [kind["area"] for kind in data["classes"][1:] if kind["objects"]]
+    return f"{min(area[0] for area in areas):g} to {max(area[-1] for area in areas):g}" if areas else "no"
+
+
+def write_card(card: Mapping[str, Any], path: Path) -> None:
+    """Writes the card as Markdown, and all of it as JSON beside it."""
+    write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    write_text(path, markdown(card))
+
+
+def markdown(card: Mapping[str, Any]) -> str:
+    """The card as people read it."""
+    images, form = card["images"], f"{card['form']} " if "form" in card else ""
+    return "\n".join(
+        [
+            *(f"# {card['name']}", "", f"{form}{card['network']}.", ""),
+            *(f"- **Input**: {card['input']}.", f"- **Output**: {card['output']}."),
+            f"- **Trained on** {images['training']} images; {images['validation']} were held out.",
+            *(f"- **Licence of the weights**: {card['license']}.", f"- **To cite**: {card['cite']}", ""),
+            *("## Data", "", *data_lines(card["data"])),
+            *(f"Fingerprint of the files: `{card['data_fingerprint'] or 'none'}`.", ""),
+            *("## Plan", "", *plan_lines(card["plan"]), ""),
+            *("## Scores of the held-out images", "", *score_lines(card["scores"]), ""),
+            *("## Limits", "", *(f"- {sentence}" for sentence in card["limits"]), ""),
+            f"SHA-256 of the weights: `{card['weights_sha256']}`. All settings are in the JSON file beside this one.\n",
+        ]
+    )
+
+
+def data_lines(data: Mapping[str, Any]) -> list[str]:
+    """What the plan knows of the data; nothing without one."""
+    if not data:
+        return []
+    lines = [
+        f"{data['images']} images of {data['groups']} groups, {100 * data['labelled']:.4g} % of their pixels labelled.",
+        *("", "| class | share of the pixels | images | objects |", "| --- | --- | --- | --- |"),
+    ]
+    for k, kind in enumerate(data["classes"]):
+        lines.append(f"| {k} | {100 * kind['share']:.3g} % | {kind['images']} | {kind['objects']} |")
+    return [*lines, ""]
+
+
+def plan_lines(plan: list[Mapping[str, Any]]) -> list[str]:
+    """What was planned, and why."""
+    lines = [f"- `{settings.flag(one['setting'])}` {one['value']}: {one['reason']}" for one in plan]
+    return lines or ["Nothing was planned: settings were given, or are defaults."]
+
+
+def score_lines(found: Mapping[str, Any]) -> list[str]:
+    """Tables of the scores, and the worst images."""
+    if not found:
+        return ["The images are gone, so that nothing was scored."]
+    intervals = found.get("intervals", {}).get("mean_over_images", {})
+    lines = ["| score | all pixels together | mean of the images | 95 % interval of the mean |"]
+    lines += ["| --- | --- | --- | --- |"]
+    for name, mean in found["mean_over_images"].items():
+        interval = " to ".join(map(score_text, intervals[name])) if name in intervals else "-"
+        lines.append(f"| {name} | {score_text(found[name])} | {score_text(mean)} | {interval} |")
+    if not found["worst"]:
+        return [*lines, "", "These are of all pixels only: evaluate tells more, and renews this card."]
+    if not intervals:
+        lines += ["", "There are no intervals, because all images are of one group."]
+    lines += ["", "| class | Dice | IoU | precision | recall |", "| --- | --- | --- | --- | --- |"]
+    for row in found["per_class"]:
+        cells = [score_text(row[name]) for name in ("dice", "iou", "precision", "recall")]
+        lines.append(f"| {' | '.join([str(row['class']), *cells])} |")
+    worst = ", ".join(f"{stem} ({score_text(dice)})" for stem, dice in found["worst"].items())
+    return [*lines, "", f"Worst images, by Dice: {worst}."]

@@ -294,6 +294,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
     return {
         "settings": plan.described(),
         "machine": machine(),
+        "how": {name: PEERS[name].how for name in plan.peers},
         "gflop_of_a_step": step_operations(plan.config) / 1e9,
         "peak": peak,
         "training": training_rows(plan, training, highest(peak)),

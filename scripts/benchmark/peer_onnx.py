@@ -25,6 +25,7 @@ class OnnxRuntime:
         self.picture = np.ascontiguousarray(picture.transpose(0, 3, 1, 2))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = task.threads
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         model = onnx_unet(task).SerializeToString()
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -33,6 +33,7 @@ class Peer:
     packages: tuple[str, ...]
     module: str
     works: Mapping[str, str]  # {training, inference, matmul, ...: class in the module}
+    how: str
     precisions: tuple[str, ...] = PRECISIONS
 
 
@@ -56,25 +57,51 @@ PEERS = {
             "matmul": "Matmul",
             "pipeline": "Pipeline",
         },
+        "as training and prediction run it",
     ),
-    "keras": Peer("Keras", ("tensorflow",), "peer_keras", {"training": "Training", "inference": "Inference"}),
+    "keras": Peer(
+        "Keras",
+        ("tensorflow",),
+        "peer_keras",
+        {"training": "Training", "inference": "Inference"},
+        "the compiled functions of `fit` and `predict`, called without their loops",
+    ),
+    "keras_jit": Peer(
+        "Keras, `jit_compile`",
+        ("tensorflow",),
+        "peer_keras",
+        {"training": "JitTraining", "inference": "JitInference"},
+        "the same, compiled by XLA",
+    ),
     "torch": Peer(
         "PyTorch",
         ("torch",),
         "peer_torch",
         {"training": "Training", "inference": "Inference", "matmul": "Matmul"},
+        "eager, channels last, fused Adam, autocast to bfloat16; predicts with `fuse_conv_bn_eval`",
     ),
     "torch_compile": Peer(
         "PyTorch, `torch.compile`",
         ("torch",),
         "peer_torch",
         {"training": "CompiledTraining", "inference": "CompiledInference"},
+        'the same with `mode="max-autotune"`; predicts with frozen weights',
     ),
-    # Its convolutions know no bfloat16 on the CPU.
     "onnxruntime": Peer(
-        "ONNX Runtime", ("onnx", "onnxruntime"), "peer_onnx", {"inference": "OnnxRuntime"}, ("float32",)
+        "ONNX Runtime",
+        ("onnx", "onnxruntime"),
+        "peer_onnx",
+        {"inference": "OnnxRuntime"},
+        "all optimizations of the graph",
+        ("float32",),  # its convolutions know no bfloat16 on the CPU
     ),
-    "openvino": Peer("OpenVINO", ("onnx", "openvino"), "peer_onnx", {"inference": "OpenVino"}),
+    "openvino": Peer(
+        "OpenVINO",
+        ("onnx", "openvino"),
+        "peer_onnx",
+        {"inference": "OpenVino"},
+        "the hint LATENCY",
+    ),
 }
 
 

@@ -120,7 +120,9 @@ def report(results: dict) -> str:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".\n"
     )
-    return "\n".join([head, *tables, "\n".join([*losses_of_ours(results), *lines_of_left_out(results)]) + "\n"])
+    lines = [*losses_of_ours(results), *lines_of_left_out(results)]
+    lines += [f"- {titles[name]}: {how}." for name, how in results.get("how", {}).items()]
+    return "\n".join([head, *tables, "\n".join(lines) + "\n"])
 
 
 def forms_table(rows: list[dict]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmark.peers import EPSILON
 from unet_lowlevel.config import ModelConfig
@@ -38,6 +39,13 @@ class ConvBlock(nn.Module):
         self.add_module(name, layer)
         self.steps.append(name)
 
+    def fold(self) -> None:
+        """Folds each normalization into the convolution before it."""
+        for name in [step for step in self.steps if step.startswith("batch_normalization")]:
+            convolution = name.replace("batch_normalization", "conv")
+            self.add_module(convolution, fuse_conv_bn_eval(getattr(self, convolution), getattr(self, name)))
+            self.steps.remove(name)
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         for name in self.steps:
             features = getattr(self, name)(features)
@@ -68,6 +76,13 @@ class TorchUNet(nn.Module):
         self.output = nn.Conv2d(config.base_channels, config.classes, 1)
         counters = {name: value for name, value in self.state_dict().items() if name.endswith("num_batches_tracked")}
         self.load_state_dict(counters | torch_weights(weights))
+
+    def folded(self) -> "TorchUNet":
+        """The network that can only predict, without normalizations."""
+        self.eval()
+        for block in [module for module in self.modules() if isinstance(module, ConvBlock)]:
+            block.fold()
+        return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features, skips = images, []

@@ -153,7 +153,7 @@ def test_benchmark_measures_and_writes_what_it_prints(processes, tmp_path, capfd
     monkeypatch.setattr(measure, "FORMS", [form for form in measure.FORMS if form.without == "plain"])
     monkeypatch.setitem(measure.TIMES, "matmul", 1)
     output = tmp_path / "measured"
-    flags = ["--peers", "ours,keras", "--precision", "float32", "--rounds", "2", "--steps", "2", "--threads", "1"]
+    flags = ["--quick", "--peers", "ours,keras,keras_jit", "--rounds", "2", "--steps", "2", "--threads", "1"]
     tiny = ["--base-channels", "2", "--depth", "2", "--batch-size", "2", "--size", "32", "--inference-size", "32"]
     tiny += ["--large-size", "2560"]
     assert main(["--output", str(output), *flags, *tiny]) == 0
@@ -164,7 +164,7 @@ def test_benchmark_measures_and_writes_what_it_prints(processes, tmp_path, capfd
     text = (output / "benchmark.md").read_text()
     assert text in printed.out and text == report(results)
     for work in ("training", "inference"):
-        assert [row["peer"] for row in results[work]] == ["ours", "keras"]
+        assert [row["peer"] for row in results[work]] == ["ours", "keras", "keras_jit"]
         assert results[work][0]["speed_of_ours"] == {"median": 1, "min": 1, "max": 1}
     for row in results["training"]:
         assert 2**20 < row["peak_bytes"] < 2**30 and 0.1 < row["seconds_to_first_step"] < 120
@@ -195,6 +195,7 @@ def fixed_results():
     return {
         "settings": tiny_plan().described(),
         "machine": {"processor": "some", "cores": 2, "versions": {"python": "3.11"}},
+        "how": {"openvino": "fast"},
         "gflop_of_a_step": 72.3,
         "peak": [row("ours", gflops=figure(200.0)), row("torch", gflops=figure(180.0))],
         "training": [
@@ -245,6 +246,7 @@ def test_report():
     assert f"{begin} 30.0 (27.0 to 33.0) | 20.0 (18.0 to 22.0) | 1.50 (1.35 to 1.65) |" in lines
     assert "- Ours is slower to train than none of them." in lines
     assert "- Ours is slower to predict than OpenVINO (float32)." in lines
+    assert "- OpenVINO: fast." in lines
     assert "- Ours is larger in memory than PyTorch (float32)." in lines
     assert "- Left out: Keras, all, all: not installed: tensorflow." in lines
 

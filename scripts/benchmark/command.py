@@ -115,7 +115,7 @@ def write_profile(plan, output: Path) -> None:
     profiles = {}
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(plan, Path(folder))
-        for work in ("Training", "Inference"):
+        for work in ("training", "inference"):
             for precision in plan.precisions:
                 profiles[work, precision] = profile(plan.task(precision, Path(folder)), work, plan.steps)
     text = table(profiles)

@@ -178,7 +178,7 @@ class Measurement:
         self.expected = write_inputs(plan, folder)
 
     def leave_out(self, name: str, work: str, precision: str, reason: str) -> None:
-        if name == "ours" and work != "matmul":
+        if name == "ours" and work not in ("matmul", "convolutions"):
             raise UserError(f"The {work} of this project has failed ({reason}): nothing can be compared with it.")
         self.left_out.append({"peer": name, "work": work, "precision": precision, "reason": reason})
         self.say(f"{PEERS[name].title}, {work}, {precision}: left out, {reason}")
@@ -280,8 +280,8 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
                 measurement.leave_out(name, "all", "all", f"not installed: {', '.join(lacking)}")
         # First, because a peer that is refused here need not train.
         inference = measurement.measure(measurement.candidates("inference"))
-        again = [("ours", "recompute", precision) for precision in plan.precisions]
-        training = measurement.measure([*measurement.candidates("training"), *again, *measurement.candidates("matmul")])
+        works = ("training", "recompute", "convolutions", "matmul")
+        training = measurement.measure([key for work in works for key in measurement.candidates(work)])
         large = [("ours", work, precision) for precision in plan.precisions for work in ("whole", "tiled")]
         tiling = measurement.measure(large, min(plan.rounds, TILED_ROUNDS))
         forms = [row for precision in plan.precisions for row in form_rows(measurement, precision)]
@@ -298,6 +298,11 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
         "gflop_of_a_step": step_operations(plan.config) / 1e9,
         "peak": peak,
         "training": training_rows(plan, training, highest(peak)),
+        "convolutions": [
+            {"precision": precision, "milliseconds": spread(1e3 * np.array(note["turns"]))}
+            for (_, work, precision), note in training.items()
+            if work == "convolutions"
+        ],
         "recompute": [recompute_row(training, precision) for precision in plan.precisions],
         "inference": [
             {
@@ -341,12 +346,15 @@ def training_rows(plan: Plan, notes: dict, peak: dict[str, float]) -> list[dict]
         name, work, precision = key
         if work == "training":
             share = gflop / statistics.median(note["turns"]) / peak[precision] if precision in peak else None
+            alone = notes.get(("ours", "convolutions", precision))
+            over = spread(np.array(note["turns"]) / np.array(alone["turns"])) if alone else None
             rows.append(
                 {
                     "peer": name,
                     "precision": precision,
                     "images_per_second": spread(batch_size / np.array(note["turns"])),
                     "share_of_peak": share,
+                    "convolutions_alone": over,
                     "speed_of_ours": speed_of_ours(notes, key),
                     "peak_bytes": note["peak_bytes"],
                     "seconds_to_first_step": note["seconds_to_first_step"],

@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from benchmark.onednn import convolution_seconds
 from benchmark.peers import MATRIX_SIZE, Task, assign, timed
 from unet_lowlevel.core import fast, optimizers
 from unet_lowlevel.core.ops.activations import elu
@@ -32,9 +34,10 @@ STREAMED_SAMPLES, STREAMED_SIDE = 8, 4096
 SETTLING_STEPS = 4
 
 
-def use_threads(threads: int) -> None:
+def use_threads(threads: int, at_once: int = 0) -> None:
+    """Lets an operation use so many threads, and so many operations run at once, by default as many."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(at_once or threads)
 
 
 def network(task: Task) -> UNet:
@@ -47,8 +50,10 @@ def network(task: Task) -> UNet:
 class Training:
     """The training step on a constant batch, with the scores and norms that it computes for the curves."""
 
+    at_once = 0
+
     def __init__(self, task: Task):
-        use_threads(task.threads)
+        use_threads(task.threads, self.at_once)
         self.images, self.labels = map(tf.constant, task.batch())
         crop = (task.config.training.crop_size,) * 2
         self.step = train_step(network(task), task.config, crop, total_steps=10**6)
@@ -61,10 +66,11 @@ class Training:
 class Inference:
     """The network folded and compiled as `Predictor` does it, up to the logits."""
 
+    at_once = 0
     prepared = fast.FoldedUNet
 
     def __init__(self, task: Task):
-        use_threads(task.threads)
+        use_threads(task.threads, self.at_once)
         unet = self.prepared(network(task))
         signature = [tf.TensorSpec([None, None, None, task.config.model.in_channels], tf.float32)]
         self.compiled = tf.function(lambda images: whole_logits(unet, images), signature, autograph=False)
@@ -81,6 +87,44 @@ class Recomputing(Training):
 
     def __init__(self, task: Task):
         super().__init__(dataclasses.replace(task, config=apply(task.config, {"recompute": True})))
+
+
+class Logged:
+    """What oneDNN says of each operation, in place of the output of a work; one operation after another."""
+
+    at_once = 1
+
+    def __init__(self, task: Task):
+        os.environ["ONEDNN_VERBOSE"] = "1"  # which oneDNN reads with its first operation
+        super().__init__(task)
+
+    def run(self, times: int) -> tuple[list[float], list[str]]:
+        """Seconds of each time, and the lines of all."""
+        stdout = os.dup(1)
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), 1)
+            seconds, _ = super().run(times)
+            os.dup2(stdout, 1)
+            os.close(stdout)
+            file.seek(0)
+            return seconds, file.read().decode().splitlines()
+
+
+class LoggedTraining(Logged, Training):
+    """`Training` with what oneDNN says."""
+
+
+class LoggedInference(Logged, Inference):
+    """`Inference` with what oneDNN says."""
+
+
+class Convolutions(LoggedTraining):
+    """What `Training` would take if it had nothing to do but its convolutions."""
+
+    def run(self, steps: int) -> tuple[list[float], None]:
+        """Seconds that oneDNN needs for the convolutions of each step."""
+        run = super().run
+        return [convolution_seconds(run(1)[1]) for _ in range(steps)], None
 
 
 # Without all fast forms, or without one: its name in `fast` is set to the definition. A process runs one of these.

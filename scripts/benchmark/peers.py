@@ -50,6 +50,9 @@ PEERS = {
             "batch_moments": "BatchMoments",
             "bfloat16_elu": "BFloat16Elu",
             "copying_adam": "CopyingAdam",
+            "convolutions": "Convolutions",
+            "logged_training": "LoggedTraining",
+            "logged_inference": "LoggedInference",
             "inference": "Inference",
             "plain_inference": "PlainInference",
             "whole": "Whole",
@@ -209,7 +212,7 @@ class Worker:
             raise PeerError("its process has ended") from None
 
     def receive(self) -> dict:
-        """The message of `serve`; its output is a list of losses, logits, or for the pipeline seconds of fed steps.
+        """The message of `serve`; its output is losses, logits, lines of oneDNN, or seconds of the pipeline's steps.
 
         Raises:
             PeerError: when the peer has failed.

@@ -1,8 +1,12 @@
 """The benchmark's results as Markdown."""
 
+import itertools
+
 from benchmark.peers import PEERS
 
 PRODUCTS = {"ours": "tf.matmul", "torch": "torch.mm"}
+SLOW_PATH = 0.8  # of the other product's speed: below, it says nothing of what the machine can do
+ALONE = "step / its convolutions alone"
 FEEDS = {"memory": "from memory", "files": "streamed from files of 4096x4096 (`--stream`), none of them cached"}
 
 
@@ -20,7 +24,9 @@ def verdict(row: dict) -> str:
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+    """A table, without the columns in which nothing stands."""
+    filled = [any(column) for column in zip(*rows, strict=True)]
+    lines = [list(itertools.compress(line, filled)) for line in (header, ["---"] * len(header), *rows)]
     return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -31,13 +37,14 @@ def report(results: dict) -> str:
     tables = [
         table(
             f"Training, batch {plan['batch_size']} of {plan['size']}x{plan['size']}",
-            ["", "precision", "images per second", "share of the peak", "speed of ours, this peer = 1"],
+            ["", "precision", "images per second", "share of the peak", ALONE, "speed of ours, this peer = 1"],
             [
                 [
                     titles[row["peer"]],
                     row["precision"],
                     shown(row["images_per_second"], 2),
                     f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else "",
+                    shown(row["convolutions_alone"], 2) if row.get("convolutions_alone") else "",
                     verdict(row),
                 ]
                 for row in results["training"]
@@ -60,7 +67,7 @@ def report(results: dict) -> str:
         table(
             "Peak: the product of two large square matrices",
             ["", "precision", "GFLOP/s"],
-            [[PRODUCTS[row["peer"]], row["precision"], shown(row["gflops"], 0)] for row in results["peak"]],
+            [[product(row, results["peak"]), row["precision"], shown(row["gflops"], 0)] for row in results["peak"]],
         ),
         table(
             "Memory of training and start-up",
@@ -120,9 +127,16 @@ def report(results: dict) -> str:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".\n"
     )
-    lines = [*losses_of_ours(results), *lines_of_left_out(results)]
+    lines = [*losses_of_ours(results), *lines_of_convolutions(results), *lines_of_left_out(results)]
     lines += [f"- {titles[name]}: {how}." for name, how in results.get("how", {}).items()]
     return "\n".join([head, *tables, "\n".join(lines) + "\n"])
+
+
+def product(row: dict, peak: list[dict]) -> str:
+    """The name of a product of matrices, and whether another library shows that it is no limit."""
+    best = max(other["gflops"]["median"] for other in peak if other["precision"] == row["precision"])
+    slow = row["gflops"]["median"] < SLOW_PATH * best
+    return PRODUCTS[row["peer"]] + (", a slow BLAS path and no limit" if slow else "")
 
 
 def forms_table(rows: list[dict]) -> str:
@@ -163,6 +177,11 @@ def losses_of_ours(results: dict) -> list[str]:
         ]
         lines.append(f"- Ours is {what} than {', '.join(ahead) or 'none of them'}.")
     return lines
+
+
+def lines_of_convolutions(results: dict) -> list[str]:
+    found = [f"{shown(row['milliseconds'], 1)} ms ({row['precision']})" for row in results.get("convolutions", [])]
+    return [f"- The convolutions of our step alone take oneDNN {', '.join(found)}."] if found else []
 
 
 def lines_of_left_out(results: dict) -> list[str]:

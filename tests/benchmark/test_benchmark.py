@@ -120,7 +120,7 @@ OPERATIONS = {
 def test_what_stands_in_for_a_form_computes_the_same_without_it(form, inputs, monkeypatch):
     for name in (*OPERATIONS, "shifted_elu"):
         monkeypatch.setattr(fast, name, getattr(fast, name))  # to be put back
-    monkeypatch.setattr(peer_ours, "use_threads", lambda threads: None)  # which this process has settled already
+    monkeypatch.setattr(peer_ours, "use_threads", lambda *threads: None)  # which this process has settled already
     folder, expected = inputs
     work, precision = (form.without, form.precisions[0]) if form else ("training", "float32")
     peer = getattr(peer_ours, peers.PEERS["ours"].works[work])(tiny_plan().task(precision, folder))
@@ -168,7 +168,8 @@ def test_benchmark_measures_and_writes_what_it_prints(processes, tmp_path, capfd
         assert results[work][0]["speed_of_ours"] == {"median": 1, "min": 1, "max": 1}
     for row in results["training"]:
         assert 2**20 < row["peak_bytes"] < 2**30 and 0.1 < row["seconds_to_first_step"] < 120
-        assert 0 < row["share_of_peak"] < 1 and row["images_per_second"]["min"] <= row["images_per_second"]["max"]
+        assert 0 < row["share_of_peak"] < 1 < row["convolutions_alone"]["min"]
+        assert row["images_per_second"]["min"] <= row["images_per_second"]["max"]
     assert results["pipeline"]["memory_share"]["median"] > 0 and results["pipeline"]["files_share"]["median"] > 0
     (again,), (tiles,) = results["recompute"], results["tiling"]
     assert again["saved"] < 1 and again["time"]["median"] > 0
@@ -191,13 +192,15 @@ def fixed_results():
     def row(peer, **figures):
         return {"peer": peer, "precision": "float32", **figures}
 
-    training = {"share_of_peak": 0.5, "peak_bytes": 2**30, "seconds_to_first_step": 4.0}
+    training = {"share_of_peak": 0.5, "convolutions_alone": figure(1.5)}
+    training |= {"peak_bytes": 2**30, "seconds_to_first_step": 4.0}
     return {
         "settings": tiny_plan().described(),
         "machine": {"processor": "some", "cores": 2, "versions": {"python": "3.11"}},
         "how": {"openvino": "fast"},
         "gflop_of_a_step": 72.3,
-        "peak": [row("ours", gflops=figure(200.0)), row("torch", gflops=figure(180.0))],
+        "peak": [row("ours", gflops=figure(200.0)), row("torch", gflops=figure(150.0))],
+        "convolutions": [{"precision": "float32", "milliseconds": figure(50.0)}],
         "training": [
             row("ours", images_per_second=figure(10.0), speed_of_ours=figure(1.0), **training),
             row("torch", images_per_second=figure(8.0), speed_of_ours=figure(1.25), **training | {"peak_bytes": 2**29}),
@@ -230,10 +233,10 @@ def fixed_results():
 
 def test_report():
     lines = report(fixed_results()).splitlines()
-    assert "| this project | float32 | 10.00 (9.00 to 11.00) | 50% |  |" in lines
-    assert "| PyTorch | float32 | 8.00 (7.20 to 8.80) | 50% | 1.25 (1.12 to 1.38) |" in lines
+    assert "| this project | float32 | 10.00 (9.00 to 11.00) | 50% | 1.50 (1.35 to 1.65) |  |" in lines
+    assert "| PyTorch | float32 | 8.00 (7.20 to 8.80) | 50% | 1.50 (1.35 to 1.65) | 1.25 (1.12 to 1.38) |" in lines
     assert "| OpenVINO | float32 | 80.0 (72.0 to 88.0) | **0.80 (0.72 to 0.88): slower** | 2.0e-06 |" in lines
-    assert "| torch.mm | float32 | 180 (162 to 198) |" in lines
+    assert "| torch.mm, a slow BLAS path and no limit | float32 | 150 (135 to 165) |" in lines
     assert "| PyTorch | float32 | 512 | 4.0 |" in lines
     assert "| from memory | 9.50 (8.55 to 10.45) | 0.950 (0.855 to 1.045) |" in lines
     assert "| float32 | 256 | 40% | 1.30 (1.17 to 1.43) |" in lines
@@ -246,6 +249,7 @@ def test_report():
     assert f"{begin} 30.0 (27.0 to 33.0) | 20.0 (18.0 to 22.0) | 1.50 (1.35 to 1.65) |" in lines
     assert "- Ours is slower to train than none of them." in lines
     assert "- Ours is slower to predict than OpenVINO (float32)." in lines
+    assert "- The convolutions of our step alone take oneDNN 50.0 (45.0 to 55.0) ms (float32)." in lines
     assert "- OpenVINO: fast." in lines
     assert "- Ours is larger in memory than PyTorch (float32)." in lines
     assert "- Left out: Keras, all, all: not installed: tensorflow." in lines

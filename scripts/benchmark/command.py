@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
 
-from benchmark.peers import PEERS, PRECISIONS
+from benchmark.peers import BATCH_SIZES, PEERS, PRECISIONS
 from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, run_command
 from unet_lowlevel.data.formats.writing import check_new_output, make_output
 from unet_lowlevel.errors import UserError
@@ -21,10 +22,10 @@ FIXED = {"in_channels": 1, "loss": "dice", "schedule": "constant"}
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser(
-        "Measures training, inference, memory, start-up and input pipeline beside other libraries, those that are "
-        "installed of `pip install -e '.[benchmark]'`: the same network with the same weights, in turn, each in a "
-        "process of its own with as many threads; and what each fast form of core/fast.py gains. A peer that computes "
-        "something else is not timed.",
+        "Measures training, inference of one image and of many, memory, start-up and input pipeline beside other "
+        "libraries, those that are installed of `pip install -e '.[benchmark]'`: the same network with the same "
+        "weights, in turn, each in a process of its own with as many threads; and what each fast form of core/fast.py "
+        "gains. A peer that computes something else is not timed.",
         "benchmark",
     )
     parser.prog = "scripts/benchmark"  # which is no command of the wheel
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     # Integer flags that are no settings of a training.
     numbers = {
-        "--size": (256, "side of the training images in pixels"),
+        "--size": (256, "side of the images of training, and of the many images, in pixels"),
         "--inference-size": (512, "side of the image of the inference in pixels"),
         "--large-size": (
             None,
@@ -71,13 +72,15 @@ def measure(arguments: argparse.Namespace) -> None:
     config = resolve(flags=FIXED | {"crop_size": arguments.size} | given_settings(arguments))
     multiple = 2 ** (config.model.depth - 1)
     large_size = (4096 if arguments.quick else 8192) if arguments.large_size is None else arguments.large_size
+    rounds = (3 if arguments.quick else 10) if arguments.rounds is None else arguments.rounds
+    steps = (3 if arguments.quick else 4) if arguments.steps is None else arguments.steps
     for flag, value, unit in (
         ("--size", arguments.size, multiple),
         ("--inference-size", arguments.inference_size, multiple),
         ("--large-size", large_size, 4 * multiple),
         ("--threads", arguments.threads, 1),
-        ("--rounds", 1 if arguments.rounds is None else arguments.rounds, 1),
-        ("--steps", 1 if arguments.steps is None else arguments.steps, 1),
+        ("--rounds", rounds, 1),
+        ("--steps", steps, 1),
     ):
         if value < 1 or value % unit:
             what = f"a multiple of {unit}, as the depth {config.model.depth} asks for" if unit > 1 else "at least 1"
@@ -93,9 +96,10 @@ def measure(arguments: argparse.Namespace) -> None:
         precisions=precisions,
         picture_size=arguments.inference_size,
         large_size=large_size,
+        images=BATCH_SIZES[-1] * math.ceil((100 if arguments.quick else 1000) / rounds / BATCH_SIZES[-1]),
         threads=arguments.threads,
-        rounds=arguments.rounds or (3 if arguments.quick else 10),
-        steps=arguments.steps or (3 if arguments.quick else 4),
+        rounds=rounds,
+        steps=steps,
     )
     if arguments.profile:
         write_profile(plan, output)

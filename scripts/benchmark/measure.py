@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmark.peers import MATRIX_SIZE, PEERS, PRECISIONS, PeerError, Task, Worker, missing_packages
+from benchmark.peers import MATRIX_SIZE, PEERS, PRECISIONS, PeerError, Task, Worker, missing_packages, sigmoid
 from unet_lowlevel.config import Config
 from unet_lowlevel.core import fast
 from unet_lowlevel.errors import UserError
@@ -29,11 +29,12 @@ from unet_lowlevel.training.steps import train_step, whole_logits
 # Number of losses to compare before anything is timed: the first tests the network and the loss, the others gradients
 # and optimizer.
 CHECKED_STEPS = 3
-LOGITS_TOLERANCE = 1e-3  # of float32, as a share of the largest logit
+# Of float32, of the largest difference: of logits as a share of the largest logit, of probabilities as it is.
+OUTPUT_TOLERANCE = 1e-3
 LOSS_TOLERANCES = {"float32": (1e-4, 1e-2), "bfloat16": (5e-3, 2e-2)}  # relative: first loss, those after it
 PROBABILITY_TOLERANCE = 0.02  # of bfloat16, mean over the pixels
 # Repetitions in a turn, for works that do not use the plan's number of steps.
-TIMES = {"matmul": 3, "whole": 2, "tiled": 1}
+TIMES = {"matmul": 3, "whole": 2, "tiled": 1, "throughput": 1}
 TILED_ROUNDS = 3  # at most, because each takes long
 MATRIX_GFLOP = 2 * MATRIX_SIZE**3 / 1e9
 
@@ -63,9 +64,11 @@ FORMS = (
     Form("all of these (`--plain`)", "plain"),
     Form("`FoldedUNet`", "plain_inference", "inference"),
 )
-# Works that train, and works that predict the picture: compared with our float32 network before anything is timed.
+# Works that train, and works that predict the picture: compared with our float32 network before anything is timed, as
+# is the throughput.
 STEPS = {"training", "recompute", *(form.without for form in FORMS if form.work == "training")}
 PICTURES = {"inference", *(form.without for form in FORMS if form.work == "inference")}
+CHECKED = STEPS | PICTURES | {"throughput"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Plan:
         precisions: of `PRECISIONS`.
         picture_size: side of the image of the inference, in pixels.
         large_size: side of the image that is predicted tile by tile; the one predicted whole has a quarter of it.
+        images: in a turn of the throughput, of the size of the training images.
         threads: that one operation may use.
         rounds: turns of each peer.
         steps: training steps, or images, in a turn.
@@ -88,6 +92,7 @@ class Plan:
     precisions: tuple[str, ...]
     picture_size: int
     large_size: int
+    images: int
     threads: int
     rounds: int
     steps: int
@@ -105,6 +110,7 @@ class Plan:
             "size": training.crop_size,
             "picture_size": self.picture_size,
             "large_size": self.large_size,
+            "images": self.images,
             "threads": self.threads,
             "rounds": self.rounds,
             "steps": self.steps,
@@ -113,32 +119,35 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What our own network computes in float32: losses of the first steps, and logits [1, S, S, 1] of the picture."""
+    """What our own network computes in float32: losses of the first steps, logits [1, S, S, 1] of the picture, and
+    probabilities [M, S, S, 1] of the many images."""
 
     losses: list[float]
     logits: np.ndarray
+    probabilities: np.ndarray
 
-    def refusal(self, precision: str, output) -> str:
-        """Why a peer with this output (list of losses, or logits) computes something else, or ''."""
-        if isinstance(output, list):
+    def refusal(self, work: str, precision: str, output) -> str:
+        """Why a peer with this output (losses, logits or probabilities) computes something else, or ''."""
+        if work in STEPS:
             return losses_refusal(output, self.losses, precision)
-        if output.shape != self.logits.shape:
-            return f"its logits are {output.shape}, ours {self.logits.shape}"
-        difference = self.difference(precision, output)
-        limit = LOGITS_TOLERANCE if precision == "float32" else PROBABILITY_TOLERANCE
+        expected = self.probabilities if work == "throughput" else self.logits
+        if output.shape != expected.shape:
+            return f"its output is {output.shape}, ours {expected.shape}"
+        difference = self.difference(work, precision, output)
+        limit = OUTPUT_TOLERANCE if precision == "float32" else PROBABILITY_TOLERANCE
         # Not `difference > limit`, which nan would pass.
         return "" if difference <= limit else f"its output differs from ours by {difference:.1e}, more than {limit}"
 
-    def difference(self, precision: str, logits: np.ndarray) -> float:
-        """In float32 the largest difference of logits, as a share of the largest logit; in bfloat16, where single
-        logits may be far off, the mean difference of probabilities."""
-        if precision == "float32":
-            return float(np.max(np.abs(logits - self.logits)) / np.max(np.abs(self.logits)))
-        return float(np.mean(np.abs(sigmoid(logits) - sigmoid(self.logits))))
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 0.5 + 0.5 * np.tanh(0.5 * logits)
+    def difference(self, work: str, precision: str, output: np.ndarray) -> float:
+        """In float32 the largest difference of probabilities, or of logits as a share of the largest; in bfloat16,
+        where single logits may be far off, the mean difference of probabilities."""
+        if work == "throughput":
+            differences = np.abs(output - self.probabilities)
+        elif precision == "float32":
+            differences = np.abs(output - self.logits) / np.max(np.abs(self.logits))
+        else:
+            differences = np.abs(sigmoid(output) - sigmoid(self.logits))
+        return float(np.max(differences) if precision == "float32" else np.mean(differences))
 
 
 def losses_refusal(losses: list[float], expected: list[float], precision: str) -> str:
@@ -162,11 +171,14 @@ def write_inputs(plan: Plan, folder: Path) -> Expected:
     images = random.normal(size=[count, size, size, 1]).astype(np.float32)
     labels = (images[..., 0] > 0.5).astype(np.int32)
     picture = random.normal(size=[1, plan.picture_size, plan.picture_size, 1]).astype(np.float32)
+    many = random.normal(size=[plan.images, size, size, 1]).astype(np.float32)
     np.savez(folder / "weights.npz", **{name: variable.numpy() for name, variable in unet.named_variables().items()})
-    np.savez(folder / "batch.npz", images=images, labels=labels, picture=picture)
+    np.savez(folder / "batch.npz", images=images, labels=labels, picture=picture, many=many)
     logits = whole_logits(unet, tf.constant(picture)).numpy()
+    probabilities = [sigmoid(whole_logits(unet, tf.constant(image[np.newaxis])).numpy()[0]) for image in many]
     step = train_step(unet, plan.config, (size, size), total_steps=10**6)
-    return Expected([float(step(images, labels)["loss"]) for _ in range(CHECKED_STEPS)], logits)
+    losses = [float(step(images, labels)["loss"]) for _ in range(CHECKED_STEPS)]
+    return Expected(losses, logits, np.stack(probabilities))
 
 
 class Measurement:
@@ -180,7 +192,7 @@ class Measurement:
     def leave_out(self, name: str, work: str, precision: str, reason: str) -> None:
         if name == "ours" and work not in ("matmul", "convolutions"):
             raise UserError(f"The {work} of this project has failed ({reason}): nothing can be compared with it.")
-        self.left_out.append({"peer": name, "work": work, "precision": precision, "reason": reason})
+        self.left_out.append({"peer": name, "work": work, "precision": precision, "reason": reason.rstrip(".")})
         self.say(f"{PEERS[name].title}, {work}, {precision}: left out, {reason}")
 
     def candidates(self, work: str) -> list[tuple[str, str, str]]:
@@ -191,7 +203,7 @@ class Measurement:
             for name in self.plan.peers:
                 if work not in PEERS[name].works or missing_packages(name):
                     continue
-                if work == "training" and (name, precision) in refused:
+                if work in ("training", "throughput") and (name, precision) in refused:
                     self.leave_out(name, work, precision, "as for the inference")
                 elif precision not in PEERS[name].precisions:
                     self.leave_out(name, work, precision, "it has no such convolutions")
@@ -205,9 +217,10 @@ class Measurement:
         """Starts the candidates, checks them, gives them their turns: as many as planned, or `rounds`.
 
         Returns:
-            {(peer, work, precision): {difference, see `Expected`, of an inference; seconds_to_first_step, from the
-            start of the process; peak_bytes, above the process after its imports; turns, median seconds of a step in
-            each; outputs, in each turn of the pipeline the median seconds of a fed step, by source}}.
+            {(peer, work, precision): {difference, see `Expected`, of what is predicted; batch_size of the throughput;
+            seconds_to_first_step, from the start of the process; peak_bytes, above the process after its imports;
+            turns, median seconds of a step in each; outputs, in each turn of the pipeline the median seconds of a fed
+            step, by source}}.
         """
         rounds = rounds or self.plan.rounds
         workers: dict[tuple[str, str, str], Worker] = {}
@@ -217,10 +230,14 @@ class Measurement:
             workers[key].send(times)
             return workers[key].receive()
 
-        def drop(key, reason: str) -> None:
+        def check(key, output) -> None:
+            if key[1] in CHECKED and (reason := self.expected.refusal(*key[1:], output)):
+                raise PeerError(reason)
+
+        def drop(key, error: PeerError) -> None:
             workers.pop(key).close()
             notes.pop(key, None)
-            self.leave_out(*key, reason)
+            self.leave_out(*key, str(error))
 
         try:
             for key in candidates:
@@ -232,21 +249,22 @@ class Measurement:
                     output = first["output"]
                     if work in STEPS:
                         output += ask(key, CHECKED_STEPS - 1)["output"]
-                    reason = self.expected.refusal(precision, output) if work in STEPS | PICTURES else ""
+                    check(key, output)
                 except PeerError as error:
-                    reason = str(error)
-                if reason:
-                    drop(key, reason)
+                    drop(key, error)
                     continue
-                difference = self.expected.difference(precision, output) if work in PICTURES else None
-                notes[key] = {"difference": difference, "seconds_to_first_step": seconds, "turns": [], "outputs": []}
+                difference = self.expected.difference(work, precision, output) if work in CHECKED - STEPS else None
+                notes[key] = {"difference": difference, "batch_size": first["batch_size"], "turns": [], "outputs": []}
+                notes[key]["seconds_to_first_step"] = seconds
                 self.say(f"{PEERS[name].title}, {work}, {precision}: ready after {seconds:.1f} s")
             for i in range(rounds):
                 for key in list(workers):
                     try:
                         message = ask(key, TIMES.get(key[1], self.plan.steps))
+                        if key[1] not in STEPS:  # whose losses fall from turn to turn
+                            check(key, message["output"])
                     except PeerError as error:
-                        drop(key, str(error))
+                        drop(key, error)
                         continue
                     notes[key]["turns"].append(statistics.median(message["seconds"]))
                     if key[1] == "pipeline":
@@ -280,6 +298,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
                 measurement.leave_out(name, "all", "all", f"not installed: {', '.join(lacking)}")
         # First, because a peer that is refused here need not train.
         inference = measurement.measure(measurement.candidates("inference"))
+        throughput = measurement.measure(measurement.candidates("throughput"))
         works = ("training", "recompute", "convolutions", "matmul")
         training = measurement.measure([key for work in works for key in measurement.candidates(work)])
         large = [("ours", work, precision) for precision in plan.precisions for work in ("whole", "tiled")]
@@ -313,6 +332,17 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
                 "speed_of_ours": speed_of_ours(inference, (name, work, precision)),
             }
             for (name, work, precision), note in inference.items()
+        ],
+        "throughput": [
+            {
+                "peer": name,
+                "precision": precision,
+                "batch_size": note["batch_size"],
+                "images_per_second": spread(plan.images / np.array(note["turns"])),
+                "difference": note["difference"],
+                "speed_of_ours": speed_of_ours(throughput, (name, work, precision)),
+            }
+            for (name, work, precision), note in throughput.items()
         ],
         "tiling": [tiling_row(plan, tiling, precision) for precision in plan.precisions],
         "forms": forms,

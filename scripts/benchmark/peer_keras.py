@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from benchmark import peers
 from benchmark.peer_ours import use_threads
-from benchmark.peers import Task, assign, timed
+from benchmark.peers import Task, assign, in_batches, timed
 from unet_lowlevel.core.more_losses import make_loss
 from unet_lowlevel.reference.keras_unet import functional_unet
 from unet_lowlevel.reference.weights import model_variables
@@ -81,5 +82,22 @@ class Inference:
 
 class JitInference(Inference):
     """`Inference` compiled by XLA."""
+
+    jit_compile = True
+
+
+class Throughput(peers.Throughput):
+    """Many images."""
+
+    jit_compile = False
+
+    def __init__(self, task: Task):
+        use_threads(task.threads)
+        model = network(task, self.jit_compile)
+        super().__init__(task.many(), lambda size: in_batches(predictor(model), size))
+
+
+class JitThroughput(Throughput):
+    """`Throughput` compiled by XLA."""
 
     jit_compile = True

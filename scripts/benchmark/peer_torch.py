@@ -1,5 +1,6 @@
 """PyTorch in the benchmark: eager and compiled, channels last, with the fused Adam."""
 
+import functools
 import os
 import tempfile
 
@@ -7,7 +8,8 @@ import numpy as np
 import torch
 import torch._inductor.config
 
-from benchmark.peers import MATRIX_SIZE, Task, timed
+from benchmark import peers
+from benchmark.peers import MATRIX_SIZE, Task, in_batches, timed
 from benchmark.torch_unet import TorchUNet, dice
 
 
@@ -87,6 +89,22 @@ class CompiledInference(Inference):
         super().__init__(task)
         torch._inductor.config.freezing = True
         self.network = compiled(self.network, task)
+
+
+class Throughput(peers.Throughput):
+    """Many images."""
+
+    inference = Inference
+
+    def __init__(self, task: Task):
+        predict = self.inference(task).logits
+        super().__init__(channels_first(task.many()), functools.partial(in_batches, predict))
+
+
+class CompiledThroughput(Throughput):
+    """`Throughput`, compiled for each size of a batch."""
+
+    inference = CompiledInference
 
 
 class Matmul:

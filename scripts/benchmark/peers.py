@@ -4,6 +4,7 @@ This module imports none of the libraries: each process imports only its own.
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import multiprocessing
@@ -19,6 +20,7 @@ from unet_lowlevel.machine import peak_bytes
 
 PRECISIONS = ("float32", "bfloat16")
 MATRIX_SIZE = 4096  # side of the matrices whose product shows what the machine can do
+BATCH_SIZES = (1, 4, 16)  # of the throughput
 # Every peer imports for itself what it needs, and nothing that another has imported.
 PROCESSES = multiprocessing.get_context("spawn")
 # Of batch normalization: that of core/ops/batch_normalization.py, whose import would bring TensorFlow everywhere.
@@ -32,7 +34,7 @@ class Peer:
     title: str
     packages: tuple[str, ...]
     module: str
-    works: Mapping[str, str]  # {training, inference, matmul, ...: class in the module}
+    works: Mapping[str, str]  # {training, inference, throughput, ...: class in the module}
     how: str
     precisions: tuple[str, ...] = PRECISIONS
 
@@ -55,46 +57,47 @@ PEERS = {
             "logged_inference": "LoggedInference",
             "inference": "Inference",
             "plain_inference": "PlainInference",
+            "throughput": "Throughput",
             "whole": "Whole",
             "tiled": "Tiled",
             "matmul": "Matmul",
             "pipeline": "Pipeline",
         },
-        "as training and prediction run it",
+        "as training and prediction run it; many images by the functions of `predict`",
     ),
     "keras": Peer(
         "Keras",
         ("tensorflow",),
         "peer_keras",
-        {"training": "Training", "inference": "Inference"},
+        {"training": "Training", "inference": "Inference", "throughput": "Throughput"},
         "the compiled functions of `fit` and `predict`, called without their loops",
     ),
     "keras_jit": Peer(
         "Keras, `jit_compile`",
         ("tensorflow",),
         "peer_keras",
-        {"training": "JitTraining", "inference": "JitInference"},
+        {"training": "JitTraining", "inference": "JitInference", "throughput": "JitThroughput"},
         "the same, compiled by XLA",
     ),
     "torch": Peer(
         "PyTorch",
         ("torch",),
         "peer_torch",
-        {"training": "Training", "inference": "Inference", "matmul": "Matmul"},
+        {"training": "Training", "inference": "Inference", "throughput": "Throughput", "matmul": "Matmul"},
         "eager, channels last, fused Adam, autocast to bfloat16; predicts with `fuse_conv_bn_eval`",
     ),
     "torch_compile": Peer(
         "PyTorch, `torch.compile`",
         ("torch",),
         "peer_torch",
-        {"training": "CompiledTraining", "inference": "CompiledInference"},
+        {"training": "CompiledTraining", "inference": "CompiledInference", "throughput": "CompiledThroughput"},
         'the same with `mode="max-autotune"`; predicts with frozen weights',
     ),
     "onnxruntime": Peer(
         "ONNX Runtime",
         ("onnx", "onnxruntime"),
         "peer_onnx",
-        {"inference": "OnnxRuntime"},
+        {"inference": "OnnxRuntime", "throughput": "OnnxRuntimeThroughput"},
         "all optimizations of the graph",
         ("float32",),  # its convolutions know no bfloat16 on the CPU
     ),
@@ -102,8 +105,8 @@ PEERS = {
         "OpenVINO",
         ("onnx", "openvino"),
         "peer_onnx",
-        {"inference": "OpenVino"},
-        "the hint LATENCY",
+        {"inference": "OpenVino", "throughput": "OpenVinoThroughput"},
+        "one image with the hint LATENCY, many with THROUGHPUT and `AsyncInferQueue`",
     ),
 }
 
@@ -122,7 +125,7 @@ class Task:
         precision: "float32" or "bfloat16"; weights, statistics and loss are float32 in either.
         threads: that one operation may use.
         folder: weights.npz, {name as in `UNet.named_variables`: value}, and batch.npz, {images [N, S, S, 1],
-            labels [N, S, S], picture [1, S', S', 1]}; also for temporary files.
+            labels [N, S, S], picture [1, S', S', 1], many [M, S, S, 1]}; also for temporary files.
         large_size: side of the image that is predicted tile by tile, in pixels.
     """
 
@@ -146,6 +149,11 @@ class Task:
         with np.load(self.folder / "batch.npz") as file:
             return file["picture"]
 
+    def many(self) -> np.ndarray:
+        """The images of the throughput, float32 [M, S, S, 1]."""
+        with np.load(self.folder / "batch.npz") as file:
+            return file["many"]
+
 
 def assign(variables: Mapping, values: Mapping[str, np.ndarray]) -> None:
     """Assigns to every variable the value of its name; raises a ValueError for missing or extra names."""
@@ -165,11 +173,38 @@ def timed(work: Callable, times: int) -> tuple[list[float], list]:
     return seconds, results
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * logits)
+
+
+def in_batches(predict: Callable, size: int) -> Callable:
+    """Predicts any number of images, `size` at a time."""
+    return lambda images: np.concatenate([predict(images[i : i + size]) for i in range(0, len(images), size)])
+
+
+class Throughput:
+    """Many images, in batches of the size of `BATCH_SIZES` that is fastest in a short trial."""
+
+    def __init__(self, images, make: Callable[[int], Callable]):
+        """Makes and tries all; `make(size)` returns a function of such images, of which it takes `size` at a time."""
+        self.images, trial = images, images[: BATCH_SIZES[-1]]
+        made = [make(size) for size in BATCH_SIZES]
+        # The first time compiles, and is never the shortest.
+        seconds = [[timed(functools.partial(predict, trial), 1)[0][0] for predict in made] for _ in range(4)]
+        best = np.min(seconds, axis=0).argmin()
+        self.batch_size, self.predict = BATCH_SIZES[best], made[best]
+
+    def run(self, times: int) -> tuple[list[float], np.ndarray]:
+        """Seconds of each time, and the probabilities [M, S, S, 1]."""
+        seconds, logits = timed(lambda: self.predict(self.images), times)
+        return seconds, sigmoid(logits[-1].astype(np.float32))
+
+
 def serve(name: str, work: str, task: Task, connection) -> None:
     """The loop of the process: does the work as often as told, until the other side closes the pipe.
 
-    Receives how many times; sends {seconds, of each time; output, see `Worker.receive`; peak_bytes, above the
-    process right after its imports}, or {error} before it ends.
+    Receives how many times; sends {seconds, of each time; output, see `Worker.receive`; batch_size, of the throughput;
+    peak_bytes, above the process right after its imports}, or {error} before it ends.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # hides what libraries print; what matters they raise
@@ -180,7 +215,8 @@ def serve(name: str, work: str, task: Task, connection) -> None:
         peer = getattr(module, PEERS[name].works[work])(task)
         while True:
             seconds, output = peer.run(connection.recv())
-            connection.send({"seconds": seconds, "output": output, "peak_bytes": peak_bytes() - after_imports})
+            message = {"seconds": seconds, "output": output, "batch_size": getattr(peer, "batch_size", None)}
+            connection.send(message | {"peak_bytes": peak_bytes() - after_imports})
     except (EOFError, BrokenPipeError):
         os._exit(0)  # an orderly end can take a minute, as with TensorFlow's input pipeline
     except Exception as error:  # libraries raise anything; the other peers are measured anyway
@@ -212,7 +248,8 @@ class Worker:
             raise PeerError("its process has ended") from None
 
     def receive(self) -> dict:
-        """The message of `serve`; its output is losses, logits, lines of oneDNN, or seconds of the pipeline's steps.
+        """The message of `serve`; its output is losses, logits, probabilities of many images, lines of oneDNN, or of
+        the pipeline the seconds of fed steps.
 
         Raises:
             PeerError: when the peer has failed.

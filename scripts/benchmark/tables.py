@@ -64,6 +64,7 @@ def report(results: dict) -> str:
                 for row in results["inference"]
             ],
         ),
+        *([throughput_table(plan, results["throughput"])] if "throughput" in results else []),
         table(
             "Peak: the product of two large square matrices",
             ["", "precision", "GFLOP/s"],
@@ -139,6 +140,28 @@ def product(row: dict, peak: list[dict]) -> str:
     return PRODUCTS[row["peer"]] + (", a slow BLAS path and no limit" if slow else "")
 
 
+def throughput_table(plan: dict, rows: list[dict]) -> str:
+    """Images per second of many images."""
+    return table(
+        f"Many images of {plan['size']}x{plan['size']}, {plan['images']} in a turn",
+        [
+            *["", "precision", "images in a batch", "images per second"],
+            *["speed of ours, this peer = 1", "difference of the output"],
+        ],
+        [
+            [
+                PEERS[row["peer"]].title,
+                row["precision"],
+                str(row["batch_size"]),
+                shown(row["images_per_second"], 1),
+                verdict(row),
+                f"{row['difference']:.1e}",
+            ]
+            for row in rows
+        ],
+    )
+
+
 def forms_table(rows: list[dict]) -> str:
     """Milliseconds without and with each form of `core/fast.py`."""
     return table(
@@ -164,9 +187,12 @@ def losses_of_ours(results: dict) -> list[str]:
     for work, what, figure, better in (
         ("training", "slower to train", lambda row: row["images_per_second"]["median"], max),
         ("inference", "slower to predict", lambda row: row["milliseconds"]["median"], min),
+        ("throughput", "slower to predict many images", lambda row: row["images_per_second"]["median"], max),
         ("training", "larger in memory", lambda row: row["peak_bytes"], min),
         ("training", "slower to start", lambda row: row["seconds_to_first_step"], min),
     ):
+        if work not in results:
+            continue
         ours = {row["precision"]: figure(row) for row in results[work] if row["peer"] == "ours"}
         ahead = [
             f"{PEERS[row['peer']].title} ({row['precision']})"

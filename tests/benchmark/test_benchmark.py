@@ -30,9 +30,8 @@ PACKAGES = [
 
 def tiny_plan():
     config = resolve(flags=FIXED | TINY)
-    return measure.Plan(
-        config, tuple(peers.PEERS), ("float32",), picture_size=32, large_size=64, threads=1, rounds=1, steps=2
-    )
+    sizes = {"picture_size": 32, "large_size": 64, "images": 16}
+    return measure.Plan(config, tuple(peers.PEERS), ("float32",), **sizes, threads=1, rounds=1, steps=2)
 
 
 class WrongPlan(measure.Plan):
@@ -47,7 +46,8 @@ def installed_keys(peer, package):
     pytest.importorskip(package)
     if peers.missing_packages(peer):
         pytest.skip(f"{peer} lacks {peers.missing_packages(peer)}")
-    return [(peer, work, "float32") for work in peers.PEERS[peer].works if work in ("training", "inference")]
+    works = ("training", "inference", "throughput")
+    return [(peer, work, "float32") for work in peers.PEERS[peer].works if work in works]
 
 
 def test_operations_of_a_step():
@@ -62,12 +62,13 @@ def test_operations_of_a_step():
 def test_peers_compute_the_same(peer, package, tmp_path):
     keys = installed_keys(peer, package)
     if peer == "torch_compile":
-        keys = keys[1:]  # its training takes most of a minute to compile
+        keys = keys[1:2]  # the others take most of a minute to compile
     measurement = measure.Measurement(tiny_plan(), tmp_path, lambda text: None)
     notes = measurement.measure(keys)
     assert measurement.left_out == [] and list(notes) == keys
-    for note in notes.values():
+    for key, note in notes.items():
         assert len(note["turns"]) == 1 and note["turns"][0] > 0
+        assert note["batch_size"] in (peers.BATCH_SIZES if key[1] == "throughput" else [None])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_peer_with_another_activation_is_refused(peer, package, processes, tmp
     assert measurement.measure(keys) == {}
     reasons = {entry["work"]: entry["reason"] for entry in measurement.left_out}
     assert len(reasons) == len(keys)
-    assert "its output differs from ours by" in reasons["inference"]
+    assert all("its output differs from ours by" in reasons[work] for work in ("inference", "throughput"))
     assert "training" not in reasons or "its loss at step 1 is" in reasons["training"]
 
 
@@ -124,7 +125,7 @@ def test_what_stands_in_for_a_form_computes_the_same_without_it(form, inputs, mo
     folder, expected = inputs
     work, precision = (form.without, form.precisions[0]) if form else ("training", "float32")
     peer = getattr(peer_ours, peers.PEERS["ours"].works[work])(tiny_plan().task(precision, folder))
-    assert expected.refusal(precision, peer.run(measure.CHECKED_STEPS)[1]) == ""
+    assert expected.refusal(work, precision, peer.run(measure.CHECKED_STEPS)[1]) == ""
     if work == "plain_inference":
         assert peer.compiled.get_concrete_function().variables  # a folded network has none
         return
@@ -163,7 +164,7 @@ def test_benchmark_measures_and_writes_what_it_prints(processes, tmp_path, capfd
     results = json.loads((output / "benchmark.json").read_text())
     text = (output / "benchmark.md").read_text()
     assert text in printed.out and text == report(results)
-    for work in ("training", "inference"):
+    for work in ("training", "inference", "throughput"):
         assert [row["peer"] for row in results[work]] == ["ours", "keras", "keras_jit"]
         assert results[work][0]["speed_of_ours"] == {"median": 1, "min": 1, "max": 1}
     for row in results["training"]:
@@ -209,6 +210,10 @@ def fixed_results():
             row("ours", milliseconds=figure(100.0), difference=0.0, speed_of_ours=figure(1.0)),
             row("openvino", milliseconds=figure(80.0), difference=2e-6, speed_of_ours=figure(0.8)),
         ],
+        "throughput": [
+            row("ours", batch_size=4, images_per_second=figure(60.0), difference=1e-6, speed_of_ours=figure(1.0)),
+            row("openvino", batch_size=1, images_per_second=figure(50.0), difference=2e-6, speed_of_ours=figure(1.2)),
+        ],
         "recompute": [{"precision": "float32", "peak_bytes": 2**28, "saved": 0.4, "time": figure(1.3)}],
         "tiling": [
             {
@@ -236,6 +241,8 @@ def test_report():
     assert "| this project | float32 | 10.00 (9.00 to 11.00) | 50% | 1.50 (1.35 to 1.65) |  |" in lines
     assert "| PyTorch | float32 | 8.00 (7.20 to 8.80) | 50% | 1.50 (1.35 to 1.65) | 1.25 (1.12 to 1.38) |" in lines
     assert "| OpenVINO | float32 | 80.0 (72.0 to 88.0) | **0.80 (0.72 to 0.88): slower** | 2.0e-06 |" in lines
+    assert "### Many images of 32x32, 16 in a turn" in lines
+    assert "| OpenVINO | float32 | 1 | 50.0 (45.0 to 55.0) | 1.20 (1.08 to 1.32) | 2.0e-06 |" in lines
     assert "| torch.mm, a slow BLAS path and no limit | float32 | 150 (135 to 165) |" in lines
     assert "| PyTorch | float32 | 512 | 4.0 |" in lines
     assert "| from memory | 9.50 (8.55 to 10.45) | 0.950 (0.855 to 1.045) |" in lines
@@ -249,6 +256,7 @@ def test_report():
     assert f"{begin} 30.0 (27.0 to 33.0) | 20.0 (18.0 to 22.0) | 1.50 (1.35 to 1.65) |" in lines
     assert "- Ours is slower to train than none of them." in lines
     assert "- Ours is slower to predict than OpenVINO (float32)." in lines
+    assert "- Ours is slower to predict many images than none of them." in lines
     assert "- The convolutions of our step alone take oneDNN 50.0 (45.0 to 55.0) ms (float32)." in lines
     assert "- OpenVINO: fast." in lines
     assert "- Ours is larger in memory than PyTorch (float32)." in lines

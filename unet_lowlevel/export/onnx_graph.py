@@ -105,10 +105,10 @@ def tensor(name: str, shape: list, kind: int = TensorProto.FLOAT) -> onnx.ValueI
 
 
 def network_model(
-    config: ModelConfig, weights: Mapping[str, np.ndarray], size: int, *, epsilon: float
+    config: ModelConfig, weights: Mapping[str, np.ndarray], size: int, *, epsilon: float, batch: int = 1
 ) -> onnx.ModelProto:
-    """The network alone, of a "same" configuration: images [1, C, size, size] -> output [1, K, size, size], logits."""
+    """The network alone, "same": images [batch, C, size, size] -> output [batch, K, size, size], logits."""
     graph = Graph()
     Network(graph, config, weights, epsilon).forward("images")
-    shapes = ([1, channels, size, size] for channels in (config.in_channels, config.classes))
+    shapes = ([batch, channels, size, size] for channels in (config.in_channels, config.classes))
     return graph.model([tensor("images", next(shapes))], [tensor("output", next(shapes))])

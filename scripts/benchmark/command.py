@@ -53,7 +53,10 @@ def main(argv: list[str] | None = None) -> int:
             "--quick 4096)",
         ),
         "--threads": (os.cpu_count() or 1, "threads that one operation may use"),
-        "--rounds": (None, "how often everyone has its turn (default: 10; with --quick 3)"),
+        "--rounds": (
+            None,
+            "how often everyone has its turn (default: 10; with --quick 3), without the rounds that are repeated",
+        ),
         "--steps": (None, "training steps or images in a turn (default: 4; with --quick 3)"),
     }
     for name, (default, text) in numbers.items():

@@ -2,22 +2,23 @@
 
 Every peer runs in a process of its own, and they take turns, so that a machine that slows down for a while slows
 down all of them. The figure of a turn is the median of its steps. Reported are the median, the least and the
-greatest of the turns.
+greatest of the turns, without the rounds in which the speed of the machine changed.
 """
 
 import dataclasses
 import os
 import platform
+import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from benchmark.peers import MATRIX_SIZE, PEERS, PRECISIONS, PeerError, Task, Worker, missing_packages, sigmoid
+from benchmark.peers import MATRIX_SIZE, PEERS, PRECISIONS, PeerError, Task, Worker, missing_packages, sigmoid, timed
 from unet_lowlevel.config import Config
 from unet_lowlevel.core import fast
 from unet_lowlevel.errors import UserError
@@ -37,6 +38,8 @@ PROBABILITY_TOLERANCE = 0.02  # of bfloat16, mean over the pixels
 TIMES = {"matmul": 3, "whole": 2, "tiled": 1, "throughput": 1}
 TILED_ROUNDS = 3  # at most, because each takes long
 MATRIX_GFLOP = 2 * MATRIX_SIZE**3 / 1e9
+SPEED_SIZE = 1024  # side of the matrices whose product shows the speed of the machine in a moment
+QUIET = 0.1  # how far this may be off from that around it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,8 @@ FORMS = (
 STEPS = {"training", "recompute", *(form.without for form in FORMS if form.work == "training")}
 PICTURES = {"inference", *(form.without for form in FORMS if form.work == "inference")}
 CHECKED = STEPS | PICTURES | {"throughput"}
+# Works of short turns: some untimed steps come before the first turn, and one before each.
+WARMED = STEPS | PICTURES | {"convolutions"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Plan:
         large_size: side of the image that is predicted tile by tile; the one predicted whole has a quarter of it.
         images: in a turn of the throughput, of the size of the training images.
         threads: that one operation may use.
-        rounds: turns of each peer.
+        rounds: turns of each peer; half as many more replace those that are not quiet.
         steps: training steps, or images, in a turn.
     """
 
@@ -181,12 +186,29 @@ def write_inputs(plan: Plan, folder: Path) -> Expected:
     return Expected(losses, logits, np.stack(probabilities))
 
 
+def machine_speed() -> float:
+    """GFLOP/s of a NumPy product, in a fraction of a second."""
+    matrix = np.ones([SPEED_SIZE, SPEED_SIZE], np.float32)
+    return 2 * SPEED_SIZE**3 / 1e9 / statistics.median(timed(lambda: matrix @ matrix, 9)[0])
+
+
+def quiet_rounds(speeds: Sequence[float]) -> list[bool]:
+    """Whether each round was at the speed of its neighbours, from the speeds of the machine before each and after all.
+
+    Both speeds of a quiet round, before and after it, are near the median of these and of the two on either side.
+    """
+    around = [np.median(speeds[max(i - 2, 0) : i + 4]) for i in range(len(speeds) - 1)]
+    return [all(abs(speed / around[i] - 1) <= QUIET for speed in speeds[i : i + 2]) for i in range(len(around))]
+
+
 class Measurement:
     """One run of the benchmark: starts the workers, gives them turns, and collects the results."""
 
     def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]):
         self.plan, self.folder, self.say = plan, folder, say
         self.left_out: list[dict] = []
+        self.rounds: dict[str, list[dict]] = {}
+        self.order = random.Random(0)
         self.expected = write_inputs(plan, folder)
 
     def leave_out(self, name: str, work: str, precision: str, reason: str) -> None:
@@ -212,15 +234,16 @@ class Measurement:
         return found
 
     def measure(
-        self, candidates: list[tuple[str, str, str]], rounds: int | None = None
+        self, part: str, candidates: list[tuple[str, str, str]], rounds: int | None = None
     ) -> dict[tuple[str, str, str], dict]:
-        """Starts the candidates, checks them, gives them their turns: as many as planned, or `rounds`.
+        """Starts the candidates, checks them, gives them their turns: as many as planned, or `rounds`, and half as many
+        more if some are not quiet. Keeps the rounds under the name of the part.
 
         Returns:
             {(peer, work, precision): {difference, see `Expected`, of what is predicted; batch_size of the throughput;
             seconds_to_first_step, from the start of the process; peak_bytes, above the process after its imports;
-            turns, median seconds of a step in each; outputs, in each turn of the pipeline the median seconds of a fed
-            step, by source}}.
+            turns, median seconds of a step in each; quiet, which of them are; outputs, in each turn of the pipeline the
+            median seconds of a fed step, by source}}.
         """
         rounds = rounds or self.plan.rounds
         workers: dict[tuple[str, str, str], Worker] = {}
@@ -246,9 +269,8 @@ class Measurement:
                 try:
                     first = ask(key, 1)
                     seconds = time.perf_counter() - workers[key].started
-                    output = first["output"]
-                    if work in STEPS:
-                        output += ask(key, CHECKED_STEPS - 1)["output"]
+                    more = ask(key, CHECKED_STEPS - 1)["output"] if work in WARMED else None
+                    output = first["output"] + more if work in STEPS else first["output"]
                     check(key, output)
                 except PeerError as error:
                     drop(key, error)
@@ -257,9 +279,12 @@ class Measurement:
                 notes[key] = {"difference": difference, "batch_size": first["batch_size"], "turns": [], "outputs": []}
                 notes[key]["seconds_to_first_step"] = seconds
                 self.say(f"{PEERS[name].title}, {work}, {precision}: ready after {seconds:.1f} s")
-            for i in range(rounds):
-                for key in list(workers):
+            speeds, quiet = [machine_speed()], []
+            while sum(quiet) < rounds and len(quiet) < rounds + rounds // 2:
+                for key in self.order.sample(list(workers), len(workers)):
                     try:
+                        if key[1] in WARMED:
+                            ask(key, 1)
                         message = ask(key, TIMES.get(key[1], self.plan.steps))
                         if key[1] not in STEPS:  # whose losses fall from turn to turn
                             check(key, message["output"])
@@ -271,11 +296,17 @@ class Measurement:
                         fed = {name: statistics.median(seconds) for name, seconds in message["output"].items()}
                         notes[key]["outputs"].append(fed)
                     notes[key]["peak_bytes"] = message["peak_bytes"]
-                self.say(f"round {i + 1} of {rounds}")
+                speeds.append(machine_speed())
+                quiet = quiet_rounds(speeds)
+                self.say(f"{part}, round {len(quiet)}: {sum(quiet)} of {rounds} quiet, {speeds[-1]:.0f} GFLOP/s")
         finally:
             for worker in workers.values():
                 worker.close()
-        return notes
+        self.rounds[part] = [
+            {"gflops": [before, after], "quiet": at_speed}
+            for before, after, at_speed in zip(speeds[:-1], speeds[1:], quiet, strict=True)
+        ]
+        return {key: note | {"quiet": quiet} for key, note in notes.items()}
 
 
 def run(plan: Plan, say: Callable[[str], None]) -> dict:
@@ -297,16 +328,16 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
             if lacking := missing_packages(name):
                 measurement.leave_out(name, "all", "all", f"not installed: {', '.join(lacking)}")
         # First, because a peer that is refused here need not train.
-        inference = measurement.measure(measurement.candidates("inference"))
-        throughput = measurement.measure(measurement.candidates("throughput"))
+        inference = measurement.measure("inference", measurement.candidates("inference"))
+        throughput = measurement.measure("throughput", measurement.candidates("throughput"))
         works = ("training", "recompute", "convolutions", "matmul")
-        training = measurement.measure([key for work in works for key in measurement.candidates(work)])
+        training = measurement.measure("training", [key for work in works for key in measurement.candidates(work)])
         large = [("ours", work, precision) for precision in plan.precisions for work in ("whole", "tiled")]
-        tiling = measurement.measure(large, min(plan.rounds, TILED_ROUNDS))
+        tiling = measurement.measure("tiling", large, min(plan.rounds, TILED_ROUNDS))
         forms = [row for precision in plan.precisions for row in form_rows(measurement, precision)]
-        pipeline = measurement.measure([("ours", "pipeline", "float32")])["ours", "pipeline", "float32"]
+        pipeline = measurement.measure("pipeline", [("ours", "pipeline", "float32")])["ours", "pipeline", "float32"]
     peak = [
-        {"peer": name, "precision": precision, "gflops": spread(MATRIX_GFLOP / np.array(note["turns"]))}
+        {"peer": name, "precision": precision, "gflops": spread(MATRIX_GFLOP / turns(note), note)}
         for (name, work, precision), note in training.items()
         if work == "matmul"
     ]
@@ -314,11 +345,12 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
         "settings": plan.described(),
         "machine": machine(),
         "how": {name: PEERS[name].how for name in plan.peers},
+        "rounds": measurement.rounds,
         "gflop_of_a_step": step_operations(plan.config) / 1e9,
         "peak": peak,
         "training": training_rows(plan, training, highest(peak)),
         "convolutions": [
-            {"precision": precision, "milliseconds": spread(1e3 * np.array(note["turns"]))}
+            {"precision": precision, "milliseconds": spread(1e3 * turns(note), note)}
             for (_, work, precision), note in training.items()
             if work == "convolutions"
         ],
@@ -327,7 +359,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
             {
                 "peer": name,
                 "precision": precision,
-                "milliseconds": spread(1e3 * np.array(note["turns"])),
+                "milliseconds": spread(1e3 * turns(note), note),
                 "difference": note["difference"],
                 "speed_of_ours": speed_of_ours(inference, (name, work, precision)),
             }
@@ -338,7 +370,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
                 "peer": name,
                 "precision": precision,
                 "batch_size": note["batch_size"],
-                "images_per_second": spread(plan.images / np.array(note["turns"])),
+                "images_per_second": spread(plan.images / turns(note), note),
                 "difference": note["difference"],
                 "speed_of_ours": speed_of_ours(throughput, (name, work, precision)),
             }
@@ -351,8 +383,16 @@ def run(plan: Plan, say: Callable[[str], None]) -> dict:
     }
 
 
-def spread(values) -> dict[str, float]:
-    return {"median": float(np.median(values)), "min": float(np.min(values)), "max": float(np.max(values))}
+def turns(note: dict) -> np.ndarray:
+    """Seconds of each turn."""
+    return np.array(note["turns"])
+
+
+def spread(values: np.ndarray, note: dict) -> dict:
+    """Median, least and greatest of the quiet rounds, or of all if none is; the median of all; the value of each."""
+    chosen = values[note["quiet"]] if any(note["quiet"]) else values
+    figure = {name: float(getattr(np, name)(chosen)) for name in ("median", "min", "max")}
+    return figure | {"median_of_all": float(np.median(values)), "rounds": values.tolist()}
 
 
 def highest(peak: list[dict]) -> dict[str, float]:
@@ -366,7 +406,7 @@ def highest(peak: list[dict]) -> dict[str, float]:
 def speed_of_ours(notes: dict, key: tuple[str, str, str]) -> dict[str, float] | None:
     """Speed of ours relative to this peer, turn by turn in the same precision; None without ours."""
     ours = notes.get(("ours", *key[1:]))
-    return spread(np.array(notes[key]["turns"]) / np.array(ours["turns"])) if ours else None
+    return spread(turns(notes[key]) / turns(ours), ours) if ours else None
 
 
 def training_rows(plan: Plan, notes: dict, peak: dict[str, float]) -> list[dict]:
@@ -375,16 +415,16 @@ def training_rows(plan: Plan, notes: dict, peak: dict[str, float]) -> list[dict]
     for key, note in notes.items():
         name, work, precision = key
         if work == "training":
-            share = gflop / statistics.median(note["turns"]) / peak[precision] if precision in peak else None
+            images_per_second = spread(batch_size / turns(note), note)
+            share = gflop * images_per_second["median"] / batch_size / peak[precision] if precision in peak else None
             alone = notes.get(("ours", "convolutions", precision))
-            over = spread(np.array(note["turns"]) / np.array(alone["turns"])) if alone else None
             rows.append(
                 {
                     "peer": name,
                     "precision": precision,
-                    "images_per_second": spread(batch_size / np.array(note["turns"])),
+                    "images_per_second": images_per_second,
                     "share_of_peak": share,
-                    "convolutions_alone": over,
+                    "convolutions_alone": spread(turns(note) / turns(alone), note) if alone else None,
                     "speed_of_ours": speed_of_ours(notes, key),
                     "peak_bytes": note["peak_bytes"],
                     "seconds_to_first_step": note["seconds_to_first_step"],
@@ -400,7 +440,7 @@ def recompute_row(notes: dict, precision: str) -> dict:
         "precision": precision,
         "peak_bytes": again["peak_bytes"],
         "saved": 1 - again["peak_bytes"] / kept["peak_bytes"],
-        "time": spread(np.array(again["turns"]) / np.array(kept["turns"])),
+        "time": spread(turns(again) / turns(kept), kept),
     }
 
 
@@ -408,13 +448,13 @@ def form_rows(measurement: Measurement, precision: str) -> list[dict]:
     """Measures what each fast form gains: milliseconds of a step, or of an image, without it and with it, in turn."""
     forms = [form for form in FORMS if precision in form.precisions]
     works = dict.fromkeys([*(form.work for form in forms), *(form.without for form in forms)])
-    notes = measurement.measure([("ours", work, precision) for work in works])
+    notes = measurement.measure(f"forms, {precision}", [("ours", work, precision) for work in works])
     rows = []
     for form in forms:
-        without, within = (
-            1e3 * np.array(notes["ours", work, precision]["turns"]) for work in (form.without, form.work)
-        )
-        figures = {"without": spread(without), "with": spread(within), "gain": spread(without / within)}
+        note = notes["ours", form.work, precision]
+        without, within = 1e3 * turns(notes["ours", form.without, precision]), 1e3 * turns(note)
+        figures = {"without": without, "with": within, "gain": without / within}
+        figures = {name: spread(values, note) for name, values in figures.items()}
         rows.append({"form": form.title, "work": form.work, "precision": precision, **figures})
     return rows
 
@@ -423,14 +463,13 @@ def tiling_row(plan: Plan, notes: dict, precision: str) -> dict:
     """Megapixels a second whole and tile by tile, their ratio, and both peaks of memory."""
     whole, tiled = (notes["ours", work, precision] for work in ("whole", "tiled"))
     speeds = [
-        (side / 1e3) ** 2 / np.array(note["turns"])
-        for side, note in ((plan.large_size // 4, whole), (plan.large_size, tiled))
+        (side / 1e3) ** 2 / turns(note) for side, note in ((plan.large_size // 4, whole), (plan.large_size, tiled))
     ]
     return {
         "precision": precision,
-        "whole": spread(speeds[0]),
-        "tiled": spread(speeds[1]),
-        "share": spread(speeds[1] / speeds[0]),
+        "whole": spread(speeds[0], whole),
+        "tiled": spread(speeds[1], tiled),
+        "share": spread(speeds[1] / speeds[0], tiled),
         "whole_peak_bytes": whole["peak_bytes"],
         "tiled_peak_bytes": tiled["peak_bytes"],
     }
@@ -438,12 +477,12 @@ def tiling_row(plan: Plan, notes: dict, precision: str) -> dict:
 
 def pipeline_figures(plan: Plan, note: dict) -> dict[str, dict]:
     """Images a second with a constant batch, fed from memory, and fed from files; the last two also as shares of it."""
-    constant = np.array(note["turns"])
-    figures = {"constant": spread(plan.config.training.batch_size / constant)}
+    constant = turns(note)
+    figures = {"constant": spread(plan.config.training.batch_size / constant, note)}
     for name in note["outputs"][0]:
         fed = np.array([output[name] for output in note["outputs"]])
-        figures[name] = spread(plan.config.training.batch_size / fed)
-        figures[f"{name}_share"] = spread(constant / fed)
+        figures[name] = spread(plan.config.training.batch_size / fed, note)
+        figures[f"{name}_share"] = spread(constant / fed, note)
     return figures
 
 

@@ -123,14 +123,26 @@ def report(results: dict) -> str:
     head = (
         f"Base {plan['base_channels']}, depth {plan['depth']}, batch normalization, {plan['activation']}, Dice, Adam: "
         f"{results['gflop_of_a_step']:.1f} GFLOP in the convolutions of a training step. {plan['threads']} threads; "
-        f"{plan['rounds']} turns of {plan['steps']} each, median (least to greatest) of the turns.\n\n"
-        f"{results['machine']['processor']}, {results['machine']['cores']} cores; "
+        f"{plan['rounds']} turns of {plan['steps']} each, median (least to greatest) of the turns.{restless(results)}"
+        f"\n\n{results['machine']['processor']}, {results['machine']['cores']} cores; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".\n"
     )
     lines = [*losses_of_ours(results), *lines_of_convolutions(results), *lines_of_left_out(results)]
     lines += [f"- {titles[name]}: {how}." for name, how in results.get("how", {}).items()]
     return "\n".join([head, *tables, "\n".join(lines) + "\n"])
+
+
+def restless(results: dict) -> str:
+    """How many rounds of each part were not quiet."""
+    if "rounds" not in results:
+        return ""
+    noisy = {part: sum(not row["quiet"] for row in rounds) for part, rounds in results["rounds"].items()}
+    found = [f"{count} of {len(results['rounds'][part])} ({part})" for part, count in noisy.items() if count]
+    return (
+        " In each round the peers come in another order. Rounds in which the machine changed its speed are repeated, "
+        f"half as many at most, and left out where others remain: {', '.join(found) or 'none'}."
+    )
 
 
 def product(row: dict, peak: list[dict]) -> str:

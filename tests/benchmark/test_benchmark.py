@@ -4,7 +4,9 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 from benchmark import measure, peer_ours, peers
 from benchmark.command import FIXED, main
@@ -64,7 +66,7 @@ def test_peers_compute_the_same(peer, package, tmp_path):
     if peer == "torch_compile":
         keys = keys[1:2]  # the others take most of a minute to compile
     measurement = measure.Measurement(tiny_plan(), tmp_path, lambda text: None)
-    notes = measurement.measure(keys)
+    notes = measurement.measure("all", keys)
     assert measurement.left_out == [] and list(notes) == keys
     for key, note in notes.items():
         assert len(note["turns"]) == 1 and note["turns"][0] > 0
@@ -79,7 +81,7 @@ def test_a_peer_with_another_activation_is_refused(peer, package, processes, tmp
     keys = installed_keys(peer, package)
     plan = WrongPlan(*(getattr(tiny_plan(), item.name) for item in dataclasses.fields(measure.Plan)))
     measurement = measure.Measurement(plan, tmp_path, lambda text: None)
-    assert measurement.measure(keys) == {}
+    assert measurement.measure("all", keys) == {}
     reasons = {entry["work"]: entry["reason"] for entry in measurement.left_out}
     assert len(reasons) == len(keys)
     assert all("its output differs from ours by" in reasons[work] for work in ("inference", "throughput"))
@@ -100,6 +102,54 @@ def test_constants_that_peers_repeat():
     from benchmark import torch_unet
 
     assert pytest.approx(1 - batch_normalization.MOMENTUM) == torch_unet.MOMENTUM
+
+
+def test_rounds_that_are_not_quiet():
+    """Those at whose beginning or end the machine was at another speed than around them."""
+    steady = [400.0, 410.0, 390.0, 400.0, 405.0, 400.0]
+    assert measure.quiet_rounds(steady) == [True] * 5
+    assert measure.quiet_rounds([*steady[:2], 200.0, *steady[3:]]) == [True, False, False, True, True]
+    assert measure.quiet_rounds([*steady[:3], *(200.0, 205.0, 200.0)]) == [True, True, False, True, True]
+
+
+def test_figures_are_those_of_quiet_rounds():
+    note = {"quiet": [True, False, True, True]}
+    figure = measure.spread(np.array([3.0, 9.0, 1.0, 2.0]), note)
+    assert figure == {"median": 2, "min": 1, "max": 3, "median_of_all": 2.5, "rounds": [3, 9, 1, 2]}
+    assert measure.spread(np.array([3.0, 9.0]), {"quiet": [False, False]})["median"] == 6
+
+
+def test_rounds_are_repeated_until_enough_are_quiet(tmp_path, monkeypatch):
+    speeds = iter([400.0, 400.0, 400.0, 100.0, 400.0, 400.0, 400.0, 400.0])
+    monkeypatch.setattr(measure, "machine_speed", lambda: next(speeds))
+    monkeypatch.setattr(measure, "Worker", CountedWorker)
+    plan = dataclasses.replace(tiny_plan(), rounds=4)
+    measurement = measure.Measurement(plan, tmp_path, lambda text: None)
+    keys = [("ours", "whole", "float32"), ("ours", "tiled", "float32"), ("torch", "matmul", "float32")]
+    notes = measurement.measure("all", keys)
+    assert [row["quiet"] for row in measurement.rounds["all"]] == [True, True, False, False, True, True]
+    assert measurement.rounds["all"][2]["gflops"] == [400, 100]
+    assert [len(note["turns"]) for note in notes.values()] == [6, 6, 6]
+    orders = [tuple(CountedWorker.asked[i : i + 3]) for i in range(3, 21, 3)]
+    assert len(set(orders)) > 1 and all(set(order) == {"whole", "tiled", "matmul"} for order in orders)
+
+
+class CountedWorker:
+    """A process that does nothing; `asked` says who was asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, name, work, task):
+        self.work, self.started = work, 0.0
+
+    def send(self, times):
+        self.asked.append(self.work)
+
+    def receive(self):
+        return {"seconds": [1.0], "output": None, "batch_size": None, "peak_bytes": 1}
+
+    def close(self):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +216,8 @@ def test_benchmark_measures_and_writes_what_it_prints(processes, tmp_path, capfd
     assert text in printed.out and text == report(results)
     for work in ("training", "inference", "throughput"):
         assert [row["peer"] for row in results[work]] == ["ours", "keras", "keras_jit"]
-        assert results[work][0]["speed_of_ours"] == {"median": 1, "min": 1, "max": 1}
+        figure = results[work][0]["speed_of_ours"]
+        assert all(figure[name] == 1 for name in ("median", "min", "max", "median_of_all"))
     for row in results["training"]:
         assert 2**20 < row["peak_bytes"] < 2**30 and 0.1 < row["seconds_to_first_step"] < 120
         assert 0 < row["share_of_peak"] < 1 < row["convolutions_alone"]["min"]
@@ -199,6 +250,7 @@ def fixed_results():
         "settings": tiny_plan().described(),
         "machine": {"processor": "some", "cores": 2, "versions": {"python": "3.11"}},
         "how": {"openvino": "fast"},
+        "rounds": {"training": [{"gflops": [400.0, 200.0], "quiet": False}, {"gflops": [200.0, 200.0], "quiet": True}]},
         "gflop_of_a_step": 72.3,
         "peak": [row("ours", gflops=figure(200.0)), row("torch", gflops=figure(150.0))],
         "convolutions": [{"precision": "float32", "milliseconds": figure(50.0)}],
@@ -244,6 +296,7 @@ def test_report():
     assert "### Many images of 32x32, 16 in a turn" in lines
     assert "| OpenVINO | float32 | 1 | 50.0 (45.0 to 55.0) | 1.20 (1.08 to 1.32) | 2.0e-06 |" in lines
     assert "| torch.mm, a slow BLAS path and no limit | float32 | 150 (135 to 165) |" in lines
+    assert lines[0].endswith("left out where others remain: 1 of 2 (training).")
     assert "| PyTorch | float32 | 512 | 4.0 |" in lines
     assert "| from memory | 9.50 (8.55 to 10.45) | 0.950 (0.855 to 1.045) |" in lines
     assert "| float32 | 256 | 40% | 1.30 (1.17 to 1.43) |" in lines
@@ -294,7 +347,7 @@ def test_ours_must_not_fail(tmp_path):
     measurement = measure.Measurement(tiny_plan(), tmp_path, lambda text: None)
     (tmp_path / "weights.npz").unlink()
     with pytest.raises(UserError) as caught:
-        measurement.measure([("ours", "inference", "float32")])
+        measurement.measure("all", [("ours", "inference", "float32")])
     sentence(caught, "inference", "weights.npz")
 
 

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.prog = "scripts/benchmark"  # which is no command of the wheel
     parser.add_argument("--output", metavar="DIR", required=True, help="new folder for benchmark.json and benchmark.md")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: four minutes")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: seven minutes")
     parser.add_argument(
         "--profile",
         action="store_true",

@@ -6,6 +6,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ from unet_lowlevel.data.phantoms.phantom import draw_phantom
 from unet_lowlevel.data.pipeline import TrainingBatches
 from unet_lowlevel.data.samples import Normalization, Sample, with_normalization
 from unet_lowlevel.data.storage import on_disk
-from unet_lowlevel.inference.folders import Picture, batches, tiles_of
 from unet_lowlevel.inference.predictor import Predictor, WorkingImage
 from unet_lowlevel.inference.results import canvas
 from unet_lowlevel.settings import apply
@@ -181,32 +181,21 @@ class CopyingAdam(Training):
 
 
 class Throughput:
-    """Many images as `predict_files` computes them, from the normalized image to the probabilities."""
+    """Many images as `predict_files` computes them: one by each thread, from normalized pixels to probabilities."""
+
+    batch_size = 1
 
     def __init__(self, task: Task):
-        use_threads(task.threads)
+        use_threads(1, task.threads)
         self.predictor = Predictor([fast.FoldedUNet(network(task))], [task.config])
-        self.images, networks = task.many(), self.predictor.networks
-        self.pictures = [
-            Picture("", task.folder, image, [WorkingImage(image, image.shape[:2], networks, [Normalization()])])
-            for image in self.images
-        ]
-        self.batch_size = len(next(batches(self.pictures, self.predictor)))
-
-    def predict(self) -> np.ndarray:
-        found = np.empty_like(self.images)  # of one channel, as there is one class
-        tiles = itertools.chain.from_iterable(
-            tiles_of(self.predictor, batch) for batch in batches(self.pictures, self.predictor)
-        )
-        for whole, parts in zip(found, tiles, strict=True):
-            for rows, columns, probabilities in parts:
-                whole[rows, columns] = probabilities
-        return found
+        networks = self.predictor.networks
+        self.images = [[WorkingImage(image, image.shape[:2], networks, [Normalization()])] for image in task.many()]
+        self.pool = ThreadPoolExecutor(task.threads)
 
     def run(self, times: int) -> tuple[list[float], np.ndarray]:
         """Seconds of each time, and the probabilities [M, S, S, 1]."""
-        seconds, found = timed(self.predict, times)
-        return seconds, found[-1]
+        seconds, found = timed(lambda: list(self.pool.map(self.predictor.whole, self.images)), times)
+        return seconds, np.stack(found[-1])
 
 
 class Whole:

@@ -141,7 +141,7 @@ def restless(results: dict) -> str:
     found = [f"{count} of {len(results['rounds'][part])} ({part})" for part, count in noisy.items() if count]
     return (
         " In each round the peers come in another order. Rounds in which the machine changed its speed are repeated, "
-        f"half as many at most, and left out where others remain: {', '.join(found) or 'none'}."
+        f"half as many at most, and left out where at least as many remain: {', '.join(found) or 'none'}."
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import math
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -140,7 +141,14 @@ def test_volumes_are_measured_in_millimetres(run, gallery, tmp_path):
 
 def test_a_stop_loses_and_repeats_nothing(run, gallery, tmp_path, monkeypatch, capsys):
     assert run_predict(run, gallery, tmp_path / "undisturbed") == 0
-    monkeypatch.setattr(folders, "waiting", lambda picture: 1)
+    collected, computed = folders.collected, []
+
+    def slowly(*arguments, **options):
+        time.sleep(0.5 * len(computed))  # until the first is written
+        computed.append(1)
+        return collected(*arguments, **options)
+
+    monkeypatch.setattr(folders, "collected", slowly)
     out, stems = tmp_path / "out", written_until(1, monkeypatch, terminate)
     assert run_predict(run, gallery, out) == 143 and len(stems) < 3
     assert not (out / "objects.csv").exists() and not (out / "summary.csv").exists()

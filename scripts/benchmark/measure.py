@@ -389,7 +389,7 @@ def turns(note: dict) -> np.ndarray:
 
 
 def spread(values: np.ndarray, note: dict) -> dict:
-    """Median, least, greatest of the quiet rounds (of all if fewer than half are quiet); the median and values of all."""
+    """Median, least, greatest of the quiet rounds, or of all if fewer than half are; median and values of all."""
     chosen = values[note["quiet"]] if 2 * sum(note["quiet"]) >= len(values) else values
     figure = {name: float(getattr(np, name)(chosen)) for name in ("median", "min", "max")}
     return figure | {"median_of_all": float(np.median(values)), "rounds": values.tolist()}

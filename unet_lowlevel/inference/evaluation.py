@@ -192,7 +192,7 @@ def evaluate_pairs(
         refuse_existing(output / name)
     regions = find_regions(region, pairs) if region else {}
     known = {pair.stem: pair.group for pair in pairs if bootstrap or card}
-    groups = groups_of(known, predictor.config)
+    groups = matched_groups(known, predictor.config)
     if separation is None:
         separation = Separation()
         if "instances" in scores:
@@ -240,7 +240,7 @@ def evaluate_pairs(
     return result
 
 
-def groups_of(known: Mapping[str, str], config: Config) -> dict[str, str]:
+def matched_groups(known: Mapping[str, str], config: Config) -> dict[str, str]:
     """{stem: group} from {stem: group of `files.Pair`}; see `splits.matched_group`."""
     return {stem: matched_group(stem, config.data.group_regex, group) for stem, group in known.items()}
 
@@ -359,13 +359,13 @@ def store_first_card(run: Path, counts: Mapping[str, dict[str, np.ndarray]], kno
         run: the run folder.
         counts: {stem: `counts.probability_counts`} of the held-out images by the kept network; empty: it is of an epoch
             before the training was resumed. Then a card of these weights stays; else it has the scores of history.csv.
-        known: see `groups_of`.
+        known: see `matched_groups`.
     """
     with an_extra():
         if counts:
             stems = sorted(counts)
             stacked = {name: np.stack([counts[stem][name] for stem in stems]) for name in counts[stems[0]]}
-            groups = groups_of({stem: known[stem] for stem in stems}, run_folder.read(run)[0])
+            groups = matched_groups({stem: known[stem] for stem in stems}, run_folder.read(run)[0])
             store_card(run, summarized(stems, stacked, groups, BOOTSTRAP))
         elif not stored_card(run, best_weights(run)):
             row = kept_epoch(run)

@@ -175,10 +175,7 @@ def best_weights(run: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: when there are none.
     """
-    paths = listed_in(run / "best")
-    if not paths:
-        raise UserError(f"{run / 'best'} holds no checkpoint: the run ended before its first epoch did; train again.")
-    reader = tf.train.load_checkpoint(paths[-1])
+    reader = tf.train.load_checkpoint(some_listed_in(run / "best")[-1])
     keys = [key.split("/") for key in reader.get_variable_to_shape_map() if key.startswith("variables/")]
     # In the names of objects TensorFlow writes ".S" for "/".
     return {key[1].replace(".S", "/"): reader.get_tensor("/".join(key)) for key in keys}
@@ -212,6 +209,14 @@ def listed_in(folder: Path) -> list[str]:
     return paths
 
 
+def some_listed_in(folder: Path) -> list[str]:
+    """`listed_in`, at least one, or a `UserError`."""
+    paths = listed_in(folder)
+    if not paths:
+        raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")
+    return paths
+
+
 def not_of_what_was_left(record: logging.LogRecord) -> bool:
     """Hides that TensorFlow lists, much later, what it could not restore from a damaged checkpoint."""
     return record.module != "checkpoint"
@@ -223,10 +228,7 @@ def restore(checkpoint: tf.train.Checkpoint, folder: Path) -> str:
     Raises:
         UserError: unless one of them has exactly the variables of `checkpoint`.
     """
-    paths = listed_in(folder)
-    if not paths:
-        raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")
-    failures = []
+    paths, failures = some_listed_in(folder), []
     for path in reversed(paths):
         try:
             status = checkpoint.restore(path).expect_partial()  # or TensorFlow lists what does not fit, much later

@@ -18,6 +18,17 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def all_threads():
+    """TensorFlow runs with all threads from the start, whichever test comes first.
+
+    Else a prediction of many images would be the first thing in some workers, and leave them with one thread.
+    """
+    import tensorflow as tf
+
+    tf.config.list_logical_devices()
+
+
 @pytest.fixture(scope="session")
 def processes():
     """The context of multiprocessing whose processes are forked from one that has imported TensorFlow by now."""

@@ -11,12 +11,12 @@ import numpy as np
 
 from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.data.samples import decoded
+from unet_lowlevel.data.splits import pairs_of
 from unet_lowlevel.export import QUANTIZED
 from unet_lowlevel.export.litert import read_some, write_litert
 from unet_lowlevel.export.onnx_file import write_onnx
 from unet_lowlevel.export.parity import OPENED, difference
 from unet_lowlevel.export.saved_model import write_saved_model
-from unet_lowlevel.inference.evaluation import choose
 from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.scoring.counts import class_scores, confusion_counts
 
@@ -27,7 +27,7 @@ def written(run: Path, predictor: Predictor, folder: Path) -> dict[str, tuple[st
     write_saved_model(predictor, found["SavedModel"][1])
     plain = load(run, plain=True, precision="float32").networks[0].model
     write_onnx(plain, predictor.config, found["ONNX"][1])
-    pairs = choose(find_pairs(predictor.config.data), predictor.split, "training")
+    pairs = pairs_of(find_pairs(predictor.config.data), predictor.split, "training")
     images = read_some([pair.image for pair in pairs], predictor.config)
     for kind in QUANTIZED:
         name = f"LiteRT, {'float32' if kind == 'none' else kind}"
@@ -51,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     predictor = load(arguments.run, precision="float32")
     classes = predictor.config.model.classes
-    pairs = choose(find_pairs(predictor.config.data), predictor.split, "validation")
+    pairs = pairs_of(find_pairs(predictor.config.data), predictor.split, "validation")
     rows: dict[str, dict[str, list]] = {}
     with tempfile.TemporaryDirectory() as folder:
         forms = written(arguments.run, predictor, Path(folder))

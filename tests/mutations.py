@@ -11,7 +11,7 @@ PREDICTOR = "inference/test_predictor.py::test_probabilities_are_the_mean_of_the
 WHOLE_IMAGE = "inference/test_tiling.py::test_tiles_give_the_logits_of_the_whole_image"
 SIGNAL = "training/test_interruption.py::test_a_signal_saves_and_ends"
 NAN = "test_nan_becomes_0_where_nothing_is_marked"
-THRESHOLD = "inference/test_threshold.py"
+THRESHOLD = "inference/test_best_thresholds.py"
 EXPORTED = "export/test_forms.py"
 SAME_FORM = f"{EXPORTED}::test_a_form_predicts_what_the_run_does"
 SAME_BATCH = f"{EXPORTED}::test_a_batch_gives_what_its_images_give"
@@ -658,6 +658,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "data/splits.py": [
         (
+            "held-out images are scored whatever is said",
+            "wanted = set(split[part])",
+            'wanted = set(split["validation"])',
+            "inference/test_evaluation.py::test_splits",
+        ),
+        (
             "groups are torn",
             "groups.setdefault(matched_group(stem, data.group_regex, (known or {}).get(stem)), [])",
             "groups.setdefault(stem, [])",
@@ -706,6 +712,14 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "precision of what is below the cut",
             "np.cumsum(histograms[..., ::-1], -1)[..., ::-1]",
             "np.cumsum(histograms, -1)",
+        ),
+    ],
+    "scoring/intervals.py": [
+        (
+            "the best images are the worst",
+            'np.argsort(per_image["dice"], kind="stable")[:WORST]',
+            'np.argsort(-per_image["dice"], kind="stable")[:WORST]',
+            "export/test_export.py::test_the_card_has_the_scores_that_evaluate_gives",
         ),
     ],
     "scoring/surfaces.py": [
@@ -942,33 +956,22 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("pixels without a label count", "found, IGNORED, CANDIDATES", "found, None, CANDIDATES"),
         ("the Dice of the background", '["dice"][..., 1]', '["dice"][..., 0]'),
     ],
-    "inference/evaluation.py": [
+    "inference/best_thresholds.py": [
         (
-            "the best images are the worst",
-            'np.argsort(per_image["dice"], kind="stable")[:WORST]',
-            'np.argsort(-per_image["dice"], kind="stable")[:WORST]',
-            "export/test_export.py::test_the_card_has_the_scores_that_evaluate_gives",
+            "a given threshold is chosen anew",
+            "config.model.classes == 1 and not config.training.threshold",
+            "config.model.classes == 1",
         ),
+        ("only some images choose the threshold", "if not mask and pixels >= PIXELS", "if pixels >= PIXELS"),
+        ("objects are chosen by all images", "if objects and pixels < PIXELS:", "if objects:"),
+    ],
+    "inference/evaluation.py": [
         (
             "other images renew the card",
             'split == "validation" and average',
             "average",
             "inference/test_model_card.py::test_an_evaluation_renews_it",
         ),
-        (
-            "a given threshold is chosen anew",
-            "config.model.classes == 1 and not config.training.threshold",
-            "config.model.classes == 1",
-            THRESHOLD,
-        ),
-        (
-            "held-out images are scored whatever is said",
-            "wanted = set(split[part])",
-            'wanted = set(split["validation"])',
-            "::test_splits",
-        ),
-        ("only some images choose the threshold", "if not mask and pixels >= PIXELS", "if pixels >= PIXELS", THRESHOLD),
-        ("objects are chosen by all images", "if objects and pixels < PIXELS:", "if objects:", THRESHOLD),
     ],
     "training/train.py": [
         (

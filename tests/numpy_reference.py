@@ -182,3 +182,11 @@ def components(mask):
                 numbers[y, x] = number
                 stack += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
     return numbers
+
+
+def dice_at(label, probabilities, threshold):
+    """Dice of the pixels that are labelled, by sets of pixels: label [H, W] and probabilities [H, W, 1]."""
+    counts = label != 255
+    found = set(np.flatnonzero(counts & (probabilities[..., 0] >= np.float32(threshold))))
+    true = set(np.flatnonzero(counts & (label == 1)))
+    return 2 * len(found & true) / (len(found) + len(true)) if found or true else 1.0

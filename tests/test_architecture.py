@@ -25,10 +25,11 @@ FLOORS = [
     ["__main__"],
 ]
 # What only names a thing of a higher floor for a moment: the classmethod by which people make a configuration, and the
-# end of a training, which predicts the held-out images to choose thresholds.
+# end of a training, which predicts the held-out images to choose thresholds, and writes the model card.
 EXCEPTIONS = {
     ("unet_lowlevel.config", "unet_lowlevel.settings"),
-    ("unet_lowlevel.training.train", "unet_lowlevel.inference.evaluation"),
+    ("unet_lowlevel.training.train", "unet_lowlevel.inference.best_thresholds"),
+    ("unet_lowlevel.training.train", "unet_lowlevel.inference.model_card"),
 }
 # The way from a pixel to an updated weight with the default settings.
 PATH = ["activations", "batch_normalization", "convolution", "cropping", "initializers", "pooling"]

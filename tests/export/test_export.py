@@ -14,9 +14,10 @@ from unet_lowlevel.cli import export
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.export import model_card as exported
 from unet_lowlevel.export import parity
-from unet_lowlevel.inference import model_card
 from unet_lowlevel.inference.evaluation import evaluate
+from unet_lowlevel.inference.model_card import BOOTSTRAP, checksum
 from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.scoring.intervals import WORST
 from unet_lowlevel.training.checkpoints import best_weights
 
 FILES = {
@@ -87,12 +88,12 @@ def test_the_card_has_the_scores_that_evaluate_gives(average, place):
     flags = ["--average-flips"] if average == "flips" else []
     assert export.main(["--run", "run", "--format", "saved_model", "--output", "m", *flags]) == 0
     facts = json.loads((place / "m" / "model_card.json").read_text())
-    expected = evaluate("run", "scores", bootstrap=model_card.BOOTSTRAP, average=average)
+    expected = evaluate("run", "scores", bootstrap=BOOTSTRAP, average=average)
     worst = facts["scores"]["worst"]
     assert facts["scores"] == json.loads(json.dumps(expected))
     rows = [line.split(",") for line in (place / "scores" / "per_image.csv").read_text().splitlines()]
     dice = {row[0]: float(row[rows[0].index("dice")]) for row in rows[1:]}
-    assert [*worst.items()] == sorted(dice.items(), key=lambda item: item[1])[: model_card.WORST]
+    assert [*worst.items()] == sorted(dice.items(), key=lambda item: item[1])[:WORST]
     assert facts["images"] == {"training": 9, "validation": 3}
     text = (place / "m" / "model_card.md").read_text()
     assert f"| dice | {expected['dice']:.4f} | {expected['mean_over_images']['dice']:.4f} |" in text
@@ -177,6 +178,6 @@ def test_a_missing_package_is_named(form, package, place, monkeypatch, capsys):
 
 def test_the_checksum_is_of_names_and_values(tmp_path):
     weights = [best_weights(untrained_run(tmp_path / f"{i}", seed=seed)) for i, seed in enumerate((0, 0, 1))]
-    one, same, other = map(model_card.checksum, weights)
+    one, same, other = map(checksum, weights)
     assert one == same != other
-    assert model_card.checksum({f"{name}_": values for name, values in weights[0].items()}) != one
+    assert checksum({f"{name}_": values for name, values in weights[0].items()}) != one

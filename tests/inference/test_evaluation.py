@@ -1,4 +1,4 @@
-"""Scores of a run: files and tables, regions, intervals by bootstrap, from Python and from the command line."""
+"""Scores of a run: files and tables, regions, pictures, from Python and from the command line."""
 
 import csv
 import json
@@ -22,14 +22,14 @@ from unet_lowlevel.data.files import Pair, find_pairs, read_image
 from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.masks import read_mask
 from unet_lowlevel.data.samples import Sample
+from unet_lowlevel.data.splits import pairs_of
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import evaluation
-from unet_lowlevel.inference.evaluation import choose, counts_of, evaluate_pairs, intervals, tiles_of
+from unet_lowlevel.inference import best_thresholds, evaluation
+from unet_lowlevel.inference.evaluation import counts_of, evaluate_pairs, tiles_of
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import Separation, read_separation, write_separation
 from unet_lowlevel.pictures import panels
-from unet_lowlevel.scoring import SCORES
-from unet_lowlevel.scoring.curves import pixel_counts
+from unet_lowlevel.scoring import SCORES, intervals
 from unet_lowlevel.scoring.objects import Objects
 from unet_lowlevel.scoring.scorers import scores_of
 from unet_lowlevel.scoring.surfaces import surface_distances
@@ -43,84 +43,7 @@ def predictor(tiny_run):
 @pytest.fixture(scope="module")
 def held_out(predictor):
     """The pairs that the run has not seen."""
-    return choose(find_pairs(predictor.config.data), predictor.split, "validation")
-
-
-def example(seed, pixels=60):
-    """Labels [N] and probabilities [N, 1] that go together, but not always; some probabilities are equal."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 2, pixels)
-    logits = np.round(random.normal(size=(pixels, 1)), 1) + 1.0 * (labels[:, None] == 0)
-    return labels, (1 / (1 + np.exp(-logits - 2 * labels[:, None]))).astype(np.float32)
-
-
-def counts_of_images(images=7):
-    """Of random images, one of them without foreground."""
-    found = []
-    for seed in range(images):
-        labels, probabilities = example(seed)
-        found.append(pixel_counts(labels * (seed != 3), probabilities, 0.5))
-        found[-1]["surfaces"] = np.array([seed, seed / 2, 1.0])
-    return {name: np.stack([each[name] for each in found]) for name in found[0]}
-
-
-def quantile(values, share):
-    """Between the two of the sorted values that are nearest to it, linearly."""
-    values = sorted(values)
-    below, part = divmod(share * (len(values) - 1), 1)
-    return values[int(below)] + part * (values[min(int(below) + 1, len(values) - 1)] - values[int(below)])
-
-
-def resampled(counts, repeats, groups):
-    """The intervals by loops: groups drawn as `intervals` draws them, the counts of their images added one by one."""
-    names, each = sorted(set(groups)), scores_of(counts)
-    drawn = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), repeats)
-    found = {"all_images": [], "mean_over_images": []}
-    for times in drawn:
-        chosen = [i for name, count in zip(names, times, strict=True) for i in np.flatnonzero(groups == name) if count]
-        chosen = [i for i in chosen for _ in range(times[names.index(groups[i])])]
-        summed = {name: np.sum([values[i] for i in chosen], axis=0) for name, values in counts.items()}
-        found["all_images"].append(scores_of(summed))
-        found["mean_over_images"].append({name: np.nanmean(values[chosen]) for name, values in each.items()})
-    return {
-        what: {name: [quantile([value[name] for value in values], q) for q in (0.025, 0.975)] for name in each}
-        for what, values in found.items()
-    }
-
-
-def assert_intervals(found, expected):
-    for what, of_scores in expected.items():
-        assert list(found[what]) == list(of_scores)
-        for name, values in of_scores.items():
-            np.testing.assert_allclose(found[what][name], values, rtol=1e-9, atol=1e-12, err_msg=f"{what} {name}")
-
-
-@pytest.mark.parametrize("groups", ["abcdefg", "baabcba", "xxxxxyx"])
-def test_intervals_are_those_of_groups_drawn_one_by_one(groups):
-    counts, groups = counts_of_images(), np.array(list(groups))
-    found = intervals(counts, 60, groups)
-    assert_intervals(found, resampled(counts, 60, groups))
-    assert intervals(counts, 60, groups) == found  # the same seed
-
-
-def test_intervals_of_images_that_are_groups_are_those_of_images():
-    """Bit for bit, whatever the groups are called, in the order of the stems."""
-    counts = counts_of_images()
-    drawn = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), 300)
-    pooled = scores_of({name: np.tensordot(drawn, values, 1) for name, values in counts.items()})
-    found = intervals(counts, 300, [f"image_{i}" for i in range(7)])
-    for name, values in pooled.items():
-        assert found["all_images"][name] == np.percentile(values, [2.5, 97.5]).tolist()
-
-
-def test_intervals_by_patient_are_wider_where_images_of_a_patient_are_alike():
-    """Four patients of five equal images: only the mixture of patients varies."""
-    four = {name: values[[0, 1, 2, 4]] for name, values in counts_of_images().items()}
-    counts = {name: np.repeat(values, 5, 0) for name, values in four.items()}
-    by_image = intervals(counts, 400, np.arange(20))["mean_over_images"]["dice"]
-    by_patient = intervals(counts, 400, np.repeat(np.arange(4), 5))["mean_over_images"]["dice"]
-    assert by_patient == intervals(four, 400, np.arange(4))["mean_over_images"]["dice"]
-    assert by_patient[1] - by_patient[0] > 1.8 * (by_image[1] - by_image[0])
+    return pairs_of(find_pairs(predictor.config.data), predictor.split, "validation")
 
 
 @pytest.mark.parametrize(
@@ -134,9 +57,9 @@ def test_intervals_by_patient_are_wider_where_images_of_a_patient_are_alike():
 def test_intervals_of_a_run_are_by_group(flags, names, tiny_run, phantoms, tmp_path, monkeypatch):
     """What is drawn are the patients of --group-regex: that of the run, or another."""
     asked = []
-    original = evaluation.intervals
+    original = intervals.intervals
     monkeypatch.setattr(
-        evaluation,
+        intervals,
         "intervals",
         lambda counts, repeats, groups: asked.append(groups) or original(counts, repeats, groups),
     )
@@ -160,13 +83,6 @@ def test_groups_that_are_not_found_are_refused_first(tiny_run, tmp_path, capsys)
     assert evaluate(["--run", str(tiny_run), *flags]) == 2
     assert "--group-regex 'x+' does not match" in capsys.readouterr().err
     assert not (tmp_path / "scores").exists()
-
-
-def test_intervals_of_equal_images_are_points():
-    counts = {name: np.stack([values[0]] * 5) for name, values in counts_of_images().items()}
-    for what in intervals(counts, 50, np.arange(5)).values():
-        for name, (low, high) in what.items():
-            assert low == pytest.approx(high) == pytest.approx(float(scores_of(counts)[name][0]))
 
 
 def test_all_scores_of_a_run(tiny_run, tmp_path, capsys):
@@ -394,7 +310,7 @@ def test_labels_of_another_size(predictor, phantoms, tmp_path):
         Image.fromarray(np.zeros((8, 9), np.uint8)).save(labels / path.name)
     changes = {"data": "", "images": str(phantoms / "images"), "masks": str(phantoms / "masks")}
     data = settings.apply(predictor.config, changes | {"instances": str(labels)}).data
-    pairs = choose(find_pairs(data), predictor.split, "validation")
+    pairs = pairs_of(find_pairs(data), predictor.split, "validation")
     with pytest.raises(UserError) as caught:
         evaluate_pairs(predictor, pairs, tmp_path / "scores", scores=["instances"], separation=Separation())
     sentence(caught, "8x9", "32x32")
@@ -567,7 +483,7 @@ def test_thresholds_chosen_on_the_training_images(tiny_run, tmp_path, monkeypatc
         return Separation(0.3, 0.6, 7)
 
     counts = []
-    monkeypatch.setattr(evaluation, "choose_separation", see)
+    monkeypatch.setattr(best_thresholds, "choose_separation", see)
     run = shutil.copytree(tiny_run, tmp_path / "run")
     arguments = {"scores": ["instances"], "choose_thresholds": True}
     unet_lowlevel.evaluate(run, tmp_path / "training", split="training", **arguments)

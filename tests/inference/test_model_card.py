@@ -13,11 +13,14 @@ from unet_lowlevel.cli import train
 from unet_lowlevel.data import samples
 from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import evaluation
-from unet_lowlevel.inference.evaluation import evaluate, store_first_card, store_thresholds
-from unet_lowlevel.inference.model_card import BOOTSTRAP, WORST, checksum, markdown, model_card, stored_card
+from unet_lowlevel.inference import best_thresholds
+from unet_lowlevel.inference import model_card as cards
+from unet_lowlevel.inference.best_thresholds import store_thresholds
+from unet_lowlevel.inference.evaluation import evaluate
+from unet_lowlevel.inference.model_card import BOOTSTRAP, checksum, markdown, model_card, store_first_card, stored_card
 from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.inference.threshold import write_threshold
+from unet_lowlevel.scoring.intervals import WORST
 from unet_lowlevel.training.checkpoints import best_weights
 from unet_lowlevel.training.journal import kept_epoch
 
@@ -114,7 +117,7 @@ def run(scattered, tmp_path):
 
 def test_no_image_is_read_or_predicted_for_it(run, monkeypatch):
     counts, groups = store_thresholds(run), known(run)
-    for place, name in ((Predictor, "probabilities"), (samples, "read_image"), (evaluation, "find_pairs")):
+    for place, name in ((Predictor, "probabilities"), (samples, "read_image"), (best_thresholds, "find_pairs")):
         monkeypatch.setattr(place, name, None)
     store_first_card(run, counts, groups)
     monkeypatch.undo()
@@ -198,7 +201,7 @@ def test_an_evaluation_renews_it(run, scattered, tmp_path, monkeypatch, capsys):
     assert "| roc_auc | " in (run / "model_card.md").read_text()
     expected = evaluate(run, tmp_path / "again", bootstrap=7)
     assert card_of(run)["scores"] == json.loads(json.dumps(expected))
-    monkeypatch.setattr(evaluation, "write_card", None)
+    monkeypatch.setattr(cards, "write_card", None)
     assert evaluate(run, tmp_path / "without") == evaluate(run, tmp_path / "without, too")
     assert "note: no model card was written: " in capsys.readouterr().err
 

@@ -1,6 +1,5 @@
-"""The threshold of the mask: how it is chosen, stored and applied."""
+"""The threshold of the mask: the rule by which it is chosen, and how it is stored."""
 
-import json
 import math
 import statistics
 
@@ -8,14 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import sentence
-from untrained import untrained_run
+from numpy_reference import dice_at
 
 from unet_lowlevel.config import IGNORED
-from unet_lowlevel.data.files import find_pairs
-from unet_lowlevel.data.masks import read_mask
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference import evaluation, separation
-from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.inference.threshold import (
     CANDIDATES,
     choose_threshold,
@@ -26,14 +21,6 @@ from unet_lowlevel.inference.threshold import (
     write_threshold,
 )
 from unet_lowlevel.scoring.counts import probability_counts
-
-
-def dice_at(label, probabilities, threshold):
-    """By sets of pixels."""
-    counts = label != IGNORED
-    found = set(np.flatnonzero(counts & (probabilities[..., 0] >= np.float32(threshold))))
-    true = set(np.flatnonzero(counts & (label == 1)))
-    return 2 * len(found & true) / (len(found) + len(true)) if found or true else 1.0
 
 
 def test_candidates():
@@ -124,72 +111,3 @@ def test_stored_in_the_run(tmp_path):
     with pytest.raises(UserError) as caught:
         write_threshold(tmp_path / "nowhere", 0.5)
     sentence(caught, "--run", "nowhere")
-
-
-@pytest.fixture(scope="module")
-def chosen(phantoms, tmp_path_factory):
-    """A run of a network that nobody has trained, whose file says 0.3."""
-    stems = sorted(path.stem for path in (phantoms / "images").iterdir())[:6]
-    run = untrained_run(tmp_path_factory.mktemp("runs") / "chosen", 5, tuple(stems), data=str(phantoms))
-    write_threshold(run, 0.3)
-    return run
-
-
-def test_prediction_takes_what_was_chosen_in_the_first_run(chosen, tmp_path):
-    none = untrained_run(tmp_path / "none")  # or of an earlier version, without the setting
-    given = untrained_run(tmp_path / "given", threshold=0.5)
-    for run in (none, given):
-        assert load(run).config.training.decision_threshold == 0.5
-    write_threshold(given, 0.3)
-    probabilities = np.float32([0.29, 0.3, 0.5]).reshape(1, 3, 1)
-    for runs, labels in (([chosen, none], [0, 1, 1]), ([none, chosen], [0, 0, 1]), ([given], [0, 0, 1])):
-        assert load(runs).labels(probabilities).tolist() == [labels]
-
-
-@pytest.mark.parametrize("objects", [False, True])
-def test_the_choice_is_by_every_held_out_image_predicted_once(objects, chosen, phantoms, tmp_path, monkeypatch, capsys):
-    """Also where one image is enough to choose how objects are separated."""
-    predictor = load(chosen)
-    pairs = [pair for pair in find_pairs(predictor.config.data) if pair.stem in predictor.split["validation"]]
-    dice = []
-    for pair in pairs:
-        p, label = predictor.predict(pair.image).probabilities, read_mask(pair.masks[0], 1)
-        dice.append([dice_at(label, p, t) for t in CANDIDATES])
-    expected = choose_threshold(np.array(dice))
-    assert expected not in (0.3, 0.5)
-
-    def count(self, image):
-        predicted.append(image)
-        return original(self, image)
-
-    def see(images, border):
-        known.extend(images)
-        return separation.Separation()
-
-    predicted, known, original = [], [], Predictor.probabilities
-    monkeypatch.setattr(Predictor, "probabilities", count)
-    monkeypatch.setattr(evaluation, "choose_separation", see)
-    monkeypatch.setattr(evaluation, "PIXELS", 32 * 32)
-    flags = {"instances": str(phantoms / "masks")} if objects else {}
-    run = untrained_run(tmp_path / "run", 5, tuple(pair.stem for pair in pairs), data=str(phantoms), **flags)
-    evaluation.store_thresholds(run)
-    assert json.loads((run / "threshold.json").read_text()) == {"threshold": expected}
-    assert len(predicted) == 6 and len(known) == objects and (run / "instances.json").exists() == objects
-    mean = dict(zip(CANDIDATES, np.mean(dice, 0), strict=True))
-    figures = f"{mean[expected]:.4f} (at 0.5: {mean[0.5]:.4f})"
-    assert f"threshold of the mask: {expected:g}, mean Dice of the held-out images {figures}" in capsys.readouterr().out
-    result = evaluation.evaluate(run, tmp_path / "scores")
-    assert result["mean_over_images"]["dice"] == pytest.approx(mean[expected], abs=1e-12)
-    if objects:
-        predicted.clear()
-        evaluation.evaluate(run, tmp_path / "anew", scores=["instances"], choose_thresholds=True)
-        assert len(predicted) == 1 + 6
-
-
-@pytest.mark.parametrize("flags", [{"threshold": 0.5}, {"classes": 2}])
-def test_nothing_is_chosen(flags, chosen, phantoms, tmp_path, capsys):
-    """Where it is given, and where the most probable class is taken."""
-    stems = tuple(load(chosen).split["validation"])
-    run = untrained_run(tmp_path / "run", 5, stems, data=str(phantoms), **flags)
-    evaluation.store_thresholds(run)
-    assert not (run / "threshold.json").exists() and capsys.readouterr().out == ""

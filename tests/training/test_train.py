@@ -29,7 +29,7 @@ from unet_lowlevel.data import storage
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.phantoms import phantom
 from unet_lowlevel.errors import NothingFound, UserError
-from unet_lowlevel.inference.evaluation import store_thresholds
+from unet_lowlevel.inference.best_thresholds import store_thresholds
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import Separation, read_separation
 from unet_lowlevel.inference.threshold import read_threshold

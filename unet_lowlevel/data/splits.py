@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.data.files import SUFFIXES, stem_of
+from unet_lowlevel.data.files import SUFFIXES, Pair, stem_of
 from unet_lowlevel.errors import UserError, listed, reason, shown
 
 
@@ -41,6 +41,25 @@ def matched_group(stem: str, regex: str, known: str | None = None) -> str:
         )
     bracket = match.group(1) if match.re.groups else None
     return match.group() if bracket is None else bracket
+
+
+def pairs_of(pairs: list[Pair], split: dict, part: str) -> list[Pair]:
+    """The pairs of --split: all, or the part that the run held out or trained on.
+
+    Raises:
+        UserError: when images of the part are missing.
+    """
+    if part == "all":
+        return pairs
+    wanted = set(split[part])
+    chosen = [pair for pair in pairs if pair.stem in wanted]
+    missing = sorted(wanted - {pair.stem for pair in chosen})
+    if missing:
+        raise UserError(
+            f"--split {part} needs images that the data lacks ({listed(missing)}): name the data of the training, or "
+            "use --split all for other data."
+        )
+    return chosen
 
 
 def split(

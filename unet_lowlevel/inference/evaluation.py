@@ -1,17 +1,14 @@
 """Scores of a trained run on images whose masks are known."""
 
-import contextlib
 import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from unet_lowlevel import run_folder
 from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.data.files import Pair, find_pairs, list_images, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
@@ -19,42 +16,24 @@ from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.data.instances import read_objects
 from unet_lowlevel.data.resolution import resized_image, resized_numbers
 from unet_lowlevel.data.samples import Sample, decoded
-from unet_lowlevel.data.splits import matched_group
-from unet_lowlevel.errors import UserError, listed, reason
+from unet_lowlevel.data.splits import matched_group, pairs_of
+from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import SPLITS, changed
-from unet_lowlevel.inference.model_card import BOOTSTRAP, WORST, model_card, stored_card, write_card
+from unet_lowlevel.inference.best_thresholds import choose_best
+from unet_lowlevel.inference.model_card import BOOTSTRAP, an_extra, store_card
 from unet_lowlevel.inference.model_card import FILE as CARD
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
-from unet_lowlevel.inference.separation import (
-    Separation,
-    choose_separation,
-    foreground_probabilities,
-    separate,
-    write_separation,
-)
-from unet_lowlevel.inference.threshold import (
-    CANDIDATES,
-    choose_threshold,
-    counts_at,
-    counts_of_candidates,
-    dice_of,
-    write_threshold,
-)
-from unet_lowlevel.inference.threshold import FILE as THRESHOLD
+from unet_lowlevel.inference.separation import Separation, foreground_probabilities, separate, write_separation
 from unet_lowlevel.pictures import Tile, contact_sheet, evenly, fitting, headings, panels
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.scoring import check_scores, score_text
-from unet_lowlevel.scoring.counts import class_scores
-from unet_lowlevel.scoring.curves import known_mean, pixel_counts
+from unet_lowlevel.scoring.curves import pixel_counts
+from unet_lowlevel.scoring.intervals import number, summarized
 from unet_lowlevel.scoring.objects import Objects
 from unet_lowlevel.scoring.scorers import SCORERS, ScoredImage, scores_of
-from unet_lowlevel.terminal import Progress, note, say, show_path
+from unet_lowlevel.terminal import Progress, note
 from unet_lowlevel.terminal import progress as shown_progress
-from unet_lowlevel.training.checkpoints import best_weights
-from unet_lowlevel.training.journal import kept_epoch
 
-# Of so many pixels `choose_best` takes images for objects: 64 MiB of probabilities for a foreground class.
-PIXELS = 2**24
 # The larger side of an image in pictures.png, in pixels.
 TILE_SIDE = 320
 
@@ -114,7 +93,7 @@ def evaluate(
     as_held_out = split == "validation" and average == "none" and not (changes or region or folders[1:])
     result = evaluate_pairs(
         predictor,
-        choose(find_pairs(predictor.config.data), predictor.split, split),
+        pairs_of(find_pairs(predictor.config.data), predictor.split, split),
         Path(output),
         scores=scores,
         separation=None if choose_thresholds else predictor.separation,
@@ -127,25 +106,6 @@ def evaluate(
     if choose_thresholds:
         write_separation(folders[0], Separation(**result["separation"]))
     return result
-
-
-def choose(pairs: list[Pair], split: dict, part: str) -> list[Pair]:
-    """The pairs of --split: all, or the part that the run held out or trained on.
-
-    Raises:
-        UserError: when images of the part are missing.
-    """
-    if part == "all":
-        return pairs
-    wanted = set(split[part])
-    chosen = [pair for pair in pairs if pair.stem in wanted]
-    missing = sorted(wanted - {pair.stem for pair in chosen})
-    if missing:
-        raise UserError(
-            f"--split {part} needs images that the data lacks ({listed(missing)}): name the data of the training, or "
-            "use --split all for other data."
-        )
-    return chosen
 
 
 def evaluate_pairs(
@@ -191,8 +151,8 @@ def evaluate_pairs(
     for name in names:
         refuse_existing(output / name)
     regions = find_regions(region, pairs) if region else {}
-    known = {pair.stem: pair.group for pair in pairs if bootstrap or card}
-    groups = matched_groups(known, predictor.config)
+    regex = predictor.config.data.group_regex
+    groups = {pair.stem: matched_group(pair.stem, regex, pair.group) for pair in pairs if bootstrap or card}
     if separation is None:
         separation = Separation()
         if "instances" in scores:
@@ -240,46 +200,6 @@ def evaluate_pairs(
     return result
 
 
-def matched_groups(known: Mapping[str, str], config: Config) -> dict[str, str]:
-    """{stem: group} from {stem: group of `files.Pair`}; see `splits.matched_group`."""
-    return {stem: matched_group(stem, config.data.group_regex, group) for stem, group in known.items()}
-
-
-def summarized(
-    stems: Sequence[str], counts: dict[str, np.ndarray], groups: Mapping[str, str], bootstrap: int
-) -> dict[str, Any]:
-    """The scores of images, for JSON.
-
-    Args:
-        stems: of the images.
-        counts: of each, stacked; see `scores_of`.
-        groups: {stem: group}, for intervals.
-        bootstrap: number of data sets drawn for them; 0: no intervals. There are none either where all images are of
-            one group.
-
-    Returns:
-        every score of all images together; images (their number), mean_over_images (the same scores, averaged over the
-        images), per_class (Dice, IoU, precision, recall of every class), worst ({stem: Dice} of the `WORST` images),
-        and intervals, see there. An undefined score is None.
-    """
-    pooled, per_image = scores_of({name: values.sum(0) for name, values in counts.items()}), scores_of(counts)
-    classes = class_scores(counts["confusion"].sum(0))
-    found: dict[str, Any] = {
-        **{name: number(value) for name, value in pooled.items()},
-        "images": len(stems),
-        "mean_over_images": {name: number(known_mean(values)) for name, values in per_image.items()},
-        "per_class": [
-            {"class": k} | {name: float(values[k]) for name, values in classes.items()}
-            for k in range(len(classes["iou"]))
-        ],
-        "worst": {
-            stems[i]: float(per_image["dice"][i]) for i in np.argsort(per_image["dice"], kind="stable")[:WORST].tolist()
-        },
-    }
-    of_images = [groups[stem] for stem in stems if bootstrap]
-    return found | ({"intervals": intervals(counts, bootstrap, of_images)} if len(set(of_images)) > 1 else {})
-
-
 def counts_of(
     predictor: Predictor,
     pair: Pair,
@@ -314,154 +234,6 @@ def true_objects(pair: Pair, label: np.ndarray, config: Config, inside: np.ndarr
     """The true objects of an image with this `label`, of pixels `inside`, bool [H, W]."""
     numbers, classes = read_objects(pair, label, config)
     return Objects(np.where(inside, numbers, 0), classes).without_small(1)
-
-
-def intervals(counts: dict[str, np.ndarray], repeats: int, groups: Sequence[str]) -> dict[str, dict[str, list]]:
-    """95 % intervals by bootstrap: the scores of as many groups of images, drawn from these with repetition.
-
-    Images of one patient resemble each other. Drawn one by one they would make the intervals too narrow.
-
-    Args:
-        counts: `counts_of` the images, stacked.
-        repeats: how often to draw; the seed is fixed.
-        groups: of each image.
-
-    Returns:
-        {"all_images": {score: [2.5th, 97.5th percentile]}, "mean_over_images": the same of the mean}
-    """
-    per_image = scores_of(counts)
-    names, group = np.unique(groups, return_inverse=True)
-    drawn = np.random.default_rng(0).multinomial(names.size, np.full(names.size, 1 / names.size), repeats)[:, group]
-    drawn = drawn.astype(np.float64)  # in which sums of counts are exact too, and several times as fast
-    pooled = scores_of({name: np.tensordot(drawn, values, 1) for name, values in counts.items()})
-    means = {name: known_mean(values, drawn) for name, values in per_image.items()}
-    return {
-        what: {name: [number(bound) for bound in bounds(values)] for name, values in found.items()}
-        for what, found in (("all_images", pooled), ("mean_over_images", means))
-    }
-
-
-def bounds(values: np.ndarray) -> np.ndarray:
-    """The 2.5th and the 97.5th percentile of the values that are not NaN."""
-    known = values[~np.isnan(values)]
-    return np.percentile(known, [2.5, 97.5]) if known.size else np.full(2, np.nan)
-
-
-def number(value: np.ndarray) -> float | None:
-    """A score for JSON and CSV: None in place of NaN, which JSON lacks."""
-    return None if np.isnan(value) else float(value)
-
-
-def store_first_card(run: Path, counts: Mapping[str, dict[str, np.ndarray]], known: Mapping[str, str]) -> None:
-    """Writes the model card at the end of a training, without reading or predicting an image.
-
-    Args:
-        run: the run folder.
-        counts: {stem: `counts.probability_counts`} of the held-out images by the kept network; empty: it is of an epoch
-            before the training was resumed. Then a card of these weights stays; else it has the scores of history.csv.
-        known: see `matched_groups`.
-    """
-    with an_extra():
-        if counts:
-            stems = sorted(counts)
-            stacked = {name: np.stack([counts[stem][name] for stem in stems]) for name in counts[stems[0]]}
-            groups = matched_groups({stem: known[stem] for stem in stems}, run_folder.read(run)[0])
-            store_card(run, summarized(stems, stacked, groups, BOOTSTRAP))
-        elif not stored_card(run, best_weights(run)):
-            row = kept_epoch(run)
-            scores = {name: row[f"validation_{name}"] for name in ("dice", "iou", "mean_iou")}
-            store_card(run, scores | {"mean_over_images": dict.fromkeys(scores), "per_class": [], "worst": {}})
-
-
-def store_card(run: Path, scores: Mapping[str, Any]) -> None:
-    """Writes the model card of a run with these scores."""
-    write_card(model_card(run, best_weights(run), scores), run / CARD)
-    say(f"wrote {show_path(run / CARD)}")
-
-
-@contextlib.contextmanager
-def an_extra() -> Iterator[None]:
-    """Makes a note of all that goes wrong with the model card: training and scores are what was asked for."""
-    try:
-        yield
-    except Exception as error:
-        note(f"no model card was written: {reason(error)}")
-
-
-def store_thresholds(run: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Chooses thresholds on the held-out images of a run and stores them there; see `choose_best`.
-
-    That of the mask, if it has one class and --threshold gives none. Those that separate objects, if the images have
-    instance labels or a mask for each object.
-
-    The training is over: what goes wrong now is a note.
-
-    Returns:
-        {stem: `counts.probability_counts`} of the held-out images at the threshold of the mask, if it was chosen.
-    """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    try:
-        config, _, split = run_folder.read(run)
-        pairs = choose(find_pairs(config.data), split, "validation")
-        mask = config.model.classes == 1 and not config.training.threshold
-        objects = any(pair.tells_objects for pair in pairs)
-        if not mask and not objects:
-            return found
-        what = ["the threshold of the mask"] * mask + ["the thresholds that separate objects"] * objects
-        say(f"choosing on held-out images {' and '.join(what)}")
-        if mask:
-            with contextlib.suppress(OSError):  # then the new one cannot be written either, which is said there
-                (run / THRESHOLD).unlink(missing_ok=True)  # of other weights, and perhaps damaged
-        predictor = load(run)
-        counts, separation = choose_best(
-            predictor, pairs, mask=mask, objects=objects, progress=shown_progress("predicting")
-        )
-        if mask:
-            dice = dice_of(np.stack([*counts.values()]))
-            threshold, mean = choose_threshold(dice), dict(zip(CANDIDATES, dice.mean(0), strict=True))
-            write_threshold(run, threshold)
-            found = {stem: counts_at(counted, threshold) for stem, counted in counts.items()}
-            say(
-                f"threshold of the mask: {threshold:g}, mean Dice of the held-out images {mean[threshold]:.4f} "
-                f"(at 0.5: {mean[0.5]:.4f})"
-            )
-        if objects:
-            write_separation(run, separation)
-    except UserError as error:
-        note(f"no thresholds were chosen: {error}")
-    return found
-
-
-def choose_best(
-    predictor: Predictor, pairs: list[Pair], *, mask: bool, objects: bool, progress: Progress = lambda items: items
-) -> tuple[dict[str, np.ndarray], Separation]:
-    """What images with masks say of the thresholds; each of them is predicted once.
-
-    The images are taken in a random order, always the same. Those of the first `PIXELS` pixels choose how objects are
-    separated, for which their probabilities are in memory; the others are predicted for the `mask` only.
-
-    Returns:
-        {stem: `counts_of_candidates`} of every image, if the threshold of the `mask` is asked for; `choose_separation`,
-        if that of `objects` is.
-    """
-    counts: dict[str, np.ndarray] = {}
-    known: list[tuple[Objects, np.ndarray]] = []
-    pixels = 0
-    pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
-    for pair, sample in zip(pairs, decoded(progress(pairs), predictor.config), strict=True):
-        predictor.check_channels(sample.image, pair.image)
-        probabilities = predictor.probabilities(sample.image)
-        if mask:
-            counts[pair.stem] = counts_of_candidates(sample.label, probabilities)
-        if objects and pixels < PIXELS:
-            probabilities = foreground_probabilities(probabilities)
-            probabilities = np.where((sample.label != IGNORED)[..., np.newaxis], probabilities, 0)
-            known.append((Objects(*read_objects(pair, sample.label, predictor.config)), probabilities))
-            pixels += sample.label.size
-        if not mask and pixels >= PIXELS:
-            break
-    border = int(predictor.config.loss.weight_map)
-    return counts, choose_separation(known, border) if objects else Separation(border=border)
 
 
 def find_regions(folder: Path, pairs: list[Pair]) -> dict[str, Path | Slice]:

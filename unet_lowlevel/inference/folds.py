@@ -14,11 +14,12 @@ from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.formats.writing import make_output
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.inference.evaluation import counts_of, number
+from unet_lowlevel.inference.evaluation import counts_of
 from unet_lowlevel.inference.predictor import Predictor, WorkingImage
 from unet_lowlevel.inference.results import collected, output_names, write_found
 from unet_lowlevel.scoring import SCORES, score_text
 from unet_lowlevel.scoring.curves import known_mean
+from unet_lowlevel.scoring.intervals import number
 from unet_lowlevel.scoring.scorers import scores_of
 from unet_lowlevel.terminal import Progress
 

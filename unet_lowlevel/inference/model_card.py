@@ -3,9 +3,10 @@
 Reference: Mitchell et al. 2019, "Model Cards for Model Reporting".
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,58 @@ import numpy as np
 
 from unet_lowlevel import __version__, run_folder, settings
 from unet_lowlevel.config import Config
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.data.splits import matched_group
+from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.inference.threshold import read_threshold
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.scoring import score_text
+from unet_lowlevel.scoring.intervals import summarized
 from unet_lowlevel.settings import load_json
+from unet_lowlevel.terminal import note, say, show_path
+from unet_lowlevel.training.checkpoints import best_weights
+from unet_lowlevel.training.journal import kept_epoch
 
 # In the run folder; beside it all of it as .json.
 FILE = "model_card.md"
-# Data sets drawn for the intervals, and how many of the worst images are named.
-BOOTSTRAP, WORST = 1000, 5
+# Data sets drawn for the intervals.
+BOOTSTRAP = 1000
+
+
+def store_first_card(run: Path, counts: Mapping[str, dict[str, np.ndarray]], known: Mapping[str, str]) -> None:
+    """Writes the model card at the end of a training, without reading or predicting an image.
+
+    Args:
+        run: the run folder.
+        counts: {stem: `counts.probability_counts`} of the held-out images by the kept network; empty: it is of an epoch
+            before the training was resumed. Then a card of these weights stays; else it has the scores of history.csv.
+        known: {stem: group} of all images; see `files.Pair.group`.
+    """
+    with an_extra():
+        if counts:
+            stems = sorted(counts)
+            stacked = {name: np.stack([counts[stem][name] for stem in stems]) for name in counts[stems[0]]}
+            regex = run_folder.read(run)[0].data.group_regex
+            groups = {stem: matched_group(stem, regex, known[stem]) for stem in stems}
+            store_card(run, summarized(stems, stacked, groups, BOOTSTRAP))
+        elif not stored_card(run, best_weights(run)):
+            row = kept_epoch(run)
+            scores = {name: row[f"validation_{name}"] for name in ("dice", "iou", "mean_iou")}
+            store_card(run, scores | {"mean_over_images": dict.fromkeys(scores), "per_class": [], "worst": {}})
+
+
+def store_card(run: Path, scores: Mapping[str, Any]) -> None:
+    """Writes the model card of a run with these scores."""
+    write_card(model_card(run, best_weights(run), scores), run / FILE)
+    say(f"wrote {show_path(run / FILE)}")
+
+
+@contextlib.contextmanager
+def an_extra() -> Iterator[None]:
+    """Makes a note of all that goes wrong with the model card: training and scores are what was asked for."""
+    try:
+        yield
+    except Exception as error:
+        note(f"no model card was written: {reason(error)}")
 
 
 def model_card(run: Path, weights: Mapping[str, np.ndarray], scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +74,7 @@ def model_card(run: Path, weights: Mapping[str, np.ndarray], scores: Mapping[str
     Args:
         run: its folder.
         weights: the best ones, and statistics, by name; see `checkpoints.best_weights`.
-        scores: of the held-out images, as `evaluation.summarized` gives them; empty: nothing was scored.
+        scores: of the held-out images, as `intervals.summarized` gives them; empty: nothing was scored.
 
     Raises:
         UserError: see `planned`.

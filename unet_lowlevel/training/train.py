@@ -252,8 +252,8 @@ def run_training(
 ):
     """Trains with complete settings and returns the trainer, whose `journal` holds the results.
 
-    In the end `evaluation.store_thresholds` chooses thresholds, also if `resume` has nothing to train, and the model
-    card is written, unless the network finds nothing: see `nothing_found`.
+    In the end `best_thresholds.store_thresholds` chooses thresholds, also if `resume` has nothing to train, and
+    `model_card.store_first_card` writes the card, unless the network finds nothing: see `nothing_found`.
 
     For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
@@ -283,7 +283,8 @@ def run_training(
     if getattr(trainer, "received", None):  # in the last epoch; there is no time, and --resume goes on here
         return trainer
     if not config.training.overfit_one_batch and not nothing_found(trainer):
-        from unet_lowlevel.inference.evaluation import store_first_card, store_thresholds
+        from unet_lowlevel.inference.best_thresholds import store_thresholds
+        from unet_lowlevel.inference.model_card import store_first_card
 
         store_first_card(run, store_thresholds(run) or trainer.journal.counts, data.groups)
     return trainer

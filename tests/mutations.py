@@ -527,7 +527,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             ".batch(training.batch_size, drop_remainder=True)",
         ),
         ("tuned, and waited for", "autotune.enabled = False", "autotune.enabled = True"),
-        ("crops up to 512", "LARGEST_AUTOMATIC_CROP = 256", "LARGEST_AUTOMATIC_CROP = 512"),
+        ("crops up to 512", "sizes)), LARGEST_CROP)", "sizes)), 2 * LARGEST_CROP)"),
     ],
     "data/resolution.py": [
         ("sizes are cut off", "round(side * data.resolution)) for", "int(side * data.resolution)) for"),

@@ -13,7 +13,7 @@ PACKAGE = "unet_lowlevel"
 FLOORS = [
     ["errors", "config"],
     ["core"],
-    ["settings", "geometry", "machine", "terminal", "disk"],
+    ["settings", "geometry", "machine", "packages", "terminal", "disk"],
     ["pictures", "run_folder", "memory", "summary"],
     ["data", "scoring"],
     ["planning"],

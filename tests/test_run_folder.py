@@ -171,11 +171,6 @@ def test_settings_of_a_run_must_fit_each_other(run):
         run_folder.read(run)
 
 
-def test_installed_version():
-    assert run_folder.installed_version("numpy")[0].isdigit()
-    assert run_folder.installed_version("no-such-package-anywhere") == "not installed"
-
-
 TAKERS = """
 import contextlib, sys, time
 from pathlib import Path

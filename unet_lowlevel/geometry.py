@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from unet_lowlevel.config import Config, ModelConfig
 from unet_lowlevel.errors import UserError
 
+# Side of the largest crop that is chosen, in pixels of the working resolution: time and memory of a step grow with its
+# square.
+LARGEST_CROP = 256
+
 
 def lost_by_block(config: ModelConfig) -> int:
     """Pixels that the convolutions of a block see beyond their output, both sides together."""

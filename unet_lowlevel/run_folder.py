@@ -14,7 +14,6 @@ train/, validation/    TensorBoard
 """
 
 import contextlib
-import importlib.metadata
 import itertools
 import json
 import os
@@ -25,6 +24,7 @@ from pathlib import Path
 from unet_lowlevel.config import Config
 from unet_lowlevel.disk import Place, put_in_place, sync
 from unet_lowlevel.errors import UserError, shown
+from unet_lowlevel.packages import installed_version
 from unet_lowlevel.settings import check, from_json, load_json, to_json
 
 LOCK = ".lock"
@@ -216,13 +216,6 @@ def create(
     run = {"implementation": implementation, "versions": versions, "data_fingerprint": fingerprint}
     # Last, because config.json makes the folder a run.
     write_text(folder / "config.json", json.dumps(to_json(config) | {"run": run}, indent=1) + "\n")
-
-
-def installed_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def read(folder: Path, flag: str = "--run") -> tuple[Config, dict, dict]:

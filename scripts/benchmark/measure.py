@@ -22,7 +22,7 @@ from benchmark.peers import MATRIX_SIZE, PEERS, PRECISIONS, PeerError, Task, Wor
 from unet_lowlevel.config import Config
 from unet_lowlevel.core import fast
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.run_folder import installed_version
+from unet_lowlevel.packages import installed_version
 from unet_lowlevel.settings import apply
 from unet_lowlevel.summary import step_operations
 from unet_lowlevel.training.steps import train_step, whole_logits

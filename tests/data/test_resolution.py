@@ -95,7 +95,7 @@ def test_numbers_of_objects_are_those_in_the_middle():
 def test_what_has_the_size_is_not_copied():
     image, label = np.zeros((4, 5, 1), np.uint8), np.zeros((4, 5), np.uint8)
     assert resolution.resized_image(image, (4, 5)) is image and resolution.resized_label(label, (4, 5)) is label
-    assert np.shares_memory(resolution.enlarged(image, (4, 5)), image)
+    assert np.shares_memory(resolution.resized_values(image, (4, 5)), image)
 
 
 def between(values, size):
@@ -124,7 +124,7 @@ def corners(pixel, small, large):
 )
 def test_values_are_interpolated_linearly(small, large):
     values = RANDOM.random((*small, 3), np.float32)
-    found = resolution.enlarged(values, large)
+    found = resolution.resized_values(values, large)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, between(values, large), rtol=0, atol=1e-6)
     np.testing.assert_allclose(found, tf.image.resize(values, large), rtol=0, atol=1e-6)
@@ -140,8 +140,8 @@ def test_strips_are_the_whole(monkeypatch):
     np.testing.assert_array_equal(resolution.resized_label(label, size), whole[1])
     rows = list(resolution.strips((50, 31)))
     assert len(rows) == 9 and rows[-1] == slice(48, 50)
-    parts = [resolution.enlarged(whole[0], (50, 31), part) for part in rows]
-    np.testing.assert_array_equal(np.concatenate(parts), resolution.enlarged(whole[0], (50, 31)))
+    parts = [resolution.resized_values(whole[0], (50, 31), part) for part in rows]
+    np.testing.assert_array_equal(np.concatenate(parts), resolution.resized_values(whole[0], (50, 31)))
 
 
 def test_weight_maps_are_those_of_the_shrunk_objects(tmp_path):

@@ -19,7 +19,7 @@ from unet_lowlevel.core.fast import FoldedUNet
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data import resolution, samples
 from unet_lowlevel.data.files import list_images, read_image
-from unet_lowlevel.data.resolution import enlarged, resized_image, working_size
+from unet_lowlevel.data.resolution import resized_image, resized_values, working_size
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import predictor as predictor_module
 from unet_lowlevel.inference.predictor import Predictor, load
@@ -335,7 +335,7 @@ def shrunk(tmp_path_factory):
 def test_the_image_is_resized_and_its_probabilities_back(share, average, shrunk, image):
     size = (48, 48) if share == 48 else working_size(image.shape[:2], DataConfig(resolution=share))
     expected = load(shrunk[1.0], average=average).probabilities(resized_image(image, size))
-    expected = enlarged(expected, image.shape[:2])
+    expected = resized_values(expected, image.shape[:2])
     found = load(shrunk[share], average=average).predict(image)
     assert found.probabilities.dtype == np.float32 and found.mask.shape == image.shape[:2]
     np.testing.assert_allclose(found.probabilities, expected, rtol=0, atol=1e-6)

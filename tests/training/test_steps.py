@@ -7,7 +7,7 @@ from tiny_training import tiny_config
 
 from unet_lowlevel.config import IGNORED
 from unet_lowlevel.core import fast
-from unet_lowlevel.data.resolution import enlarged
+from unet_lowlevel.data.resolution import resized_values
 from unet_lowlevel.training.steps import EvaluationStep, train_step, whole_logits
 
 
@@ -35,7 +35,7 @@ def test_validation_counts_the_pixels_as_stored():
     result = EvaluationStep(model, config)(images, tf.constant(labels), tf.constant(truth))
     expected = np.log1p(np.exp(np.where(labels[0] > 0, -z, z))).mean()
     assert float(result["loss"]) == pytest.approx(expected, rel=1e-5)
-    p = enlarged(1 / (1 + np.exp(-z[..., np.newaxis])), (15, 16))[..., 0]
+    p = resized_values(1 / (1 + np.exp(-z[..., np.newaxis])), (15, 16))[..., 0]
     np.testing.assert_allclose(result["probabilities"][0, ..., 0], p, atol=1e-6)
     counted = [[int(((truth[0] == t) & ((p >= 0.5) == q)).sum()) for q in (False, True)] for t in (0, 1)]
     assert result["confusion"][0].numpy().tolist() == counted and np.sum(counted) == 15 * 16

@@ -11,12 +11,12 @@ import numpy as np
 from unet_lowlevel.cli.arguments import Parser, run_command, run_named
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import find_pairs, read_image
-from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, written_whole
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.export import FORMS, QUANTIZED
 from unet_lowlevel.machine import quiet, start_tensorflow
+from unet_lowlevel.packages import optional_package
 from unet_lowlevel.run_folder import read
 from unet_lowlevel.terminal import note, say, show_path
 
@@ -81,7 +81,7 @@ def export(arguments: argparse.Namespace) -> None:
             "--authors is not given, but a package of bioimage.io names them: add for example 'Ada Lovelace'."
         )
     for name in PACKAGES.get(form, ()):
-        library(name, f"--format {form}", "export")
+        optional_package(name, f"--format {form}", "export")
     images = images_of(Path(arguments.run))
     card = output / "model_card.md" if form == "saved_model" else output.with_name(f"{output.name}_model_card.md")
     for path in (output, card, card.with_suffix(".json")):

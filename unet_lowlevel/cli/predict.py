@@ -6,11 +6,11 @@ from pathlib import Path
 
 from unet_lowlevel import settings
 from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, check_runs, given_settings, run_command
-from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import FORMATS, OUTLINES, TILE_SIZE
 from unet_lowlevel.inference.images import find_images, unused
 from unet_lowlevel.machine import images_at_once, start_tensorflow
+from unet_lowlevel.packages import optional_package
 from unet_lowlevel.terminal import complain, note, progress, say, show_path
 from unet_lowlevel.training.interruption import Stopped
 
@@ -98,7 +98,7 @@ def predict(arguments: argparse.Namespace) -> int:
         if value and not arguments.with_instances:
             raise UserError(f"{flag} {value} is for objects: add --instances, or leave it out.")
     if "roi" in objects_as:
-        library("roifile", "--objects-as roi", "formats")
+        optional_package("roifile", "--objects-as roi", "formats")
     check_runs(arguments.run)
     mistakes: list[str] = []
     images = find_images(arguments.images, lambda mistake: mistakes.append(str(mistake)))

@@ -13,10 +13,9 @@ from unet_lowlevel.data.deformation import deforms, random_field, resampled, win
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.weight_maps import class_balance
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.geometry import check_valid_size, crops_in, legal_size, valid_margin
+from unet_lowlevel.geometry import LARGEST_CROP, check_valid_size, crops_in, legal_size, valid_margin
 from unet_lowlevel.settings import apply
 
-LARGEST_AUTOMATIC_CROP = 256
 # Functions of the pipeline have no Python branches on tensors; looking for some takes half a second a training.
 as_written = tf.autograph.experimental.do_not_convert
 
@@ -24,7 +23,7 @@ as_written = tf.autograph.experimental.do_not_convert
 def resolve_crop_size(config: Config, sizes: Iterable[tuple[int, int]]) -> int:
     """The side of the training crops in pixels: as configured, or chosen for the images if that is 0.
 
-    Chosen is the longest side of all images, at most 256, rounded up to what the network takes without
+    Chosen is the longest side of all images, at most `LARGEST_CROP`, rounded up to what the network takes without
     padding; for a valid network a crop whose output is at least that large.
 
     Args:
@@ -39,7 +38,7 @@ def resolve_crop_size(config: Config, sizes: Iterable[tuple[int, int]]) -> int:
         if model.padding == "valid":
             check_valid_size(model, size)
         return size
-    return legal_size(model, min(max(map(max, sizes)), LARGEST_AUTOMATIC_CROP))
+    return legal_size(model, min(max(map(max, sizes)), LARGEST_CROP))
 
 
 def draws_of_images(config: Config, sizes: Iterable[tuple[int, int]]) -> list[int]:

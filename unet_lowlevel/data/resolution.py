@@ -62,8 +62,8 @@ def resized_numbers(numbers: np.ndarray, size: Size) -> np.ndarray:
     return numbers[rows[:, np.newaxis], columns]
 
 
-def enlarged(values: np.ndarray, size: Size, rows: slice = slice(None)) -> np.ndarray:
-    """Rows of the values [h,w,K] at a size [H,W], by linear interpolation: float32 [rows,W,K].
+def resized_values(values: np.ndarray, size: Size, rows: slice = slice(None)) -> np.ndarray:
+    """Rows of the values [h,w,K] at a larger or smaller size [H,W], by linear interpolation: float32 [rows,W,K].
 
     The middle of pixel i lies at (i + 0.5) h / H - 0.5 in pixels of `values`; beyond the outermost middles their values
     continue. At the size of `values` these are the values themselves.
@@ -108,7 +108,7 @@ def overlaps(length: int, working: int) -> csr_array:
 
 
 def linear(working: int, length: int) -> csr_array:
-    """The weights of `working` pixels in each of `length` pixels; see `enlarged`. float32 [length, working]."""
+    """The weights of `working` pixels in each of `length` pixels; see `resized_values`. float32 [length, working]."""
     places = np.maximum((np.arange(length) + 0.5) * working / length - 0.5, 0)
     low = np.floor(places).astype(int)
     columns = np.concatenate([low, np.minimum(low + 1, working - 1)])

@@ -41,7 +41,7 @@ def onnx_model(model: UNet, config: Config) -> onnx.ModelProto:
         logits = graph.add("Slice", logits, start, end, [axis])
     found = graph.add("Sigmoid", logits) if classes == 1 else graph.add("Softmax", logits, axis=1)
     if config.data.resizes:
-        found = Resizing(graph, config).enlarged(found, sides)
+        found = Resizing(graph, config).resized_values(found, sides)
     graph.add("Transpose", found, name="probabilities", perm=[0, 2, 3, 1])
     if classes == 1:
         threshold = np.float32(config.training.decision_threshold)
@@ -139,8 +139,8 @@ class Resizing:
         shared = graph.add("Cast", graph.add("Max", overlap, [0]), to=TensorProto.FLOAT)
         return graph.add("Div", shared, graph.add("Cast", length, to=TensorProto.FLOAT))
 
-    def enlarged(self, found: str, sides: list[str]) -> str:
-        """`resolution.enlarged` of [N, K, h, w]."""
+    def resized_values(self, found: str, sides: list[str]) -> str:
+        """`resolution.resized_values` of [N, K, h, w]."""
         before = self.graph.add("Shape", found, start=0, end=2)
         size = self.graph.add("Concat", before, *sides, axis=0)
         return self.graph.add("Resize", found, "", "", size, mode="linear", coordinate_transformation_mode="half_pixel")

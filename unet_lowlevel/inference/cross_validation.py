@@ -19,7 +19,7 @@ from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import (
     OnStep,
     TrainingData,
-    check_same_settings,
+    check_asked_settings,
     fit_to_data,
     groups_of,
     look_if_wanted,
@@ -71,7 +71,7 @@ def cross_validate(
         stored, fingerprint, stored_scores = read_settings(folder)
         scores = stored_scores if scores is None else scores
         run_folder.check_resumable(folder)
-        check_same_settings(folder, stored, config, ("stream", *DECIDED))
+        check_asked_settings(folder, stored, config, ("stream", *DECIDED))
         config = settings.apply(stored, {"stream": config.data.stream})
     else:
         fingerprint, scores = None, scores or []
@@ -111,7 +111,7 @@ def run_folds(
     runs = fold_runs(folder, len(data))
     configs = [settings.apply(config, {"fold": number}) for number in range(len(data))]
     for run, its_config in zip(runs, configs, strict=True):
-        check_fold(run, its_config)
+        check_comparable(run, its_config)
     folds = []
     for number, run in enumerate(runs):
         if not (run / FINISHED).is_file():
@@ -208,8 +208,11 @@ def read_settings(folder: Path) -> tuple[Config, str, list[str]]:
     return config, run.get("data_fingerprint"), scores
 
 
-def check_fold(run: Path, config: Config) -> None:
-    """Raises a `UserError` if `run` exists with other settings, because its scores would not be comparable."""
+def check_comparable(run: Path, config: Config) -> None:
+    """Raises a `UserError` if `run` exists with other settings, because its scores would not be comparable.
+
+    All settings count, unlike in `check_asked_settings`: those too that the data has decided.
+    """
     if not run_folder.is_run(run):
         return
     for name, (stored, wanted) in settings.differences(run_folder.read(run)[0], config).items():

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import find_objects, label
 
-from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.inference import OUTLINES
+from unet_lowlevel.packages import optional_package
 from unet_lowlevel.pictures import CLASS_COLOURS
 
 # Right, down, left, up, as (row, column): a turn to the right is one further. The edge of a pixel in that direction
@@ -128,7 +128,7 @@ def write_rois(path: Path, objects: Iterable[Outline], classes: int) -> None:
 
     They have no holes, which these files do not know.
     """
-    roifile = library("roifile", path, "formats")
+    roifile = optional_package("roifile", path, "formats")
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
         for one in objects:
             for number, piece in enumerate(one.pieces, start=1):

@@ -18,7 +18,7 @@ from unet_lowlevel.core.losses import probabilities
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats.volumes import Slice
-from unet_lowlevel.data.resolution import enlarged, resized_image, strips, working_size
+from unet_lowlevel.data.resolution import resized_image, resized_values, strips, working_size
 from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
@@ -127,7 +127,7 @@ class Prediction:
 class Predictor:
     """One or more networks that segment images of any size.
 
-    probability = mean over networks and views of the probability in the view, enlarged to the size of the image
+    probability = mean over networks and views of the probability in the view, at the size of the image as stored
 
     Each network uses the size of images and the normalization of its own run. The first run decides how images are
     read, the threshold, and how objects are separated.
@@ -252,10 +252,10 @@ class Predictor:
         yield from self.mean(images, found)
 
     def mean(self, images: Sequence[WorkingImage], found: Sequence[np.ndarray]) -> Iterator[Tile]:
-        """What was `found` for the images, [h, w, K] each, enlarged, and the mean over all networks: strips of rows."""
+        """The mean over all networks of what was `found` for the images, [h, w, K] each, at their size as stored."""
         numbers = [len(image.networks) for image in images]
         for rows in strips(images[0].size):
-            parts = [enlarged(values, images[0].size, rows) for values in found]
+            parts = [resized_values(values, images[0].size, rows) for values in found]
             mean = parts[0] if len(parts) == 1 else np.average(parts, 0, numbers).astype(np.float32)
             yield rows, slice(None), mean
 

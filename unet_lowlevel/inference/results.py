@@ -14,7 +14,6 @@ from unet_lowlevel.data.files import volume_stem
 from unet_lowlevel.data.formats.decoding import MAPPED_BYTES
 from unet_lowlevel.data.formats.dicom import is_dicom
 from unet_lowlevel.data.formats.dicom_series import DicomSeries
-from unet_lowlevel.data.formats.medical import library
 from unet_lowlevel.data.formats.nifti import write_nifti
 from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmentation
 from unet_lowlevel.data.formats.volumes import Slice
@@ -34,6 +33,7 @@ from unet_lowlevel.inference.measurements import (
 from unet_lowlevel.inference.outlines import Outline, outlines, write_outlines
 from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probabilities, separate
+from unet_lowlevel.packages import optional_package
 from unet_lowlevel.pictures import LABEL_PALETTE, overlay
 
 DICOM = ".dcm"
@@ -219,7 +219,7 @@ class Outputs:
                     raise UserError(f"{name} would be written for two images of --images: predict them apart.")
                 taken.add(name)
                 if name.endswith(DICOM):
-                    library("highdicom", folder / name)
+                    optional_package("highdicom", folder / name)
         self.done = {stem for stem, image in images.items() if not self.names[stem] and not self.rest(stem, image)}
 
     def volume_of(self, stem: str, source: Path | Slice) -> "VolumeOfMasks | None":

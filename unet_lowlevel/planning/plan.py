@@ -14,12 +14,10 @@ from typing import Any
 from unet_lowlevel import settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.resolution import working_size
-from unet_lowlevel.geometry import crops_in, legal_size
+from unet_lowlevel.geometry import LARGEST_CROP, crops_in, legal_size
 from unet_lowlevel.planning.fingerprint import Fingerprint
 from unet_lowlevel.summary import step_operations, summarize
 
-# Side of the largest crop, in pixels of the working resolution: time and memory of a step grow with its square.
-LARGEST_CROP = 256
 # Images that are seen whole have this side where objects are hard to tell, and a multiple of so many pixels.
 SMALL_IMAGE, MULTIPLE = 128, 16
 # So many pixels are left of the thinnest class, the background included.

@@ -59,7 +59,7 @@ class FittedUNet(tf.keras.Model):
         return super().compute_loss(x, labels, y_pred, sample_weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict:
-        """The scores of probabilities, which are enlarged to labels of the size as stored."""
+        """The scores of probabilities at the size of the labels as stored."""
         p = probabilities(y_pred)
         if isinstance(y, tuple):
             y = y[1]

@@ -137,13 +137,13 @@ def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str
         from unet_lowlevel.data.pipeline import settings_of_one_batch
 
         config = settings_of_one_batch(config)
-    check_same_settings(run, stored_config, config, CHANGES_ON_RESUME)
+    check_asked_settings(run, stored_config, config, CHANGES_ON_RESUME)
     changes = {name: settings.value_of(config, name) for name in CHANGES_ON_RESUME}
     return settings.apply(stored_config, changes), stored.get("data_fingerprint"), parts
 
 
-def check_same_settings(run: Path, stored: Config, config: Config, may_change: Collection[str]) -> None:
-    """Raises a `UserError` if `config` differs from the settings `stored` in `run`, except in `may_change`.
+def check_asked_settings(run: Path, stored: Config, config: Config, may_change: Collection[str]) -> None:
+    """Raises a `UserError` if `config` asks for other settings than those `stored` in `run`, except in `may_change`.
 
     What the data has decided in the run, and `config` leaves open, is no difference.
     """

@@ -16,7 +16,7 @@ from unet_lowlevel.core import fast
 from unet_lowlevel.core.optimizers import global_norm
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
-from unet_lowlevel.data.resolution import enlarged
+from unet_lowlevel.data.resolution import resized_values
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
@@ -201,7 +201,7 @@ def picture(sample: Sample, probabilities: tf.Tensor, config: Config) -> np.ndar
     """`comparison` of a sample with its probabilities [1, H, W, K], at the size as stored."""
     predicted = counts.predicted_labels(probabilities, config.training.decision_threshold)[0].numpy()
     truth = sample.truth
-    return comparison(enlarged(sample.normalized(), truth.shape), truth, predicted, config.model.classes)
+    return comparison(resized_values(sample.normalized(), truth.shape), truth, predicted, config.model.classes)
 
 
 def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:
@@ -231,7 +231,7 @@ def check_validation(config: Config, samples: list[Sample]) -> None:
     """Raises a `UserError` if the largest image would run out of memory, before hours of training are lost."""
     largest = max(samples, key=lambda sample: math.prod(sample.size))
     needed = prediction_bytes(config.model, math.prod(largest.size))
-    if largest.original_label is not None:  # to whose size the probabilities are enlarged
+    if largest.original_label is not None:  # at whose size the probabilities are scored
         needed += 4 * config.model.classes * largest.original_label.size
     with within_memory(lambda: image_too_large(largest, "nothing was written")):
         check_available(needed)

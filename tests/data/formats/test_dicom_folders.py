@@ -12,11 +12,12 @@ from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage, R
 
 from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files
-from unet_lowlevel.data.formats import dicom_series, medical
+from unet_lowlevel.data.formats import dicom_series
 from unet_lowlevel.data.formats.dicom import is_dicom
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.images import find_images
+from unet_lowlevel.packages import optional_package
 
 
 def holds(image, pixels):
@@ -216,7 +217,7 @@ def test_files_without_preamble_or_meta_information_are_read(preamble, tmp_path)
 def test_a_missing_package_is_named_once(tmp_path, monkeypatch):
     folder = save_series(tmp_path / "scan", CT)
     Image.fromarray(MASK[0]).save(folder / "photo.png")
-    monkeypatch.setattr(dicom_series, "library", functools.partial(missing, medical.library))
+    monkeypatch.setattr(dicom_series, "optional_package", functools.partial(missing, optional_package))
     images, mistakes = listed(folder)
     assert list(images) == ["photo"] and mistakes == ["no pydicom."]
 

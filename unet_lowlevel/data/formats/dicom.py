@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, check_pixels
-from unet_lowlevel.data.formats.medical import library, refusing, rescaled
+from unet_lowlevel.data.formats.medical import refusing, rescaled
 from unet_lowlevel.errors import UserError, reason, shown
+from unet_lowlevel.packages import optional_package
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 # Objects that say what is in images; see `dicom_masks.py`.
@@ -54,7 +55,7 @@ def load(path: Path, max_megapixels: float = MAX_MEGAPIXELS, **options):
     A file without the preamble is read if it is DICOM for certain. Of a deflated one no more is kept than header and
     pixels may take.
     """
-    pydicom = library("pydicom", path)
+    pydicom = optional_package("pydicom", path)
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
     except pydicom.errors.InvalidDicomError as error:
@@ -78,7 +79,7 @@ def load(path: Path, max_megapixels: float = MAX_MEGAPIXELS, **options):
 
 def _inflated(path: Path, meta, max_megapixels: float, *, stop_before_pixels: bool = False, **_) -> io.BytesIO:
     """What a deflated file holds behind its meta information, up to the end of its pixels at most."""
-    pydicom = library("pydicom", path)
+    pydicom = optional_package("pydicom", path)
     with open(path, "rb") as file:
         file.seek(144 + meta.FileMetaInformationGroupLength)
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -113,7 +114,7 @@ def read_dicom(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, frame: 
             kind, or is compressed in a way that no installed package decodes.
     """
     path = Path(path)
-    pydicom = library("pydicom", path)
+    pydicom = optional_package("pydicom", path)
     with refusing(path, "DICOM"):
         if frame is None:
             dataset = load(path, max_megapixels)
@@ -148,7 +149,7 @@ def _decoded(path: Path, header, source, frame: int | None = None) -> np.ndarray
     Raises:
         UserError: when they are compressed in a way that no installed package decodes.
     """
-    pydicom = library("pydicom", path)
+    pydicom = optional_package("pydicom", path)
     syntax = header.file_meta.TransferSyntaxUID
     name = _name_of(syntax) or shown(str(syntax))
     with contextlib.suppress(NotImplementedError):
@@ -176,7 +177,7 @@ def _decoded(path: Path, header, source, frame: int | None = None) -> np.ndarray
 @functools.lru_cache(maxsize=2)
 def _opened(path: Path, _: int, max_megapixels: float):
     """The header of a file of several frames, and from where pydicom takes one of them: mostly the file itself."""
-    pydicom = library("pydicom", path)
+    pydicom = optional_package("pydicom", path)
     header = load(path, stop_before_pixels=True)
     try:
         plain = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", DEFLATED) != DEFLATED
@@ -190,7 +191,7 @@ def _check_claim(path: Path, header, frame: int) -> None:
 
     It would be decoded before that is seen.
     """
-    pydicom = library("pydicom", path)
+    pydicom = optional_package("pydicom", path)
     frames = int(header.get("NumberOfFrames") or 1)
     try:
         with open(path, "rb") as file:
@@ -209,7 +210,7 @@ def _check_claim(path: Path, header, frame: int) -> None:
 def _gray(pixels: np.ndarray, dataset, frame: int, *, mirrored: bool) -> np.ndarray:
     """Stored values [H,W] -> real values, by a table or by slope and intercept; `mirrored` exchanges dark and light."""
     if dataset.get("ModalityLUTSequence"):
-        pixels = library("pydicom", "a table of values").pixels.apply_modality_lut(pixels, dataset)
+        pixels = optional_package("pydicom", "a table of values").pixels.apply_modality_lut(pixels, dataset)
         return ~pixels if mirrored else pixels  # a table holds unsigned values of 8 or 16 bits
     if mirrored:
         least = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
@@ -233,7 +234,7 @@ def _refuse_frames(path: Path, dataset) -> None:
 
 def _name_of(uid) -> str:
     """The name that the standard gives to a UID; empty for any other."""
-    return library("pydicom", "its name").uid.UID_dictionary.get(uid, ("",))[0]
+    return optional_package("pydicom", "its name").uid.UID_dictionary.get(uid, ("",))[0]
 
 
 def refuse_others(path: Path, dataset) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from unet_lowlevel.data.formats.dicom import MASKS, entry, load, refuse_others
-from unet_lowlevel.data.formats.medical import library, refusing
+from unet_lowlevel.data.formats.medical import refusing
+from unet_lowlevel.packages import optional_package
 
 # Modalities whose images are projections: several in one series are no slices.
 PROJECTIONS = ("CR", "DX", "IO", "MG", "PX", "RG", "XC")
@@ -90,7 +91,7 @@ class Header:
 
 def headers_of(path: Path) -> list[Header]:
     """The header of each frame in a file; one for an object of masks. A `UserError` for what has no pixels."""
-    pydicom = library("pydicom", path)
+    pydicom = optional_package("pydicom", path)
     with refusing(path, "DICOM"):
         tags = [pydicom.datadict.tag_for_keyword(keyword) for keyword in HEADER]
         dataset = load(path, stop_before_pixels=True, specific_tags=tags)

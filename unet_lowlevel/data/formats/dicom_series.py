@@ -15,9 +15,10 @@ import numpy as np
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS
 from unet_lowlevel.data.formats.dicom import MASKS, is_dicom, read_dicom
 from unet_lowlevel.data.formats.dicom_headers import Header, headers_of
-from unet_lowlevel.data.formats.medical import UNCHANGED, check_slices, inverse_of, library, to_axial
+from unet_lowlevel.data.formats.medical import UNCHANGED, check_slices, inverse_of, to_axial
 from unet_lowlevel.data.formats.nifti import write_nifti
 from unet_lowlevel.errors import UserError, listed
+from unet_lowlevel.packages import optional_package
 
 # Slices closer than SAME_PLACE are at one place. Distances of neighbours may differ by UNEVEN relative to their median:
 # positions are sometimes rounded to a tenth of a millimetre, while a missing slice doubles a distance.
@@ -65,7 +66,7 @@ class DicomSeries:
             single = self.path.is_file() and self.count == 1  # read as it is
             if transform[0, 0] == 0 and not single:  # the slices are axial
                 self._transform = transform
-            orientations = library("nibabel", self.path).orientations
+            orientations = optional_package("nibabel", self.path).orientations
             self.affine = self.affine @ orientations.inv_ornt_aff(self._transform, shape)
         self.headers = headers[:: int(self._transform[0, 1])]
         self.files = [header.path for header in self.headers]
@@ -90,7 +91,7 @@ class DicomSeries:
     def turned(self, pixels: np.ndarray, *, back: bool = False) -> np.ndarray:
         """A slice with the rows and columns of its file flipped and exchanged to axial ones, or `back`."""
         transform = inverse_of(self._transform, self.path) if back else self._transform
-        return library("nibabel", self.path).orientations.apply_orientation(pixels[None], transform)[0]
+        return optional_package("nibabel", self.path).orientations.apply_orientation(pixels[None], transform)[0]
 
 
 @dataclass
@@ -135,7 +136,7 @@ def _look_into(folder: Path, _: int) -> DicomFolder:
     files = _dicom_files(folder)
     try:
         if files:
-            library("pydicom", folder)
+            optional_package("pydicom", folder)
     except UserError as mistake:
         found.mistakes.append(mistake)
         return found

@@ -1,4 +1,4 @@
-"""What NIfTI volumes and DICOM series share: their axes, and the optional packages that read them.
+"""What NIfTI volumes and DICOM series share: their axes, and the refusal of damaged files.
 
 Both are read in the axes of an axial DICOM series: slices from the feet to the head, rows from the front to the back,
 columns from the patient's right to the left. So a series and its conversion to NIfTI give the same slices, and masks
@@ -7,7 +7,6 @@ closest axes.
 """
 
 import contextlib
-import importlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,19 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.packages import optional_package
 
 # Directions of an array's axes, as in nibabel a row each: an axis of the patient (0 to the left, 1 to the back, 2 to
 # the head, as in DICOM) and 1, or -1 for the opposite direction.
 AXIAL = np.array([[2, 1], [1, 1], [0, 1]])
 UNCHANGED = np.array([[0, 1], [1, 1], [2, 1]])
-
-
-def library(name: str, path: str | Path, extra: str = "medical"):
-    """Imports the optional package `name` of an `extra`, which `path` needs; a `UserError` if it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError(f"{path} needs the package {name}: run pip install -e '.[{extra}]'.") from None
 
 
 @contextlib.contextmanager
@@ -56,13 +48,13 @@ def to_axial(affine: np.ndarray, path: Path) -> np.ndarray:
     """[3,2], for `apply_orientation`: from the axes of an array with this affine to those of axial slices."""
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise UserError(f"{path} has an affine that does not say where its axes point: write its geometry anew.")
-    orientations = library("nibabel", path).orientations
+    orientations = optional_package("nibabel", path).orientations
     return orientations.ornt_transform(orientations.io_orientation(affine), AXIAL).astype(int)
 
 
 def inverse_of(transform: np.ndarray, path: Path) -> np.ndarray:
     """[3,2]: the inverse of `transform`."""
-    return library("nibabel", path).orientations.ornt_transform(UNCHANGED, transform)
+    return optional_package("nibabel", path).orientations.ornt_transform(UNCHANGED, transform)
 
 
 def rescaled(pixels: np.ndarray, slope: float, intercept: float) -> np.ndarray:

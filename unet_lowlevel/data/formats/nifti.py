@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from unet_lowlevel.data.formats.decoding import MAX_MEGAPIXELS, check_pixels
-from unet_lowlevel.data.formats.medical import check_slices, inverse_of, library, refusing, rescaled, to_axial
+from unet_lowlevel.data.formats.medical import check_slices, inverse_of, refusing, rescaled, to_axial
 from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.packages import optional_package
 
 SUFFIXES = (".nii", ".nii.gz")
 # Deflate cannot compress below this share.
@@ -44,7 +45,7 @@ class NiftiVolume:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.group = re.sub(r"\.nii(\.gz)?$", "", self.path.name, flags=re.IGNORECASE)
-        nibabel = library("nibabel", self.path)
+        nibabel = optional_package("nibabel", self.path)
         self._compressed = self.path.suffix.lower() == ".gz"
         with refusing(self.path, "NIfTI"):
             self._image = compressed_header(self.path) if self._compressed else nibabel.load(self.path)
@@ -85,7 +86,7 @@ class NiftiVolume:
     @cached_property
     def _content(self) -> np.ndarray | UserError:
         """`_stack`, or why there is none: a damaged file is decompressed once, not for each slice."""
-        orientations = library("nibabel", self.path).orientations
+        orientations = optional_package("nibabel", self.path).orientations
         try:
             with refusing(self.path, "NIfTI"):
                 stored = self._decompressed() if self._compressed else self._image.dataobj.get_unscaled()
@@ -125,7 +126,7 @@ class NiftiVolume:
         Raises:
             UserError: when the path exists or cannot be written.
         """
-        path, nibabel = Path(path), library("nibabel", self.path)
+        path, nibabel = Path(path), optional_package("nibabel", self.path)
         check_slices(slices, self._stack.shape[:3])
         if not path.name.endswith(self.suffix):
             raise ValueError(f"{path.name} does not end in {self.suffix}")
@@ -145,7 +146,7 @@ def compressed_header(path: Path):
 
     A header has 348 bytes in NIfTI-1, 540 in NIfTI-2; extensions reach up to the voxels.
     """
-    nibabel = library("nibabel", path)
+    nibabel = optional_package("nibabel", path)
     with gzip.open(path) as file:
         head = file.read(544)
         order = "<" if head[:4] in (struct.pack("<i", 348), struct.pack("<i", 540)) else ">"
@@ -166,7 +167,7 @@ def write_nifti(path: Path, slices: np.ndarray, affine: np.ndarray | None) -> No
         slices: of the volume.
         affine: of the volume, see `NiftiVolume`; None if unknown: then a voxel is a cube of 1 mm.
     """
-    nibabel = library("nibabel", path)
+    nibabel = optional_package("nibabel", path)
     # NIfTI's world points to the right, the front and the head; its first axis goes along the columns.
     to_world = (
         np.diag([-1, -1, 1, 1]) @ (np.eye(4)[[2, 1, 0, 3]] if affine is None else affine) @ np.eye(4)[[2, 1, 0, 3]]

@@ -8,9 +8,10 @@ import numpy as np
 
 from unet_lowlevel import __version__
 from unet_lowlevel.data.formats.dicom import entry, load
-from unet_lowlevel.data.formats.medical import library, refusing
+from unet_lowlevel.data.formats.medical import refusing
 from unet_lowlevel.data.formats.writing import written_whole
 from unet_lowlevel.errors import UserError, reason
+from unet_lowlevel.packages import optional_package
 
 NAME = "unet_lowlevel"
 # What the standard wants to be there, if only empty.
@@ -62,7 +63,8 @@ def write_segmentation(path: Path, sources: Sequence[Path], labels: np.ndarray, 
 
 def segmentation_of(sources: Sequence[Path], labels: np.ndarray, segments: int):
     """The `highdicom.seg.Segmentation` that `write_segmentation` writes."""
-    highdicom, codes = library("highdicom", sources[0]), library("pydicom.sr.codedict", sources[0]).codes
+    highdicom, codedict = (optional_package(name, sources[0]) for name in ("highdicom", "pydicom.sr.codedict"))
+    codes = codedict.codes
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=NAME, version=__version__, family=codes.DCM.ArtificialIntelligence
     )
@@ -110,7 +112,7 @@ def _headers(sources: Sequence[Path]) -> tuple[list, str]:
     Values that the standard forbids become empty. What it requires and the files lack is filled in. Images of one frame
     become secondary captures, because highdicom demands of most other kinds what it does not need.
     """
-    pydicom = library("pydicom", sources[0])
+    pydicom = optional_package("pydicom", sources[0])
     capture, new_uid = pydicom.uid.SecondaryCaptureImageStorage, functools.partial(pydicom.uid.generate_uid, None)
     with pydicom.config.disable_value_validation():
         first, *others = images = [

@@ -21,6 +21,7 @@ import tensorflow as tf
 from benchmark.peers import MATRIX_SIZE, PEERS, PRECISIONS, PeerError, Task, Worker, missing_packages, sigmoid, timed
 from unet_lowlevel.config import Config
 from unet_lowlevel.core import fast
+from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.packages import installed_version
 from unet_lowlevel.settings import apply
@@ -163,8 +164,8 @@ def losses_refusal(losses: list[float], expected: list[float], precision: str) -
     return ""
 
 
-def write_inputs(plan: Plan, folder: Path) -> Expected:
-    """Writes what a `Task` reads; every variable is random, the moving statistics and the biases too."""
+def write_inputs(plan: Plan, folder: Path) -> UNet:
+    """Writes what a `Task` reads; every variable of the network is random, the moving statistics and the biases too."""
     random = np.random.default_rng(0)
     unet = fast.network(plan.config.model)
     for name, variable in unet.named_variables().items():
@@ -179,9 +180,15 @@ def write_inputs(plan: Plan, folder: Path) -> Expected:
     many = random.normal(size=[plan.images, size, size, 1]).astype(np.float32)
     np.savez(folder / "weights.npz", **{name: variable.numpy() for name, variable in unet.named_variables().items()})
     np.savez(folder / "batch.npz", images=images, labels=labels, picture=picture, many=many)
-    logits = whole_logits(unet, tf.constant(picture)).numpy()
-    probabilities = [sigmoid(whole_logits(unet, tf.constant(image[np.newaxis])).numpy()[0]) for image in many]
-    step = train_step(unet, plan.config, (size, size), total_steps=10**6)
+    return unet
+
+
+def expected_of(unet: UNet, task: Task) -> Expected:
+    """What the network that `write_inputs` gave computes of its inputs; it is trained a few steps."""
+    images, labels = task.batch()
+    logits = whole_logits(unet, tf.constant(task.picture())).numpy()
+    probabilities = [sigmoid(whole_logits(unet, tf.constant(image[np.newaxis])).numpy()[0]) for image in task.many()]
+    step = train_step(unet, task.config, images.shape[1:3], total_steps=10**6)
     losses = [float(step(images, labels)["loss"]) for _ in range(CHECKED_STEPS)]
     return Expected(losses, logits, np.stack(probabilities))
 
@@ -209,7 +216,7 @@ class Measurement:
         self.left_out: list[dict] = []
         self.rounds: dict[str, list[dict]] = {}
         self.order = random.Random(0)
-        self.expected = write_inputs(plan, folder)
+        self.expected = expected_of(write_inputs(plan, folder), plan.task("float32", folder))
 
     def leave_out(self, name: str, work: str, precision: str, reason: str) -> None:
         if name == "ours" and work not in ("matmul", "convolutions"):

@@ -156,7 +156,8 @@ class CountedWorker:
 def inputs(tmp_path_factory):
     """What workers read, and what our network makes of it."""
     folder = tmp_path_factory.mktemp("inputs")
-    return folder, measure.write_inputs(tiny_plan(), folder)
+    unet = measure.write_inputs(tiny_plan(), folder)
+    return folder, measure.expected_of(unet, tiny_plan().task("float32", folder))
 
 
 # The operation of the graph that a form is made of, and where its definition stands, is not.

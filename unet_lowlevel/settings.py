@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+import shlex
 import typing
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def settings() -> dict[str, tuple[str, dataclasses.Field]]:
 def flag(name: str) -> str:
     """The command-line flag of a setting: 'batch_size' -> '--batch-size'."""
     return "--" + name.replace("_", "-")
+
+
+def typed(values: dict) -> list[str]:
+    """The flags of {setting: value} as they are typed in a shell: --epochs 40, --stream, --no-stream."""
+    found = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            found.append(flag(name if value else f"no_{name}"))
+            continue
+        text = ",".join(f"{number:g}" for number in value) if isinstance(value, tuple) else str(value)
+        found.append(f"{flag(name)}={text}" if text.startswith("-") else f"{flag(name)} {shlex.quote(text)}")
+    return found
 
 
 def is_list(item: dataclasses.Field) -> bool:

@@ -3,9 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
-import itertools
 import json
-import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -98,7 +96,6 @@ def report_of(facts: dict, findings: list[Finding], given: dict, sheet: Path | N
                 lines += [f"  - {finding.what}", f"    fix: {finding.fix}"]
     numbers = Counter(finding.severity for finding in findings)
     counted = [f"{numbers[severity]} {severity}{'s' * (numbers[severity] != 1)}" for severity in (ERROR, WARNING)]
-    flags = " ".join(itertools.starmap(typed, given.items()))
     lines.append("")
     if sheet:
         lines.append(f"images with their masks: {show_path(sheet)}")
@@ -108,16 +105,8 @@ def report_of(facts: dict, findings: list[Finding], given: dict, sheet: Path | N
         lines.append(f"would train, but probably learn something wrong: {counted[1]}")
     else:
         lines.append("good to train on; see whether it learns at all:")
-        lines.append(f"  {to_type('train')} {flags} --overfit-one-batch")
+        lines.append(" ".join([f"  {to_type('train')}", *settings.typed(given), "--overfit-one-batch"]))
     return "\n".join(lines)
-
-
-def typed(name: str, value) -> str:
-    """A setting as it is typed in a shell."""
-    if isinstance(value, bool):
-        return settings.flag(name if value else f"no_{name}")
-    text = ",".join(f"{number:g}" for number in value) if isinstance(value, tuple) else str(value)
-    return f"{settings.flag(name)}={text}" if text.startswith("-") else f"{settings.flag(name)} {shlex.quote(text)}"
 
 
 def rows(facts: dict) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,13 +86,6 @@ def make_trainer(implementation: str, *parts):
     return make_trainer(implementation, *parts)
 
 
-def typed(name: str, value) -> str:
-    """A setting of one value as it is typed: --epochs 40, --stream, --no-stream."""
-    if isinstance(value, bool):
-        return settings.flag(name if value else f"no_{name}")
-    return f"{settings.flag(name)} {value}"
-
-
 @contextlib.contextmanager
 def resumable(folder: Path, name: str, command: str, changes: dict) -> Iterator[None]:
     """If the work inside is stopped, prints how to go on with `folder`; on Ctrl-C only if the file `name` is in it.
@@ -107,8 +99,7 @@ def resumable(folder: Path, name: str, command: str, changes: dict) -> Iterator[
     Raises:
         Stopped, KeyboardInterrupt: again, for `run_command`, which makes an exit code of it.
     """
-    flags = " ".join(["--resume", *itertools.starmap(typed, changes.items())])
-    resume = f"{to_type(command, this=True)} --run {show_path(folder)} {flags}"
+    resume = " ".join([to_type(command, this=True), "--run", show_path(folder), "--resume", *settings.typed(changes)])
     try:
         yield
     except Stopped as stopped:

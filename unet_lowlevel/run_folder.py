@@ -18,7 +18,7 @@ import itertools
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from unet_lowlevel.config import Config
@@ -184,10 +184,15 @@ def write_text(path: Path, text: str) -> None:
     put_in_place(temporary, path)
 
 
-def write_json(run: Path, name: str, values: dict) -> None:
+def write_json(path: Path, values: Mapping) -> None:
+    """`write_text` of JSON."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def store(run: Path, name: str, values: dict) -> None:
     """Stores what was chosen after the training in a file of the run folder, or raises a `UserError`."""
     try:
-        write_text(run / name, json.dumps(values, indent=1) + "\n")
+        write_json(run / name, values)
     except OSError as error:
         raise UserError(f"--run {run} cannot be written to ({error.strerror}): allow it, or copy the run.") from None
 
@@ -210,12 +215,12 @@ def create(
     packages = ("unet-lowlevel", "tensorflow", "numpy", "scikit-image")
     versions = {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
     split = {"training": training, "validation": validation}
-    write_text(folder / "split.json", json.dumps(split, indent=1) + "\n")
+    write_json(folder / "split.json", split)
     if plan:
-        write_text(folder / "plan.json", json.dumps(plan, indent=1) + "\n")
+        write_json(folder / "plan.json", plan)
     run = {"implementation": implementation, "versions": versions, "data_fingerprint": fingerprint}
     # Last, because config.json makes the folder a run.
-    write_text(folder / "config.json", json.dumps(to_json(config) | {"run": run}, indent=1) + "\n")
+    write_json(folder / "config.json", to_json(config) | {"run": run})
 
 
 def read(folder: Path, flag: str = "--run") -> tuple[Config, dict, dict]:

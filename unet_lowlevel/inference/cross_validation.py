@@ -189,7 +189,7 @@ def check_new(folder: Path) -> None:
 def write_settings(folder: Path, config: Config, digest: str, scores: list[str]) -> None:
     """Writes the settings of a cross-validation, with the scores asked for now."""
     content = settings.to_json(config) | {"run": {"data_fingerprint": digest, "scores": scores}}
-    run_folder.write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
+    run_folder.write_json(folder / SETTINGS, content)
 
 
 def read_settings(folder: Path) -> tuple[Config, str, list[str]]:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from unet_lowlevel.inference.model_card import FILE as CARD
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import Separation, foreground_probabilities, separate, write_separation
 from unet_lowlevel.pictures import Tile, contact_sheet, evenly, fitting, headings, panels
-from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.run_folder import write_json, write_text
 from unet_lowlevel.scoring import check_scores, score_text
 from unet_lowlevel.scoring.curves import pixel_counts
 from unet_lowlevel.scoring.intervals import number, summarized
@@ -193,7 +192,7 @@ def evaluate_pairs(
             ignored=predictor.config.data.ignored is not None,
         )
         write_image(output / "pictures.png", contact_sheet(tiles, TILE_SIDE, len(heads), heads))
-    write_text(output / "metrics.json", json.dumps(result, indent=1) + "\n")
+    write_json(output / "metrics.json", result)
     if card:
         with an_extra():
             store_card(card, summarized(stems, counts, groups, BOOTSTRAP) | result)

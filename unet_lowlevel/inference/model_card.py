@@ -5,7 +5,6 @@ Reference: Mitchell et al. 2019, "Model Cards for Model Reporting".
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data.splits import matched_group
 from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.inference.threshold import read_threshold
-from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.run_folder import write_json, write_text
 from unet_lowlevel.scoring import score_text
 from unet_lowlevel.scoring.intervals import summarized
 from unet_lowlevel.settings import load_json
@@ -175,7 +174,7 @@ def data_areas(data: Mapping[str, Any]) -> str:
 
 def write_card(card: Mapping[str, Any], path: Path) -> None:
     """Writes the card as Markdown, and all of it as JSON beside it."""
-    write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    write_json(path.with_suffix(".json"), card)
     write_text(path, markdown(card))
 
 

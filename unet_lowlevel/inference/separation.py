@@ -21,7 +21,7 @@ from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.run_folder import write_json
+from unet_lowlevel.run_folder import store
 from unet_lowlevel.scoring.objects import Objects, average_precision, counts_at_each, overlaps
 from unet_lowlevel.settings import load_json
 
@@ -303,7 +303,7 @@ def precision(
 
 def write_separation(run: Path, how: Separation) -> None:
     """Stores the separation in the run folder, or raises a `UserError`."""
-    write_json(run, FILE, dataclasses.asdict(how))
+    store(run, FILE, dataclasses.asdict(how))
 
 
 def read_separation(run: Path, default: Separation = Separation()) -> Separation:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from unet_lowlevel.config import IGNORED
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.run_folder import write_json
+from unet_lowlevel.run_folder import store
 from unet_lowlevel.scoring.counts import THRESHOLDS, class_scores, threshold_counts
 from unet_lowlevel.settings import load_json
 
@@ -68,7 +68,7 @@ def choose_threshold(dice: np.ndarray) -> float:
 
 def write_threshold(run: Path, threshold: float) -> None:
     """Stores the threshold in the run folder, or raises a `UserError`."""
-    write_json(run, FILE, {"threshold": threshold})
+    store(run, FILE, {"threshold": threshold})
 
 
 def read_threshold(run: Path) -> float:

@@ -191,11 +191,11 @@ def hostile_state(**values):
         model, memory = network_and_step(run_folder.read(run)[0])
         progress = Progress()
         state = Checkpoints(run, 1, model=model, memory=memory, progress=progress)
-        state.restore()
+        state.newest.restore()
         for name, value in values.items():
             getattr(progress, name).assign(value)
         shutil.rmtree(run / "checkpoints")
-        Checkpoints(run, 1, model=model, memory=memory, progress=progress).save(6)
+        Checkpoints(run, 1, model=model, memory=memory, progress=progress).newest.save(6)
 
     return change
 

@@ -26,7 +26,7 @@ def test_a_damaged_checkpoint_is_refused_in_a_sentence(tiny_run, tmp_path):
     model = fast.network(config.model, seed=0)
     memory = train_step(model, config, (32, 32), 6)
     with pytest.raises(UserError) as caught:
-        Checkpoints(tmp_path, 2, model=model, memory=memory, progress=Progress()).restore()
+        Checkpoints(tmp_path, 2, model=model, memory=memory, progress=Progress()).newest.restore()
     sentence(caught, "ckpt-6")
 
 

@@ -124,20 +124,6 @@ class Checkpoints:
         """Goes on in the run folder under its new name."""
         self.newest.folder, self.best.folder = run / "checkpoints", run / "best"
 
-    def save(self, step: int) -> None:
-        self.newest.save(step)
-
-    def save_best(self, epoch: int) -> None:
-        self.best.save(epoch)
-
-    def restore(self) -> None:
-        """Restores the newest state that can be read.
-
-        Raises:
-            UserError: when there is none or it does not fit.
-        """
-        self.newest.restore()
-
 
 def places_of(model: UNet):
     """The network's part of a checkpoint, under the names that version 0.1 gave to its objects."""

@@ -70,7 +70,7 @@ class Journal:
         self.counts: Mapping[str, dict[str, np.ndarray]] = {}
         restored = bool(resume and self.checkpoints.newest.names)
         if restored:
-            self.checkpoints.restore()
+            self.checkpoints.newest.restore()
             if int(self.progress.epoch):
                 self.history = read_history(run / "history.csv", int(self.progress.epoch))
         try:
@@ -169,7 +169,7 @@ class Journal:
         wanted = better or self.config.training.keep == "last"
         if wanted:
             with self.writing():
-                self.checkpoints.save_best(row["epoch"])
+                self.checkpoints.best.save(row["epoch"])
             self.counts = counts
         return wanted
 
@@ -216,7 +216,7 @@ class Journal:
     def save(self) -> None:
         self.summaries.flush()
         self.progress.tally.assign(self.totals.to_json())
-        self.checkpoints.save(self.step)
+        self.checkpoints.newest.save(self.step)
         self.saved, self.saved_steps = time.monotonic(), self.totals.steps
         if self.run != self.place.folder:
             raise UserError(

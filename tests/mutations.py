@@ -91,9 +91,9 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "core/ops/initializers.py": [
         ("half the variance", "2.0 / fan_in", "1.0 / fan_in"),
-        ("all weights draw from one stream", 'f"{tf.get_current_name_scope()}/{name}"', "name"),
+        ("all weights draw from one stream", 'f"{tf.get_current_name_scope()}/weight"', '"weight"'),
         ("the seed does not matter", "fan_in, (seed, stream)", "fan_in, (0, stream)"),
-        ("biases start at 0 whatever is said", "tf.constant(value, tf.float32)", "tf.constant(0.0)"),
+        ("biases start at 1", "tf.zeros([channels])", "tf.ones([channels])"),
     ],
     "core/ops/pooling.py": [
         ("the mean", "tf.nn.max_pool2d(", "tf.nn.avg_pool2d("),

@@ -70,6 +70,6 @@ def test_every_seed_of_the_settings_works(seed):
 
 
 def test_bias():
-    bias = bias_variable(3, 0.5)
-    np.testing.assert_array_equal(bias, [0.5, 0.5, 0.5])
-    assert bias.trainable and bias.name == "bias:0"
+    bias = bias_variable(3)
+    np.testing.assert_array_equal(bias, [0, 0, 0])
+    assert bias.trainable and bias.dtype == tf.float32 and bias.name == "bias:0"

@@ -28,7 +28,7 @@ def he_normal(shape, fan_in: float, seed: tuple[int, int]) -> tf.Tensor:
     return tf.random.stateless_normal(shape, seed, stddev=math.sqrt(2.0 / fan_in))
 
 
-def weight_variable(shape, fan_in: float, seed: int, name: str = "weight") -> tf.Variable:
+def weight_variable(shape, fan_in: float, seed: int) -> tf.Variable:
     """Creates a trainable float32 filter with He-normal values.
 
     Args:
@@ -36,13 +36,12 @@ def weight_variable(shape, fan_in: float, seed: int, name: str = "weight") -> tf
             [height, width, out_channels, in_channels] of a transposed convolution.
         fan_in: see `he_normal`; height * width * in_channels for a convolution.
         seed: the network's seed; the current name scope selects the stream.
-        name: the last part of the variable's name.
     """
-    scope = f"{tf.get_current_name_scope()}/{name}"
+    scope = f"{tf.get_current_name_scope()}/weight"
     stream = zlib.crc32(scope.encode()) & 0x7FFFFFFF
-    return tf.Variable(he_normal(shape, fan_in, (seed, stream)), name=name)
+    return tf.Variable(he_normal(shape, fan_in, (seed, stream)), name="weight")
 
 
-def bias_variable(channels: int, value: float = 0.0, name: str = "bias") -> tf.Variable:
-    """Creates a trainable float32 vector [channels], every entry `value`."""
-    return tf.Variable(tf.fill([channels], tf.constant(value, tf.float32)), name=name)
+def bias_variable(channels: int) -> tf.Variable:
+    """Creates a trainable float32 vector [channels] of zeros."""
+    return tf.Variable(tf.zeros([channels]), name="bias")

@@ -1,12 +1,17 @@
-"""Memory of the machine, and a silent import of TensorFlow."""
+"""Memory of the machine, and silence of libraries: what they print, log and warn of, and the import of TensorFlow."""
 
 import contextlib
+import logging
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 MEMORY_INFORMATION = Path("/proc/meminfo")
+# Two threads that redirect stderr at the same time would not restore it.
+STDERR_AWAY = threading.RLock()
 
 
 def available_memory() -> int | None:
@@ -44,16 +49,30 @@ def peak_bytes() -> int:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Hides what libraries print to stderr by themselves, which none of their settings turns off."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    with STDERR_AWAY:
+        if sys.stderr:
+            sys.stderr.flush()
+        stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def without_remarks() -> Iterator[None]:
+    """Hides what libraries log, and their warnings: what matters they raise."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
+        logging.disable(level)
 
 
 def start_tensorflow(at_once: int = 1) -> None:

@@ -14,6 +14,7 @@ from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.disk import sync
 from unet_lowlevel.errors import UserError, listed, reason
+from unet_lowlevel.machine import without_remarks
 from unet_lowlevel.run_folder import write_text
 from unet_lowlevel.terminal import note
 
@@ -176,17 +177,14 @@ def listed_in(folder: Path) -> list[str]:
     """
     if not (folder / LIST).exists():
         return []
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # hides TensorFlow's own messages
     try:
-        state = tf.train.get_checkpoint_state(str(folder))
+        with without_remarks():
+            state = tf.train.get_checkpoint_state(str(folder))
         newest = state.model_checkpoint_path
         paths = [*(path for path in state.all_model_checkpoint_paths if path != newest), newest]
         usable = any(Path(f"{path}.index").is_file() for path in paths)
     except Exception:  # a damaged file raises anything
         usable = False
-    finally:
-        logging.disable(level)
     if not usable:
         raise UserError(f"{folder / LIST} is damaged, or the checkpoint that it names is lost: restore the run folder.")
     elsewhere = [path for path in paths if Path(path).parent != folder]

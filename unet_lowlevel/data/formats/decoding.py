@@ -5,16 +5,13 @@ such as animations, truncated files and colours cut from 16 to 8 bits.
 """
 
 import contextlib
-import logging
 import math
 import os
 import re
 import stat
 import struct
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,8 @@ import tifffile
 from PIL import Image, TiffImagePlugin
 
 from unet_lowlevel.config import DataConfig
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, reason
+from unet_lowlevel.machine import quiet, without_remarks
 
 # Arrays from this size on are mapped from a file, if possible, instead of held in memory.
 MAPPED_BYTES = 2**26
@@ -36,8 +34,6 @@ MEANINGFUL = {*range(256, 260), 262, 266, 273, ORIENTATION, *range(277, 280), 28
 DEFLATE, JPEG_2000 = (8, 32946), (33003, 33005, 34712)
 BY_ITSELF = (1, *DEFLATE)
 BY_IMAGECODECS = (*BY_ITSELF, 5, 32773, 34925, 50000, *JPEG_2000)
-# Two threads that redirect stderr at the same time would not restore it.
-_stderr_away = threading.Lock()
 # Its own reader of uncompressed TIFF knows neither subsampled YCbCr nor coefficients other than those of JPEG.
 TiffImagePlugin.READ_LIBTIFF = True
 
@@ -63,13 +59,10 @@ def decode(
     Raises:
         UserError: when the file is damaged, of an unknown kind, too large, or would lose bits or pages.
     """
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would block
             raise ValueError("it is no file")
-        with warnings.catch_warnings(), open(path, "rb") as file:
-            warnings.simplefilter("ignore")
+        with without_remarks(), open(path, "rb") as file:
             head = file.read(26)
             file.seek(0)
             if is_tiff(head):
@@ -89,15 +82,13 @@ def decode(
             "if the file can be trusted."
         ) from None
     except Exception as error:  # damaged files raise anything: struct.error, zlib.error, SyntaxError, ...
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        why = reason(error)
         if isinstance(error, Image.UnidentifiedImageError):
-            reason = "its content is of no known format" if head else "the file is empty"
+            why = "its content is of no known format" if head else "the file is empty"
         raise UserError(
-            f"{path} is not readable as an image ({reason}): replace it by an intact PNG, JPEG, BMP, GIF or "
+            f"{path} is not readable as an image ({why}): replace it by an intact PNG, JPEG, BMP, GIF or "
             "uncompressed TIFF file."
         ) from None
-    finally:
-        logging.disable(level)
 
 
 def check_pixels(
@@ -181,35 +172,16 @@ def _decode_pillow(
         return _turned(array, orientation)
 
 
-@contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Hides the messages of libtiff, which writes them past Python; the error repeats them."""
-    with _stderr_away:
-        stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            os.close(nowhere)
-
-
 def tiff_pages(path: Path) -> int:
     """Number of slices of a TIFF stack; 1 for anything else, in which `decode` finds what is wrong."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
-            warnings.simplefilter("ignore")
+        with without_remarks(), open(path, "rb") as file:
             if not is_tiff(file.read(4)):
                 return 1
             with _open_tiff(file) as tiff:
                 return _slices(path, tiff)[1]
     except Exception:  # see `decode`
         return 1
-    finally:
-        logging.disable(level)
 
 
 def _open_tiff(file) -> tifffile.TiffFile:
@@ -291,7 +263,7 @@ def _decode_tiff(file, number: int | None, indices: bool, max_megapixels: float)
             file.seek(0)
             Image.MAX_IMAGE_PIXELS = None
             try:
-                with _without_stderr():
+                with quiet():  # libtiff writes its messages past Python; the error repeats them
                     array = _decode_pillow(file, ("TIFF",), page.index, indices, max_megapixels)
             except OSError as error:  # says too little: "decoder error -2", "cannot identify image file"
                 better = page.compression in BY_IMAGECODECS and 5 not in tifffile.TIFF.DECOMPRESSORS

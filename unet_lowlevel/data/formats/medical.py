@@ -7,14 +7,13 @@ closest axes.
 """
 
 import contextlib
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.errors import UserError
+from unet_lowlevel.errors import UserError, reason
+from unet_lowlevel.machine import without_remarks
 from unet_lowlevel.packages import optional_package
 
 # Directions of an array's axes, as in nibabel a row each: an axis of the patient (0 to the left, 1 to the back, 2 to
@@ -26,22 +25,16 @@ UNCHANGED = np.array([[0, 1], [1, 1], [2, 1]])
 @contextlib.contextmanager
 def refusing(path: Path, kind: str) -> Iterator[None]:
     """Turns any error of a package that reads `path` into a `UserError`, and hides its logs and warnings."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_remarks():
             yield
     except UserError:
         raise
     except Exception as error:  # damaged files raise anything: struct.error, zlib.error, KeyError, ...
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        reason = reason.partition(". ")[0].rstrip(".")  # a second sentence is advice to programmers
+        why = reason(error).partition(". ")[0]  # a second sentence is advice to programmers
         if path.is_file() and not path.stat().st_size:
-            reason = "the file is empty"
-        raise UserError(f"{path} is not readable as {kind} ({reason}): replace it by an intact file.") from None
-    finally:
-        logging.disable(level)
+            why = "the file is empty"
+        raise UserError(f"{path} is not readable as {kind} ({why}): replace it by an intact file.") from None
 
 
 def to_axial(affine: np.ndarray, path: Path) -> np.ndarray:

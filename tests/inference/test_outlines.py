@@ -14,7 +14,7 @@ from untrained import untrained_run
 
 from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.data.files import read_image
-from unet_lowlevel.inference.outlines import outlines, rings, write_outlines
+from unet_lowlevel.inference.outlines import outlines, rings, write_geojson, write_rois
 from unet_lowlevel.inference.separation import Separation, write_separation
 from unet_lowlevel.pictures import CLASS_COLOURS
 
@@ -75,11 +75,11 @@ def test_outlines_hold_exactly_the_pixels(density):
 def test_pieces_are_regions_of_their_own(tmp_path):
     """Of one class, in an image."""
     numbers = np.array([[1, 1, 0, 2], [0, 0, 1, 0]])
-    write_outlines(tmp_path / "a_rois.zip", outlines(numbers, np.ones(2, int)), 1)
+    write_rois(tmp_path / "a_rois.zip", outlines(numbers, np.ones(2, int)), 1)
     regions = roifile.roiread(tmp_path / "a_rois.zip")
     assert [region.name for region in regions] == ["00001", "00001-2", "00002"]
     assert [area(region.coordinates().tolist()) for region in regions] == [2, 1, 1]
-    write_outlines(tmp_path / "a_objects.geojson", outlines(numbers, np.ones(2, int)), 1)
+    write_geojson(tmp_path / "a_objects.geojson", outlines(numbers, np.ones(2, int)), 1)
     features = json.loads((tmp_path / "a_objects.geojson").read_text())["features"]
     assert [feature["geometry"]["type"] for feature in features] == ["MultiPolygon", "Polygon"]
     assert [feature["properties"] for feature in features] == [

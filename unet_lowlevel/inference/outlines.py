@@ -10,7 +10,6 @@ import numpy as np
 from scipy.ndimage import find_objects, label
 
 from unet_lowlevel.data.formats.writing import written_whole
-from unet_lowlevel.inference import OUTLINES
 from unet_lowlevel.packages import optional_package
 from unet_lowlevel.pictures import CLASS_COLOURS
 
@@ -87,19 +86,14 @@ def rings(mask: np.ndarray, left: int = 0, top: int = 0) -> list[np.ndarray]:
     return found
 
 
-def write_outlines(path: Path, objects: Iterable[Outline], classes: int) -> None:
-    """Writes the outlines as GeoJSON or ROI, by the file's ending; see `written_whole`.
+def write_geojson(path: Path, objects: Iterable[Outline], classes: int) -> None:
+    """Writes objects as detections of QuPath, with the number as name, and the class in its colour; a line each.
 
     Args:
-        path: of the new file.
+        path: of the new file; see `written_whole`.
         objects: in the order of the file.
         classes: foreground classes; of one, objects are not classified.
     """
-    (write_geojson if path.name.endswith(OUTLINES["geojson"]) else write_rois)(path, objects, classes)
-
-
-def write_geojson(path: Path, objects: Iterable[Outline], classes: int) -> None:
-    """Detections of QuPath, with the number as name, and the class in its colour; a line each."""
     with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for index, one in enumerate(objects):
@@ -124,9 +118,9 @@ def feature(one: Outline, classes: int) -> dict[str, object]:
 
 
 def write_rois(path: Path, objects: Iterable[Outline], classes: int) -> None:
-    """Regions of interest of Fiji, with slice, number, class and piece as name where there are several of them.
+    """Writes objects as regions of interest of Fiji, named by slice, number, class and piece where there are several.
 
-    They have no holes, which these files do not know.
+    They have no holes, which these files do not know. For the arguments see `write_geojson`.
     """
     roifile = optional_package("roifile", path, "formats")
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:

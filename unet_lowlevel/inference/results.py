@@ -30,7 +30,7 @@ from unet_lowlevel.inference.measurements import (
     write_all,
     write_table,
 )
-from unet_lowlevel.inference.outlines import Outline, outlines, write_outlines
+from unet_lowlevel.inference.outlines import Outline, outlines, write_geojson, write_rois
 from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probabilities, separate
 from unet_lowlevel.packages import optional_package
@@ -144,7 +144,7 @@ def write_objects(
     if what == "coco":
         write_coco(path, objects, classes, images)
     else:
-        write_outlines(path, objects, classes)
+        (write_geojson if what == "geojson" else write_rois)(path, objects, classes)
 
 
 def write_dicom(path: Path, sources: Sequence[Path], masks: np.ndarray, classes: int) -> None:

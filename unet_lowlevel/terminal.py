@@ -10,6 +10,8 @@ from typing import TextIO
 from tqdm import tqdm
 
 Progress = Callable[[Iterable], Iterable]
+# Called after every training step with its number and the mean loss of the epoch so far.
+OnStep = Callable[[int, float], None]
 
 
 def on_terminal() -> bool:

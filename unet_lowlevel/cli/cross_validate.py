@@ -17,8 +17,7 @@ from unet_lowlevel.cli.arguments import (
 from unet_lowlevel.cli.train import add_no_check, changes_on_resume, resumable
 from unet_lowlevel.errors import NothingFound, listed
 from unet_lowlevel.inference.cross_validation import SETTINGS, cross_validate, fold_runs, read_fold, read_settings
-from unet_lowlevel.terminal import say, show_path
-from unet_lowlevel.training.train import OnStep
+from unet_lowlevel.terminal import OnStep, say, show_path
 
 # Settings that a cross-validation decides itself.
 DECIDED = ("fold", "validation_fraction", "validation_list", "overfit_one_batch")

@@ -12,9 +12,9 @@ from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, re
 from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import complain, say, show_path
+from unet_lowlevel.terminal import OnStep, complain, say, show_path
 from unet_lowlevel.training.interruption import Stopped
-from unet_lowlevel.training.train import CHANGES_ON_RESUME, OnStep, train
+from unet_lowlevel.training.train import CHANGES_ON_RESUME, train
 
 # What `train_NAME.py` trains, and its own defaults.
 NETWORKS = {

@@ -14,10 +14,9 @@ from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.scoring import SCORES, check_scores
-from unet_lowlevel.terminal import note, progress, say
+from unet_lowlevel.terminal import OnStep, note, progress, say
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import (
-    OnStep,
     TrainingData,
     check_asked_settings,
     fit_to_data,

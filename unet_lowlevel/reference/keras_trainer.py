@@ -26,13 +26,12 @@ from unet_lowlevel.pictures import evenly
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
 from unet_lowlevel.scoring import counts
-from unet_lowlevel.terminal import say
+from unet_lowlevel.terminal import OnStep, say
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
 from unet_lowlevel.training.steps import whole_logits
 from unet_lowlevel.training.trainer import (
-    OnStep,
     check_validation,
     image_too_large,
     picture,

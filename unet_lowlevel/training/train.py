@@ -16,12 +16,11 @@ from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import NothingFound, UserError, listed
 from unet_lowlevel.machine import start_tensorflow
-from unet_lowlevel.terminal import note, progress, say, show_path
+from unet_lowlevel.terminal import OnStep, note, progress, say, show_path
 
 if TYPE_CHECKING:
     from unet_lowlevel.planning.before_training import Planned
 
-OnStep = Callable[[int, float], None]
 # {"training": stems, "validation": stems}
 Split = Mapping[str, list[str]]
 PHANTOMS = Path("data/phantoms")

@@ -22,14 +22,12 @@ from unet_lowlevel.errors import listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.scoring import counts
-from unet_lowlevel.terminal import on_terminal, say
+from unet_lowlevel.terminal import OnStep, on_terminal, say
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
 from unet_lowlevel.training.steps import EvaluationStep, train_step
 from unet_lowlevel.training.totals import Totals
-
-OnStep = Callable[[int, float], None]
 
 
 class Trainer:

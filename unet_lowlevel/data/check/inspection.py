@@ -1,7 +1,7 @@
 """Collects small facts about every pair of a data set in one pass. `findings.py` judges them."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.instances import read_objects
 from unet_lowlevel.data.samples import check_sizes, label_of
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.terminal import Progress
 
 SIGNATURE_SIDE = 32
 MOST_VALUES = 256
@@ -145,9 +146,7 @@ class Measurement:
         return self.image.size
 
 
-def inspect(
-    config: Config, progress: Callable[[Iterable], Iterable] = lambda items: items
-) -> tuple[list[Measurement], list[Mistake]]:
+def inspect(config: Config, progress: Progress = lambda items: items) -> tuple[list[Measurement], list[Mistake]]:
     """Reads every pair once, one at a time in memory; mistakes in one pair do not stop the others.
 
     Args:

@@ -13,7 +13,6 @@ patients with congested lungs near 0.5).
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from unet_lowlevel.data.formats.writing import write_image
 from unet_lowlevel.data.phantoms.thorax import draw_thorax, make_anatomy, scan
 from unet_lowlevel.disk import put_in_place
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.terminal import Progress
 
 GROUP_REGEX = r"patient-\d+"
 """The part of a file's stem that all slices of one patient share."""
@@ -62,7 +62,7 @@ def write_phantoms(
     size: tuple[int, int],
     slices_per_patient: int,
     seed: int,
-    progress: Callable[[Iterable], Iterable] = lambda items: items,
+    progress: Progress = lambda items: items,
 ) -> None:
     """Writes `count` slices to `folder`/images/patient-003_slice-02.png and `folder`/masks/, all or none.
 

@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from unet_lowlevel.config import AugmentationConfig
 from unet_lowlevel.core.ops.cropping import mirror_indices
-
-fold_in = tf.random.experimental.stateless_fold_in
+from unet_lowlevel.core.unet import fold_in
 
 
 def random_start(size, crop: tuple[int, int], margin: int, seed) -> tf.Tensor:

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.core.ops.cropping import mirror_indices
-from unet_lowlevel.data.augmentation import augment, fold_in, random_start
+from unet_lowlevel.core.unet import fold_in
+from unet_lowlevel.data.augmentation import augment, random_start
 from unet_lowlevel.data.deformation import deforms, random_field, resampled, window_of_field
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.weight_maps import class_balance

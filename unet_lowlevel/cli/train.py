@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, re
 from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.reference.trainers import make_trainer
 from unet_lowlevel.terminal import OnStep, complain, say, show_path
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import CHANGES_ON_RESUME, train
@@ -74,16 +76,9 @@ def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: 
                 check=not arguments.no_check,
                 on_step=on_step,
                 implementation=implementation,
-                make_trainer=lambda *parts: make_trainer(implementation, *parts),
+                make_trainer=functools.partial(make_trainer, implementation),
             )
         report(run, kept)
-
-
-def make_trainer(implementation: str, *parts):
-    """`trainers.make_trainer`, imported when it is used, because TensorFlow and Keras take a while."""
-    from unet_lowlevel.reference.trainers import make_trainer
-
-    return make_trainer(implementation, *parts)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from pathlib import Path
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.training.trainer import Trainer
 
 
 def make_trainer(implementation: str, config: Config, run: Path, training: list[Sample], validation: list[Sample]):
@@ -19,7 +18,9 @@ def make_trainer(implementation: str, config: Config, run: Path, training: list[
             raise UserError(
                 f"--{name} is given, but only train_lowlevel.py can do so: train with it, or leave the flag out."
             )
-    # Keras takes a while to import, so it is imported only if used.
+    # TensorFlow and Keras take a while to import, so they are imported only when used.
+    from unet_lowlevel.training.trainer import Trainer
+
     if implementation == "keras":
         from unet_lowlevel.reference.keras_trainer import KerasTrainer
 

@@ -14,11 +14,13 @@ train/, validation/    TensorBoard
 """
 
 import contextlib
+import csv
+import io
 import itertools
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from unet_lowlevel.config import Config
@@ -187,6 +189,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: Mapping) -> None:
     """`write_text` of JSON."""
     write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable]) -> None:
+    """`write_text` of a table; numbers are read back exactly, and None is left empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def store(run: Path, name: str, values: dict) -> None:

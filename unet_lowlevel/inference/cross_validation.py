@@ -105,7 +105,7 @@ def run_folds(
     on_step: OnStep | None,
 ) -> list[dict]:
     """Trains, predicts and scores the folds that are not finished; returns the rows of scores.csv."""
-    from unet_lowlevel.inference.folds import score_rows, scores_csv
+    from unet_lowlevel.inference.folds import score_rows, write_scores
 
     runs = fold_runs(folder, len(data))
     configs = [settings.apply(config, {"fold": number}) for number in range(len(data))]
@@ -121,7 +121,7 @@ def run_folds(
             gc.collect()  # networks and their graphs form reference cycles
         folds.append(read_fold(run).only(scores))
     rows = score_rows(folds)
-    run_folder.write_text(folder / "scores.csv", scores_csv(rows))
+    write_scores(folder / "scores.csv", rows)
     return rows
 
 

@@ -1,8 +1,6 @@
 """Scores of a trained run on images whose masks are known."""
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from unet_lowlevel.inference.model_card import FILE as CARD
 from unet_lowlevel.inference.predictor import Predictor, as_paths, load
 from unet_lowlevel.inference.separation import Separation, foreground_probabilities, separate, write_separation
 from unet_lowlevel.pictures import Tile, contact_sheet, evenly, fitting, headings, panels
-from unet_lowlevel.run_folder import write_json, write_text
+from unet_lowlevel.run_folder import write_csv, write_json
 from unet_lowlevel.scoring import check_scores, score_text
 from unet_lowlevel.scoring.curves import pixel_counts
 from unet_lowlevel.scoring.intervals import number, summarized
@@ -173,11 +171,8 @@ def evaluate_pairs(
             "of several patients or volumes, or say by --group-regex what belongs together."
         )
     output.mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["stem", *per_image])
-    writer.writerows([pair.stem, *(number(values[i]) for values in per_image.values())] for i, pair in enumerate(pairs))
-    write_text(output / "per_image.csv", table.getvalue())
+    rows = ([stem, *(number(values[i]) for values in per_image.values())] for i, stem in enumerate(stems))
+    write_csv(output / "per_image.csv", ["stem", *per_image], rows)
     if pictures:
         ranked = np.argsort(per_image["dice"], kind="stable")
         chosen = ranked[evenly(len(pairs), pictures)]

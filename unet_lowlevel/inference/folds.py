@@ -1,8 +1,6 @@
 """Predicts and scores the held-out images of each fold of a cross-validation."""
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference.evaluation import counts_of
 from unet_lowlevel.inference.predictor import Predictor, WorkingImage
 from unet_lowlevel.inference.results import collected, output_names, write_found
+from unet_lowlevel.run_folder import write_csv
 from unet_lowlevel.scoring import SCORES, score_text
 from unet_lowlevel.scoring.curves import known_mean
 from unet_lowlevel.scoring.intervals import number
@@ -139,14 +138,10 @@ def score_rows(folds: list[Fold]) -> list[dict]:
     return [*rows, mean, deviation, {"fold": "pooled", "images": images, "seconds": seconds} | pooled]
 
 
-def scores_csv(rows: list[dict]) -> str:
-    """The rows of `score_rows` as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: number(value) if isinstance(value, float) else value for name, value in row.items()})
-    return text.getvalue()
+def write_scores(path: Path, rows: list[dict]) -> None:
+    """Writes the rows of `score_rows` as CSV."""
+    lines = ([row.get(name) for name in rows[0]] for row in rows)
+    write_csv(path, rows[0], ([number(cell) if isinstance(cell, float) else cell for cell in line] for line in lines))
 
 
 def scores_table(rows: list[dict]) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import math
 import statistics
 import time
@@ -19,7 +18,7 @@ from unet_lowlevel.core.optimizers import learning_rate_at
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.disk import Place
 from unet_lowlevel.errors import UserError, reason
-from unet_lowlevel.run_folder import write_text
+from unet_lowlevel.run_folder import write_csv
 from unet_lowlevel.terminal import note, show_path
 from unet_lowlevel.training.checkpoints import Checkpoints, Progress, listed_in
 from unet_lowlevel.training.summaries import Summaries, forget_after
@@ -275,12 +274,8 @@ def epoch_line(row: dict, epochs: int) -> str:
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
-    """Writes history.csv with the columns `HISTORY`; numbers are read back exactly."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    """Writes history.csv with the columns `HISTORY`."""
+    write_csv(path, HISTORY, ([row[name] for name in HISTORY] for row in rows))
 
 
 def criterion(history: list[dict]) -> list[tuple[float, float]]:

@@ -1,6 +1,7 @@
 """The small network that comes with the package."""
 
 import numpy as np
+from skimage.measure import label
 
 from unet_lowlevel import run_folder
 from unet_lowlevel.cli.predict import main as predict
@@ -15,6 +16,16 @@ def test_it_finds_lungs_of_patients_it_has_never_seen():
         prediction, truth = predictor.predict(image).mask > 0, mask > 0
         found.append(2 * np.sum(prediction & truth) / (prediction.sum() + truth.sum()))
     assert np.mean(found) > 0.93 and np.min(found) > 0.85
+
+
+def test_it_tells_the_lungs_apart():
+    predictor = load("demo")
+    assert predictor.has_chosen_separation()
+    for patient in range(4):
+        image, mask = draw_phantom(patient, 3, 8, (128, 128), 77)
+        found = predictor.predict(image)
+        assert len(found.objects.classes) == label(mask).max() == 2
+        assert np.mean(found.instances()[found.mask > 0] > 0) > 0.9
 
 
 def test_it_is_small_and_a_folder_of_its_name_comes_first(tmp_path, monkeypatch):

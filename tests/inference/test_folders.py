@@ -26,6 +26,7 @@ from unet_lowlevel.inference import folders, results, unfinished
 from unet_lowlevel.inference.folders import Picture, ahead
 from unet_lowlevel.inference.images import find_images, unused
 from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.inference.separation import Separation, write_separation
 
 CUT = round(0.2 * 65535)  # the threshold of `tiny_run` in files of probabilities
 FLAGS = ["--probabilities", "--overlays"]
@@ -377,3 +378,17 @@ def test_a_colour_image_becomes_what_the_network_takes(tiny_run, tmp_path):
         flags = ["--images", str(tmp_path / name), "--output", str(tmp_path / "of" / name), "--channels", "gray"]
         assert predict(["--run", str(tiny_run), *flags]) == 0
     assert (tmp_path / "of/gray/a.png").read_bytes() == (tmp_path / "of/colours/a.png").read_bytes()
+
+
+def test_a_mask_that_belongs_to_no_object_is_told_of_unless_thresholds_were_chosen(tmp_path, gallery, capsys):
+    run = untrained_run(tmp_path / "run")  # whose probabilities seldom reach the seed threshold
+    assert run_predict(run, [gallery / "0.png"], tmp_path / "a", "--instances") == 0
+    mask, objects = (np.asarray(Image.open(tmp_path / "a" / name)) for name in ("0.png", "0_instances.png"))
+    lost = 100 * np.mean(objects[mask > 0] == 0)
+    assert lost > 50
+    told = f"note: {lost:.0f} % of the mask belongs to no object: choose thresholds by evaluate --scores instances "
+    assert f"{told}--choose-thresholds\n" in capsys.readouterr().err
+    assert run_predict(run, [gallery / "0.png"], tmp_path / "b") == 0
+    write_separation(run, Separation())
+    assert run_predict(run, [gallery / "0.png"], tmp_path / "c", "--instances") == 0
+    assert "no object" not in capsys.readouterr().err

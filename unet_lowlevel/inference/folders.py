@@ -18,8 +18,11 @@ from unet_lowlevel.inference.results import Outputs, collected
 from unet_lowlevel.inference.separation import Separation, TooManyObjects
 from unet_lowlevel.inference.unfinished import begun, end, goes_on
 from unet_lowlevel.machine import images_at_once
-from unet_lowlevel.terminal import Progress
+from unet_lowlevel.terminal import Progress, note
 from unet_lowlevel.training.interruption import Stopped, StopSignals
+
+# A note is made where a larger share of the mask belongs to no object, and thresholds were never chosen.
+MOST_LOST = 0.2
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,11 @@ def predict_files(
         raise Stopped(signals.received, outputs.written)
     if not outputs.failures:
         end(output)
+    if separation and outputs.lost > MOST_LOST * outputs.foreground and not predictor.has_chosen_separation():
+        note(
+            f"{100 * outputs.lost / outputs.foreground:.0f} % of the mask belongs to no object: choose thresholds by "
+            "evaluate --scores instances --choose-thresholds"
+        )
     # All slices of a damaged file say the same.
     return Predicted(outputs.written, len(outputs.done), list(dict.fromkeys(outputs.failures)))
 

@@ -23,7 +23,7 @@ from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
 from unet_lowlevel.inference import TILE_SIZE
-from unet_lowlevel.inference.separation import Separation, foreground_probabilities, read_separation, separate
+from unet_lowlevel.inference.separation import FILE, Separation, foreground_probabilities, read_separation, separate
 from unet_lowlevel.inference.threshold import read_threshold
 from unet_lowlevel.inference.tiling import in_tiles, in_window, tile_logits
 from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS, Flip, Rotation, trained_flips
@@ -169,6 +169,10 @@ class Predictor:
         """How objects are separated: as stored in the run, else by default."""
         default = Separation(border=int(self.config.loss.weight_map))
         return read_separation(self.run, default) if self.run else default
+
+    def has_chosen_separation(self) -> bool:
+        """Whether the run stores how objects are separated."""
+        return self.run is not None and (self.run / FILE).exists()
 
     def predict(self, image) -> Prediction:
         """Segments an image.

@@ -160,6 +160,7 @@ class Outputs:
         done: stems of the images whose files all exist from before.
         written: number of other images whose masks are written.
         failures: a sentence for each image or volume that cannot be used.
+        foreground, lost: number of pixels of the masks, and of those that belong to no object; with objects only.
     """
 
     def __init__(
@@ -182,6 +183,7 @@ class Outputs:
         """
         self.folder, self.classes, self.written, self.pixel_size = folder, classes, 0, pixel_size
         self.failures: list[str] = []
+        self.foreground = self.lost = 0
         self.objects_as = objects_as
         self.channels = [str(k) for k in range(classes)] if probabilities else []
         self.names: dict[str, dict[str, str]] = {}
@@ -251,6 +253,8 @@ class Outputs:
         volume = self.volume_of(stem, source)
         try:
             if "instances" in found:
+                self.foreground += int(np.count_nonzero(found["mask"]))
+                self.lost += int(np.count_nonzero(found["mask"] * (found["instances"] == 0)))
                 pixel = pixel_of(source, self.pixel_size)
                 found["table"] = measured(found["instances"], found["classes"], image, pixel)
                 if self.objects_as:

@@ -11,6 +11,7 @@ from unet_lowlevel.cli.arguments import Parser, run_command
 from unet_lowlevel.config import PRESETS, ModelConfig
 from unet_lowlevel.settings import resolve
 from unet_lowlevel.summary import shape_text, summarize
+from unet_lowlevel.terminal import say, show_path
 
 WIDTH, MARGIN, ROW, HALF, GAP, INDENT = 880, 26, 36, 12, 26, 40  # pixels; HALF a bar's height, GAP between levels
 # {what makes a feature map: (colour of its arrow and frame, fill of its bar)}; a concatenation has two halves
@@ -110,3 +111,4 @@ def draw_as_asked(arguments: argparse.Namespace) -> None:
     config = resolve(arguments.preset, None, {"in_channels": 1})
     drawn = draw(config.model, arguments.size or config.training.crop_size or 256, arguments.preset)
     arguments.output.write_text(drawn, encoding="utf-8")
+    say(f"wrote {show_path(arguments.output)}")

@@ -161,7 +161,7 @@ def test_arguments_are_parsed_in_cli_only():
     assert users and all(part_of(module) == "cli" for module in users)
 
 
-NO_DOORS = ("compare_exports.py", "door.py", "time_augmentation.py", "unet_drawing.py", "write_tables.py")
+NO_DOORS = ("augmentation_times.py", "door.py", "export_comparison.py", "readme_tables.py", "unet_drawing.py")
 
 
 def test_printing_is_left_to_the_terminal():

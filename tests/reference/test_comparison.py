@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import write_tables
+import readme_tables
 from kill_and_resume import history
 
 from unet_lowlevel.cli import compare
@@ -66,13 +66,13 @@ def test_differences_and_speed_are_of_the_same_steps(tiny_run):
 
 def test_tables_of_the_readme_are_produced_not_typed():
     """By scripts/write_tables.py, from what was measured and from the code as it is now."""
-    assert write_tables.main(["--check"]) == 0
+    assert readme_tables.main(["--check"]) == 0
 
 
 def test_stale_tables_are_noticed_and_written_anew(tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
-    before = write_tables.README.read_text(encoding="utf-8")
+    before = readme_tables.README.read_text(encoding="utf-8")
     readme.write_text(before.replace("| lines of code, model | ", "| lines of code, model | 1"), encoding="utf-8")
-    monkeypatch.setattr(write_tables, "README", readme)
-    assert write_tables.main(["--check"]) == 1
-    assert write_tables.main([]) == 0 and readme.read_text(encoding="utf-8") == before
+    monkeypatch.setattr(readme_tables, "README", readme)
+    assert readme_tables.main(["--check"]) == 1
+    assert readme_tables.main([]) == 0 and readme.read_text(encoding="utf-8") == before

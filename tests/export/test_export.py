@@ -78,6 +78,7 @@ def test_the_package_is_what_bioimageio_wants(place, leaking):
         described = package.read("rdf.yaml").decode()
         assert "3 were held out" in package.read("README.md").decode()
     assert "Ada Lovelace" in described and "license: MIT" in described
+    assert "the probability of the foreground, and a mask" in " ".join(described.split())
 
 
 @pytest.mark.parametrize("average", ["none", "flips"])
@@ -152,13 +153,26 @@ def test_a_form_that_differs_is_not_kept(place, monkeypatch, capsys):
     assert not [path.name for path in place.iterdir() if path.name not in ("data", "run")]
 
 
+def test_the_card_of_fewer_bits_tells_what_they_cost(place, capsys):
+    flags = ["--run", "run", "--format", "litert", "--quantize", "float16", "--output", "m.tflite"]
+    assert export.main(flags) == 0
+    [told] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrote m.tflite: ")]
+    agreement = told.removeprefix("wrote m.tflite: ")
+    assert agreement.startswith("probabilities differ by") and "; the mask differs in" in agreement
+    text = (place / "m.tflite_model_card.md").read_text()
+    assert (
+        f"- Quantized (float16: weights stored in half the space). Beside the run in float32, {agreement} (of" in text
+    )
+    assert "The scores are those of float32." in text
+
+
 def test_masks_of_few_bits_must_agree():
     image, run = np.zeros((4, 25, 1), np.uint8), load
     expected = type("P", (), {"probabilities": np.zeros((4, 25, 1)), "mask": np.zeros((4, 25), np.uint8)})
     found = {"probabilities": np.full((1, 4, 25, 1), 0.4), "mask": np.zeros((1, 4, 25), np.uint8)}
     found["mask"][0, 0, :2] = 1
     run = lambda images: found  # noqa: E731
-    assert "2 % of the mask" in parity.check_parity(run, image, expected, "int8")
+    assert "; the mask differs in 2 % of its pixels" in parity.check_parity(run, image, expected, "int8")
     found["mask"][0, 0, :3] = 1
     for quantize in ("int8", "float16", "none"):
         with pytest.raises(UserError, match="does not agree"):

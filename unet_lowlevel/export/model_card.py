@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from unet_lowlevel.export import QUANTIZED
 from unet_lowlevel.inference.evaluation import evaluate
 from unet_lowlevel.inference.model_card import BOOTSTRAP, model_card, stored_card
 from unet_lowlevel.training.checkpoints import best_weights
@@ -29,3 +30,12 @@ def exported_card(run: Path, *, form: str, average: str, scored: bool, license: 
             scores = evaluate(run, Path(folder) / "scores", bootstrap=BOOTSTRAP, average=average)
     card = model_card(run, weights, scores) | {"form": form}
     return card | {"license": license} if license else card
+
+
+def quantized(card: dict[str, Any], quantize: str, agreement: str) -> dict[str, Any]:
+    """The card of a form of fewer bits: `quantize` is of `QUANTIZED`, `agreement` what the parity check has found."""
+    told = (
+        f"Quantized ({quantize}: {QUANTIZED[quantize]}). Beside the run in float32, {agreement} (of one image). "
+        "The scores are those of float32."
+    )
+    return card | {"quantize": quantize, "limits": [told, *card["limits"]]}

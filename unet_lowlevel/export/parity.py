@@ -77,7 +77,7 @@ def check_parity(run: Run, image: np.ndarray, expected: Prediction, quantize: st
         UserError: when it does not.
     """
     far, differing = difference(run(image[np.newaxis].astype(np.float32)), expected)
-    told = f"probabilities differ by {far:.1e} at most, {100 * differing:.2g} % of the mask's pixels"
+    told = f"probabilities differ by {far:.1e} at most; the mask differs in {100 * differing:.2g} % of its pixels"
     if not (far <= TOLERANCES[quantize] if quantize in TOLERANCES else differing <= DIFFERENT):
         raise UserError(f"What was exported does not agree with the run ({told}), and is removed: export another form.")
     return told

@@ -43,7 +43,7 @@ def typed(values: dict) -> list[str]:
         if isinstance(value, bool):
             found.append(flag(name if value else f"no_{name}"))
             continue
-        text = ",".join(f"{number:g}" for number in value) if isinstance(value, tuple) else str(value)
+        text = ",".join(f"{number:g}" for number in value) if isinstance(value, (tuple, list)) else str(value)
         found.append(f"{flag(name)}={text}" if text.startswith("-") else f"{flag(name)} {shlex.quote(text)}")
     return found
 

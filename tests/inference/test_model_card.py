@@ -9,7 +9,8 @@ from conftest import sentence
 from untrained import untrained_run
 
 from unet_lowlevel import run_folder
-from unet_lowlevel.cli import train
+from unet_lowlevel.cli import evaluate as evaluation
+from unet_lowlevel.cli import export, predict, train
 from unet_lowlevel.data import samples
 from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.errors import UserError
@@ -17,12 +18,21 @@ from unet_lowlevel.inference import best_thresholds
 from unet_lowlevel.inference import model_card as cards
 from unet_lowlevel.inference.best_thresholds import store_thresholds
 from unet_lowlevel.inference.evaluation import evaluate
-from unet_lowlevel.inference.model_card import BOOTSTRAP, checksum, markdown, model_card, store_first_card, stored_card
+from unet_lowlevel.inference.model_card import (
+    BOOTSTRAP,
+    checksum,
+    markdown,
+    model_card,
+    note_unfinished,
+    store_first_card,
+    stored_card,
+)
 from unet_lowlevel.inference.predictor import Predictor, load
 from unet_lowlevel.inference.threshold import write_threshold
 from unet_lowlevel.scoring.intervals import WORST
+from unet_lowlevel.summary import summarize
 from unet_lowlevel.training.checkpoints import best_weights
-from unet_lowlevel.training.journal import kept_epoch
+from unet_lowlevel.training.journal import HISTORY, kept_epoch, write_history
 
 # One fast step after another, so that there is something to score.
 FLAGS = ["--base-channels", "2", "--depth", "2", "--epochs", "3", "--batch-size", "2", "--learning-rate", "0.02"]
@@ -32,6 +42,14 @@ OF_TRAINING = {"dice", "iou", "mean_iou", "precision", "recall", "pixel_error"}
 
 def card_of(run):
     return json.loads((run / "model_card.json").read_text())
+
+
+def with_history(run, *dice, **training):
+    """Gives a run a history of validation Dice, and changes settings of its training."""
+    write_history(run / "history.csv", [dict.fromkeys(HISTORY, d) | {"epoch": 1, "step": 1} for d in dice])
+    content = json.loads((run / "config.json").read_text())
+    content["training"] |= training
+    (run / "config.json").write_text(json.dumps(content))
 
 
 def known(run):
@@ -88,7 +106,7 @@ def test_a_training_ends_with_the_scores_of_an_evaluation(implementation, thresh
     text = (run / "model_card.md").read_text()
     low, high = card["data"]["gray"]
     for words in (
-        "It has seen uint8 images of 1 channel, sides of 32 to 32 (high) and 32 to 32 (wide) pixels, values of "
+        "It has seen uint8 images of 1 channel, sides of 32 (high) and 32 (wide) pixels, values of "
         f"{low:g} to {high:g}, and objects of ",
         "8 images; 4 were held out",
         f"`{card['weights_sha256']}`",
@@ -174,10 +192,58 @@ def test_without_a_look_at_the_data_the_card_says_so(run):
     assert "was not measured (--no-check)" in text and "nothing was scored" in text
 
 
+@pytest.mark.parametrize(
+    ("dice", "epochs", "patience", "stopped"),
+    [
+        ([0.1, 0.2], 3, 0, True),
+        ([0.1, 0.2, 0.3], 3, 0, False),
+        ([0.3, 0.2, 0.1], 9, 2, False),
+        ([0.1, 0.3, 0.2], 9, 2, True),
+        ([], 3, 2, True),
+    ],
+)
+def test_a_training_that_was_stopped_is_told_of(dice, epochs, patience, stopped, run, capsys):
+    """Not one that --patience has ended; of a lost history.csv nothing is told."""
+    note_unfinished([run])
+    with_history(run, *dice, epochs=epochs, patience=patience)
+    note_unfinished([run])
+    told = f"was stopped after {len(dice)} of {epochs} epochs"
+    line = f"note: the training of {run} {told}: train --run {run} --resume goes on\n"
+    assert capsys.readouterr().err == (line if stopped else "")
+    assert (f"- The training {told}." in markdown(model_card(run, best_weights(run), {}))) == stopped
+
+
+@pytest.mark.parametrize("command", [predict, evaluation, export])
+def test_commands_tell_that_a_training_was_stopped(command, run, scattered, tmp_path, capsys):
+    with_history(run, 0.1, epochs=3)
+    flags = {predict: ["--images", str(scattered / "images")], export: ["--format", "saved_model"]}
+    assert command.main(["--run", str(run), "--output", str(tmp_path / "out"), *flags.get(command, [])]) == 0
+    assert capsys.readouterr().err.count("was stopped after 1 of 3 epochs") == 1
+
+
 def test_a_plan_is_told_with_its_reasons(run):
-    choice = {"setting": "crop_size", "value": 64, "reason": "half of the images are no larger"}
-    (run / "plan.json").write_text(json.dumps({"plan": [choice]}))
-    assert "- `--crop-size` 64: half of the images are no larger" in markdown(model_card(run, best_weights(run), {}))
+    """As flags that one can type; a reason stands there once."""
+    settings = {"crop_size": 64, "flips": True, "flip_axes": "left_right", "quarter_turns": False}
+    reasons = {"crop_size": "half of the images are no larger"}
+    plan = [
+        {"setting": name, "value": value, "reason": reasons.get(name, "it looks so")}
+        for name, value in settings.items()
+    ]
+    (run / "plan.json").write_text(json.dumps({"plan": plan}))
+    text = markdown(model_card(run, best_weights(run), {}))
+    assert "- `--crop-size 64`: half of the images are no larger\n" in text
+    assert "- `--flips`, `--flip-axes left_right`, `--no-quarter-turns`: it looks so\n" in text
+
+
+def test_the_card_counts_parameters_as_the_drawing_does(run):
+    weights = best_weights(run)
+    parameters = sum(layer.parameters for layer in summarize(run_folder.read(run)[0].model, 32, 32))
+    everything = sum(values.size for values in weights.values())
+    assert parameters < everything
+    told = f"{parameters:,} parameters, with the moving averages {everything:,} numbers"
+    card = model_card(run, weights, {})
+    assert card["network"].endswith(told)
+    assert card["output"] == "the probability of the foreground, and a mask, 1 where it is 0.5 or more"
 
 
 def test_an_evaluation_renews_it(run, scattered, tmp_path, monkeypatch, capsys):

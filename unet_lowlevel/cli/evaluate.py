@@ -80,7 +80,9 @@ def evaluate_as_asked(arguments: argparse.Namespace) -> None:
         find_pairs(changed(first, changes).data)
     start_tensorflow()
     from unet_lowlevel.inference.evaluation import evaluate
+    from unet_lowlevel.inference.model_card import note_unfinished
 
+    note_unfinished(arguments.run)
     result = evaluate(
         arguments.run,
         arguments.output,
@@ -97,7 +99,8 @@ def evaluate_as_asked(arguments: argparse.Namespace) -> None:
     show(result, arguments.split)
     if arguments.choose_thresholds:
         say(f"wrote instances.json to {show_path(arguments.run[0])}")
-    say(f"wrote metrics.json and per_image.csv to {show_path(arguments.output)}")
+    written = "metrics.json, per_image.csv and pictures.png" if arguments.pictures else "metrics.json and per_image.csv"
+    say(f"wrote {written} to {show_path(arguments.output)}")
 
 
 def show(result: dict, split: str) -> None:

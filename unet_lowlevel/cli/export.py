@@ -91,11 +91,12 @@ def export(arguments: argparse.Namespace) -> None:
     network_alone = form == "keras" and not arguments.with_preprocessing
     average = "flips" if arguments.average_flips else "none"
     start_tensorflow()
-    from unet_lowlevel.export.model_card import exported_card
-    from unet_lowlevel.inference.model_card import planned, write_card
+    from unet_lowlevel.export.model_card import exported_card, quantized
+    from unet_lowlevel.inference.model_card import note_unfinished, planned, write_card
     from unet_lowlevel.inference.predictor import load
 
     planned(Path(arguments.run))
+    note_unfinished([arguments.run])
     if form == "bioimageio":
         from unet_lowlevel.export.bioimage import checked_license
 
@@ -123,7 +124,8 @@ def export(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
     say(f"wrote {show_path(output)}: {told}")
     in_and_out = {"input": "images as the network sees them", "output": told} if network_alone else {}
-    write_card(facts() | {"agreement": told} | in_and_out, card)
+    of_form = facts() | {"agreement": told} | in_and_out
+    write_card(of_form if arguments.quantize == "none" else quantized(of_form, arguments.quantize, told), card)
     say(f"wrote {show_path(card)}: what the network was shown, and how well it does")
 
 

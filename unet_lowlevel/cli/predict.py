@@ -5,7 +5,15 @@ import hashlib
 from pathlib import Path
 
 from unet_lowlevel import settings
-from unet_lowlevel.cli.arguments import Parser, add_runs, add_settings, check_runs, given_settings, run_command
+from unet_lowlevel.cli.arguments import (
+    Parser,
+    add_runs,
+    add_settings,
+    check_runs,
+    given_settings,
+    run_command,
+    run_named,
+)
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import FORMATS, OUTLINES, TILE_SIZE
 from unet_lowlevel.inference.images import find_images, unused
@@ -26,7 +34,9 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         "predict",
     )
     if by_keras:
-        parser.add_argument("--run", metavar="DIR", required=True, help="run folder that training wrote")
+        parser.add_argument(
+            "--run", metavar="DIR", required=True, type=run_named, help="run folder that training wrote, or demo"
+        )
         parser.add_argument("--model", metavar="FILE", help="weights of this .keras file instead of the run's")
     else:
         add_runs(parser)
@@ -107,8 +117,10 @@ def predict(arguments: argparse.Namespace) -> int:
             note(f"{name} holds {listed(others)}, which prediction does not use")
     start_tensorflow(images_at_once(len(images)))
     from unet_lowlevel.inference.folders import predict_files
+    from unet_lowlevel.inference.model_card import note_unfinished
 
     predictor = predictor_of(arguments)
+    note_unfinished([arguments.run] if arguments.by_keras else arguments.run)
     given = {name: value for name, value in given_settings(arguments).items() if name in CHANGES}
     predictor.config = settings.apply(predictor.config, given)
     try:

@@ -58,7 +58,9 @@ def write_bioimage(
             np.save(place / f"{tensor}.npy", values)
         described = spec.ModelDescr(
             name=f"U-Net {name}",  # of five letters or more
-            description=f"U-Net that segments images into {max(config.model.classes, 2)} classes",
+            description="U-Net that tells foreground from background: the probability of the foreground, and a mask"
+            if config.model.classes == 1
+            else f"U-Net that segments images into {config.model.classes} classes, the background included",
             authors=[spec.Author(name=author) for author in authors],
             cite=[spec.CiteEntry(text=PAPER, doi=spec.Doi(PAPER_DOI))],
             license=spec.LicenseId(spdx),

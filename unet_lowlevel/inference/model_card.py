@@ -5,7 +5,7 @@ Reference: Mitchell et al. 2019, "Model Cards for Model Reporting".
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from unet_lowlevel.scoring.intervals import summarized
 from unet_lowlevel.settings import load_json
 from unet_lowlevel.terminal import note, say, show_path
 from unet_lowlevel.training.checkpoints import best_weights
-from unet_lowlevel.training.journal import kept_epoch
+from unet_lowlevel.training.journal import criterion, kept_epoch, read_history
 
 # In the run folder; beside it all of it as .json.
 FILE = "model_card.md"
@@ -83,10 +83,11 @@ def model_card(run: Path, weights: Mapping[str, np.ndarray], scores: Mapping[str
     return {
         "name": run.resolve().name,
         "network": f"U-Net, depth {config.model.depth}, {config.model.base_channels} channels at level 1, "
-        f"{sum(values.size for values in weights.values()):,} numbers",
+        + size_text(weights),
         "input": f"images of {channels(config.model.in_channels)} as stored, of any size",
-        "output": f"probabilities of {max(config.model.classes, 2)} classes (background included), and the class of "
-        f"each pixel{f': foreground from a probability of {threshold_of(run):g} on' if one else ''}",
+        "output": f"the probability of the foreground, and a mask, 1 where it is {threshold_of(run):g} or more"
+        if one
+        else f"probabilities of {config.model.classes} classes (background included), and the class of each pixel",
         "images": {part: len(stems) for part, stems in split.items()},
         "data_fingerprint": about.get("data_fingerprint", ""),
         **planned(run),
@@ -100,6 +101,14 @@ def model_card(run: Path, weights: Mapping[str, np.ndarray], scores: Mapping[str
     }
 
 
+def size_text(weights: Mapping[str, np.ndarray]) -> str:
+    """'1,942,289 parameters, with the moving averages 1,945,201 numbers'."""
+    everything = sum(values.size for values in weights.values())
+    averages = sum(values.size for name, values in weights.items() if "moving_" in name)
+    beside = f", with the moving averages {everything:,} numbers" if averages else ""
+    return f"{everything - averages:,} parameters{beside}"
+
+
 def planned(run: Path) -> dict[str, Any]:
     """What plan.json tells for the card: data, plan and limits; of a run without it little.
 
@@ -111,9 +120,31 @@ def planned(run: Path) -> dict[str, Any]:
     try:
         data, plan = content.get("fingerprint", {}), content.get("plan", [])
         data_lines(data), plan_lines(plan)  # or they would fail when the card is written
-        return {"data": data, "plan": plan, "limits": limits(config, data, split)}
+        stopped = unfinished(run)
+        early = [f"The training {stopped}."] if stopped else []
+        return {"data": data, "plan": plan, "limits": [*early, *limits(config, data, split)]}
     except (AttributeError, LookupError, TypeError, ValueError):
         raise UserError(f"{run / 'plan.json'} does not hold the plan of a training: restore or remove it.") from None
+
+
+def unfinished(run: Path) -> str:
+    """'was stopped after 3 of 25 epochs' of a run that ended so, and not by --patience; else nothing."""
+    training = run_folder.read(run)[0].training
+    try:
+        scores = criterion(read_history(run / "history.csv"))
+    except UserError:  # lost, which only --resume minds
+        return ""
+    without_gain = len(scores) - scores.index(max(scores)) - 1 if scores else 0
+    if len(scores) >= training.epochs or 0 < training.patience <= without_gain:
+        return ""
+    return f"was stopped after {len(scores)} of {training.epochs} epochs"
+
+
+def note_unfinished(runs: Iterable[str | Path]) -> None:
+    """Makes a note of each run whose training was stopped."""
+    for run in map(Path, runs):
+        if stopped := unfinished(run):
+            note(f"the training of {show_path(run)} {stopped}: train --run {show_path(run)} --resume goes on")
 
 
 def stored_card(run: Path, weights: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
@@ -146,9 +177,8 @@ def limits(config: Config, data: Mapping[str, Any], split: Mapping[str, list]) -
     if data:
         height, width, gray = data["height"], data["width"], data["gray"]
         seen = (
-            f"It has seen {data['dtype']} images of {channels(data['channels'])}, sides of {height[0]:g} to "
-            f"{height[-1]:g} (high) and {width[0]:g} to {width[-1]:g} (wide) pixels, values of {gray[0]:g} to "
-            f"{gray[1]:g}, and objects of {data_areas(data)} pixels."
+            f"It has seen {data['dtype']} images of {channels(data['channels'])}, sides of {span(height)} (high) and "
+            f"{span(width)} (wide) pixels, values of {span(gray)}, and objects of {data_areas(data)} pixels."
         )
     found = [
         f"Trained on {len(split['training'])} images. Others are like them or not: look at masks of your own before "
@@ -164,6 +194,11 @@ def limits(config: Config, data: Mapping[str, Any], split: Mapping[str, list]) -
 
 def channels(count: int) -> str:
     return "1 channel" if count == 1 else f"{count} channels"
+
+
+def span(numbers: Sequence[float]) -> str:
+    """'128', or '96 to 128': from the first of the numbers to the last."""
+    return " to ".join(dict.fromkeys(f"{number:g}" for number in (numbers[0], numbers[-1])))
 
 
 def data_areas(data: Mapping[str, Any]) -> str:
@@ -211,8 +246,11 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
 
 
 def plan_lines(plan: list[Mapping[str, Any]]) -> list[str]:
-    """What was planned, and why."""
-    lines = [f"- `{settings.flag(one['setting'])}` {one['value']}: {one['reason']}" for one in plan]
+    """What was planned, and why: a line for each reason."""
+    flags: dict[str, list[str]] = {}
+    for one in plan:
+        flags.setdefault(one["reason"], []).extend(settings.typed({one["setting"]: one["value"]}))
+    lines = [f"- {', '.join(f'`{flag}`' for flag in typed)}: {reason}" for reason, typed in flags.items()]
     return lines or ["Nothing was planned: settings were given, or are defaults."]
 
 

@@ -16,7 +16,7 @@ from unet_lowlevel.disk import sync
 from unet_lowlevel.errors import UserError, listed, reason
 from unet_lowlevel.machine import without_remarks
 from unet_lowlevel.run_folder import write_text
-from unet_lowlevel.terminal import note
+from unet_lowlevel.terminal import note, show_path
 
 LIST = "checkpoint"  # what TensorFlow calls the file that names the checkpoints of a folder
 
@@ -197,7 +197,10 @@ def some_listed_in(folder: Path) -> list[str]:
     """`listed_in`, at least one, or a `UserError`."""
     paths = listed_in(folder)
     if not paths:
-        raise UserError(f"{folder} holds no checkpoint: the run ended before its first epoch did; train again.")
+        raise UserError(
+            f"{folder} holds no checkpoint, because the run ended before its first epoch did: go on with train --run "
+            f"{show_path(folder.parent)} --resume."
+        )
     return paths
 
 

@@ -101,18 +101,18 @@ def test_overlay_separates_classes():
 
 def test_objects_are_outlined_and_classes_tinted():
     """Two objects of class 1 side by side, and a piece of class 2 that is no object."""
-    labels = np.zeros((7, 12), int)
-    labels[1:6, 1:9], labels[1:6, 10:12] = 1, 2
-    numbers = np.zeros((7, 12), np.uint16)
-    numbers[1:6, 1:5], numbers[1:6, 5:9] = 1, 2
-    picture = pictures.overlay(np.zeros((7, 12, 1)), labels, numbers)
-    outlines = {tuple(picture[1, 1]), tuple(picture[1, 5])}
+    labels = np.zeros((9, 19), int)
+    labels[1:8, 1:15], labels[1:8, 16:19] = 1, 2
+    numbers = np.zeros((9, 19), np.uint16)
+    numbers[1:8, 1:8], numbers[1:8, 8:15] = 1, 2
+    picture = pictures.overlay(np.zeros((9, 19, 1)), labels, numbers)
+    outlines = {tuple(picture[1, 1]), tuple(picture[1, 8])}
     assert len(outlines) == 2 and outlines <= set(map(tuple, pictures.CLASS_COLOURS[2:]))
     tints = [(0.3 * colour).astype(np.uint8).tolist() for colour in pictures.CLASS_COLOURS]
-    for row, column in np.ndindex(7, 12):
-        around = numbers[max(row - 1, 0) : row + 2, column], numbers[row, max(column - 1, 0) : column + 2]
+    for row, column in np.ndindex(9, 19):
+        around = numbers[max(row - 2, 0) : row + 3, column], numbers[row, max(column - 2, 0) : column + 3]
         if numbers[row, column] and (np.concatenate(around) != numbers[row, column]).any():
-            assert tuple(picture[row, column]) == tuple(picture[1, 1 if numbers[row, column] == 1 else 5])
+            assert tuple(picture[row, column]) == tuple(picture[1, 1 if numbers[row, column] == 1 else 8])
         else:
             assert list(picture[row, column]) == ([BLACK, *tints][labels[row, column]])
 
@@ -215,6 +215,13 @@ def test_rows_of_a_sheet_are_as_high_as_their_pictures(written):
     assert written == {(4, 28): "flat", (36, 28): "tall", (4, 55): "line"}
     for left, top in written:
         assert (sheet[top : top + 14, left : left + 20] < 128).any()
+    written.clear()
+    assert_picture(pictures.contact_sheet(tiles[:2], 20, columns=2, reasons=["why", ""]), 20 + 26 + 14, 2 * 32)
+    assert {place: words for place, words in written.items() if words} == {
+        (4, 28): "flat",
+        (4, 42): "why",
+        (36, 28): "tall",
+    }
 
 
 def test_headings_and_legends_are_above_their_columns(written):
@@ -255,11 +262,12 @@ def legend_of(classes, **options):
 
 def test_legends_name_the_colours_of_the_panels():
     missed, much, confused = [60, 120, 255], [255, 70, 50], [255, 200, 40]
-    wrong = {"right: the image, darker": None, "missed": missed, "found too much": much}
+    wrong = {"correct: the image, darkened": None, "missed": missed, "found too much": much}
     for classes in (1, 2):
         known = {"foreground": WHITE}
         assert legend_of(classes) == {"image": {}, "truth": known, "prediction": known, "errors": wrong}
-    outlined = {"foreground": FIRST, "tint: class; outline: object, neighbours differ": None}
+    outlined = {"foreground": FIRST, "tint: class; outline: single object": None}
+    outlined |= {"(colours only separate neighbours)": None}
     assert legend_of(1, objects=True) == {"image": {}, "truth": outlined, "prediction": outlined, "errors": wrong}
     gray = {"no label": [128, 128, 128]}
     several = {"class 1": FIRST, "class 2": list(pictures.CLASS_COLOURS[1])}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from unet_lowlevel.config import IGNORED
 
@@ -53,8 +53,9 @@ def overlay(image: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = 
     Args:
         image: [H, W, C].
         labels: of the classes, int [H, W].
-        numbers: of the objects, int [H, W], 0 for none: they are outlined, neighbours in different colours, which no
-            class in the picture has if at least four are left. None: classes are outlined in their colours.
+        numbers: of the objects, int [H, W], 0 for none: they are outlined, two pixels wide, neighbours in different
+            colours, which no class in the picture has if at least four are left. None: classes are outlined in their
+            colours.
     """
     picture = to_rgb(image)
     colours = PICTURE_PALETTE[labels]
@@ -72,6 +73,8 @@ def overlay(image: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = 
     edge[:, 1:] |= beside
     edge[:-1] |= below
     edge[1:] |= below
+    if numbers is not None:  # their colours differ less from the tint than from the image
+        edge = binary_dilation(edge)
     return np.where((edge & (outlined > 0))[..., np.newaxis], colours, picture)
 
 
@@ -138,21 +141,27 @@ def panels(
 
 def headings(classes: int, *, objects: bool, ignored: bool) -> list[Heading]:
     """Those of the `panels` of a network of `classes`, with outlined `objects`, of truth that has `ignored` pixels."""
-    several, repeat = classes > 2, len(CLASS_COLOURS)
-    labels = np.arange(1, min(max(classes, 2), repeat + 1))
-    names = [f"class {', '.join(map(str, range(k, classes, repeat)))}" if several else "foreground" for k in labels]
-    colours = PICTURE_PALETTE[labels] if objects else colour_labels(labels, classes)
-    outlines = [(None, "tint: class; outline: object, neighbours differ")] if objects else []
+    several, known = classes > 2, legend_of_classes(classes, tinted=objects)
+    outlines = [(None, "tint: class; outline: single object"), (None, "(colours only separate neighbours)")]
     unlabelled = [(UNLABELLED, "no label")] if ignored else []
     wrong = [(MISSED, "missed"), (INVENTED, "found too much"), *([(CONFUSED, "another class")] if several else [])]
-    known = [*zip(colours, names, strict=True), *outlines]
-    right = (None, "right: the image, darker")
+    known += outlines if objects else []
+    correct = (None, "correct: the image, darkened")
     return [
         ("image", []),
         ("truth", [*known, *unlabelled]),
         ("prediction", known),
-        ("errors", [right, *wrong, *unlabelled]),
+        ("errors", [correct, *wrong, *unlabelled]),
     ]
+
+
+def legend_of_classes(classes: int, *, tinted: bool) -> list[tuple[np.ndarray | None, str]]:
+    """The colours of the foreground classes, as in `overlay` where they are tinted, else as in `colour_labels`."""
+    repeat = len(CLASS_COLOURS)
+    labels = np.arange(1, min(max(classes, 2), repeat + 1))
+    same = [", ".join(map(str, range(k, classes, repeat))) for k in labels]
+    names = [f"class {numbers}" if classes > 2 else "foreground" for numbers in same]
+    return [*zip(PICTURE_PALETTE[labels] if tinted else colour_labels(labels, classes), names, strict=True)]
 
 
 def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -168,7 +177,13 @@ def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
     return height, width
 
 
-def contact_sheet(tiles: Sequence[Tile], side: int, columns: int = 8, headings: Sequence[Heading] = ()) -> np.ndarray:
+def contact_sheet(
+    tiles: Sequence[Tile],
+    side: int,
+    columns: int = 8,
+    headings: Sequence[Heading] = (),
+    reasons: Sequence[str] = (),
+) -> np.ndarray:
     """Small pictures in rows, each with its name below.
 
     Args:
@@ -176,13 +191,15 @@ def contact_sheet(tiles: Sequence[Tile], side: int, columns: int = 8, headings: 
         side: in pixels; each picture is resized to fit a square of this side.
         columns: pictures in a row.
         headings: of the columns, or none.
+        reasons: what stands below the name of each picture, or none.
     """
     frame, text = 4, 14
+    below = text * (2 if reasons else 1)
     width, columns = side + 3 * frame, max(min(columns, len(tiles)), 1)
     small = [Image.fromarray(picture).resize(fitting(picture.shape[:2], side)[::-1]) for picture, *_ in tiles]
     head = text * max((1 + len(legend) for _, legend in headings), default=0)
     rows = [max(one.height for one in small[i : i + columns]) for i in range(0, len(small), columns)]
-    bottoms = head + np.cumsum(np.add(rows, 3 * frame + text))
+    bottoms = head + np.cumsum(np.add(rows, 3 * frame + below))
     page = Image.new("RGB", (columns * width, int(bottoms[-1])), "white")
     draw = ImageDraw.Draw(page)
     for column, (title, legend) in enumerate(headings):
@@ -196,12 +213,13 @@ def contact_sheet(tiles: Sequence[Tile], side: int, columns: int = 8, headings: 
     for number, (picture, (_, name, colour)) in enumerate(zip(small, tiles, strict=True)):
         row, column = divmod(number, columns)
         left, bottom = column * width, int(bottoms[row])
-        top = bottom - text - 3 * frame - rows[row]
+        top = bottom - below - 3 * frame - rows[row]
         if colour:
             around = left + picture.width + 2 * frame - 1, top + picture.height + 2 * frame - 1
             draw.rectangle((left, top, *around), colour)
         page.paste(picture, (left + frame, top + frame))
-        write(draw, (left + frame, bottom - text - frame), name, side)
+        for line, words in enumerate((name, *reasons[number : number + 1])):
+            write(draw, (left + frame, bottom - below - frame + line * text), words, side)
     return np.asarray(page)
 
 

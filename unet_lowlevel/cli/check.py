@@ -12,11 +12,10 @@ from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, ru
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.check.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding, judge
 from unet_lowlevel.data.check.inspection import Measurement, inspect
-from unet_lowlevel.data.check.report import TILE_SIDE, TILES, costs, facts_of, tiles
+from unet_lowlevel.data.check.report import TILES, costs, facts_of, sheet_of
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
-from unet_lowlevel.pictures import contact_sheet
 from unet_lowlevel.planning.before_training import Planned, planned_for
 from unet_lowlevel.terminal import progress, say, show_path
 from unet_lowlevel.training.train import by_patient
@@ -58,7 +57,7 @@ def check_data(arguments: argparse.Namespace) -> int:
     findings, evidence = judge(planned.config if planned else config, measurements, mistakes, available_memory())
     facts = facts_of(evidence) | costs(evidence)
     if sheet:
-        write_image(sheet, contact_sheet(tiles(evidence, findings), TILE_SIDE))
+        write_image(sheet, sheet_of(evidence, findings))
     wrong = any(finding.severity != NOTE for finding in findings)
     if arguments.json:
         report = {"good": not wrong, "facts": facts, "findings": [dataclasses.asdict(found) for found in findings]}

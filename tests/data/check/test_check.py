@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from checked_data import GROUPS, change, cut, path, read, report, stem, write_clean
 
+from unet_lowlevel import pictures
 from unet_lowlevel.cli.check import main
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.check import report as facts
@@ -74,18 +75,27 @@ def test_the_demonstration_is_good(clean, tmp_path, monkeypatch, capsys):
     assert "some were of one patient" in capsys.readouterr().out
 
 
-def test_sheet_shows_the_suspicious_first(data, tmp_path, capsys):
+def test_sheet_shows_the_suspicious_first(data, tmp_path, capsys, monkeypatch):
     change(path(data, "masks", 9), lambda mask: 255 - mask)
     change(path(data, "masks", 15), lambda mask: mask[:-1])
     cut(data, "images", 20)
-    sheet = tmp_path / "sheet.png"
+    sheet, written, write = tmp_path / "sheet.png", [], pictures.write
+    monkeypatch.setattr(pictures, "write", lambda draw, place, words, width: written.append((place, words)))
     before = {file: file.read_bytes() for file in data.rglob("*.png")}
     assert main(["--data", str(data), *GROUPS, "--sheet", str(sheet)]) == 1
     assert str(sheet) in capsys.readouterr().out
     assert before == {file: file.read_bytes() for file in data.rglob("*.png")}
+    words = {place: text for place, text in written}
+    assert [text for (_, top), text in written if top < 70] == [
+        *("images with masks", "foreground", "frame: error", "frame: warning", "frame: note")
+    ]
+    width, height = 160 + 12, 160 + 12 + 28
+    first = [(words[column * width + 4, 238], words[column * width + 4, 252]) for column in range(4)]
+    assert [reason for _, reason in first] == ["size", "image", "inverted", ""]
+    assert first[2][0] == stem(data, 9) and (stem(data, 15), "size") in first
     picture = read(sheet)
-    width, height = 160 + 12, 160 + 12 + 14
-    assert picture.shape == (3 * height, 8 * width, 3)
+    assert picture.shape == (70 + 3 * height, 8 * width, 3)
+    picture = picture[70:]
     corners = [tuple(picture[row * height, column * width].tolist()) for row in range(3) for column in range(8)]
     errors, warnings = facts.FRAMES["error"], facts.FRAMES["warning"]
     assert corners == [errors, errors, warnings] + [(255, 255, 255)] * 21
@@ -93,7 +103,10 @@ def test_sheet_shows_the_suspicious_first(data, tmp_path, capsys):
         for column in range(8):
             tile = picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
             assert tile[4:164, 4:164].std() > 5 or (row, column) == (0, 1)  # the unreadable one is gray
-            assert (tile[168:] < 128).any()  # its name
+    monkeypatch.setattr(pictures, "write", write)
+    again = tmp_path / "again.png"
+    assert main(["--data", str(data), *GROUPS, "--sheet", str(again)]) == 1
+    assert (read(again)[238:252] < 128).any() and (read(again)[252:266] < 128).any()  # a name, and a reason
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from unet_lowlevel.data.check.inspection import MaskFacts, Measurement
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.masks import read_label
 from unet_lowlevel.machine import available_memory, start_tensorflow
-from unet_lowlevel.pictures import Tile, evenly, overlay
+from unet_lowlevel.pictures import Tile, contact_sheet, evenly, legend_of_classes, overlay
 
-FRAMES = {ERROR: (220, 40, 40), WARNING: (245, 150, 30), NOTE: (90, 150, 220)}
+# Not the colours of masks.
+FRAMES = {ERROR: (220, 30, 30), WARNING: (140, 60, 220), NOTE: (120, 120, 120)}
 TILES, TILE_SIDE = 64, 160
 # Measured: training reaches this share of the speed of a large product of matrices.
 SHARE_OF_PEAK = 0.65
@@ -113,17 +114,24 @@ def peak_speed(side: int = 2048) -> float:
     return 2 * side**3 / min(seconds[1:])
 
 
-def tiles(evidence: Evidence, findings: list[Finding]) -> list[Tile]:
-    """Picture, name and colour of the frame of up to `TILES` images: those of the findings, then some of the others."""
-    frames: dict[str, tuple[int, int, int]] = {}
+def sheet_of(evidence: Evidence, findings: list[Finding]) -> np.ndarray:
+    """A picture of up to `TILES` images with their masks, those of the findings first, framed and with the reason."""
+    first: dict[str, Finding] = {}
     for finding in findings:  # the worst come first
         for stem in finding.stems:
-            frames.setdefault(stem, FRAMES[finding.severity])
+            first.setdefault(stem, finding)
     measured = {m.stem: m for m in evidence.measurements}
-    stems = [stem for stem in frames if stem in measured][:TILES]
-    others = [stem for stem in measured if stem not in frames]
+    stems = [stem for stem in first if stem in measured][:TILES]
+    others = [stem for stem in measured if stem not in first]
     stems += [others[i] for i in evenly(len(others), TILES - len(stems))] if others else []
-    return [(thumbnail(measured[stem], evidence.config), stem, frames.get(stem)) for stem in stems]
+    tiles: list[Tile] = []
+    for stem in stems:
+        frame = FRAMES[first[stem].severity] if stem in first else None
+        tiles.append((thumbnail(measured[stem], evidence.config), stem, frame))
+    reasons = [first[stem].kind.replace("_", " ") if stem in first else "" for stem in stems]
+    frames = [(np.array(colour, np.uint8), f"frame: {severity}") for severity, colour in FRAMES.items()]
+    legend = legend_of_classes(evidence.config.model.classes, tinted=True)
+    return contact_sheet(tiles, TILE_SIDE, headings=[("images with masks", [*legend, *frames])], reasons=reasons)
 
 
 def thumbnail(m: Measurement, config: Config) -> np.ndarray:

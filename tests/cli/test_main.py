@@ -19,14 +19,14 @@ def help_of(command, flag, capsys) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["--help-all"]])
 def test_without_a_command_it_names_them_all(argv, capfd):
     assert main(argv) == 0
     output, error = capfd.readouterr()
     assert error == ""
     for command, (_, what) in COMMANDS.items():
         assert f"  {command} " in output and what in output
-    assert "--help" in output and "--version" in output
+    assert "--help" in output and "--version" in output and "bioimage.io" in output
     assert all(len(line) <= 80 for line in output.splitlines())
 
 

@@ -72,11 +72,12 @@ class Parser(argparse.ArgumentParser):
         self.rare: list[tuple[object, str, str]] = []  # (flag or group, attribute, text) that --help leaves out
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
         self.add_argument("--version", action="version", version=f"unet_lowlevel {__version__}")
+        # Without hidden flags the same as --help, of which the help says nothing.
+        self.help_all = self.add_argument("--help-all", action=HelpAll, nargs=0, help=argparse.SUPPRESS)
 
     def hide(self, thing, attribute: str, instead: str | None) -> None:
-        """Shows a flag's help or a group's description in --help-all only; adds that flag the first time."""
-        if not self.rare:
-            self.add_argument("--help-all", action=HelpAll, nargs=0, help="show the other flags as well, and exit")
+        """Shows a flag's help or a group's description in --help-all only."""
+        self.help_all.help = "show the other flags as well, and exit"
         self.rare.append((thing, attribute, getattr(thing, attribute)))
         setattr(thing, attribute, instead)
 

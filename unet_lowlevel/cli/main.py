@@ -15,7 +15,7 @@ COMMANDS = {
     "check": ("check", "tell what is in a folder of images, and whether it will train"),
     "cross-validate": ("cross_validate", "train and score a network for each fold"),
     "compare": ("compare", "train the same network three ways, and compare"),
-    "export": ("export", "write a trained run as SavedModel, ONNX, LiteRT or Keras"),
+    "export": ("export", "write a run as SavedModel, ONNX, LiteRT, bioimage.io or Keras"),
     "phantoms": ("phantoms", "draw thorax slices with lung masks"),
 }
 
@@ -23,7 +23,7 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in ("-h", "--help", "--help-all"):
         say(help_text())
         return 0
     if argv[0] == "--version":

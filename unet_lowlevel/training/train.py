@@ -182,6 +182,7 @@ def with_default_data(config: Config) -> Config:
 
         try:
             phantom.write_phantoms(PHANTOMS, **PHANTOM_SETTINGS, progress=progress("drawing phantoms"))
+            say(f"drew {PHANTOM_SETTINGS['count']} phantoms into {show_path(PHANTOMS)}")
         except (OSError, UserError):
             if not PHANTOMS.exists():  # else another training has drawn them meanwhile, the same to the bit
                 raise

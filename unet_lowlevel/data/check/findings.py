@@ -69,7 +69,7 @@ def judge(
 ) -> tuple[list[Finding], Evidence]:
     """All findings, the worst first, and their evidence; `available`: bytes of available memory, if known."""
     found, sides = [], ([], [])
-    if measurements:
+    if measurements and not config.training.overfit_one_batch:  # for which nothing is split
         groups = {m.stem: m.pair.group for m in measurements}
         try:
             sides = splits.split(list(groups), config.data, config.training.seed, groups)

@@ -6,6 +6,7 @@ import tensorflow as tf
 from op_checks import normal
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
+from unet_lowlevel.pictures import CONFUSED, INVENTED, MISSED
 from unet_lowlevel.training.summaries import Summaries, forget_after
 
 
@@ -33,6 +34,17 @@ def test_histograms_are_those_of_tensorflow(values, tmp_path):
     else:
         edges = found[found[:, 2] > 0, :2]
         assert len(edges) == 1 and edges[0, 0] <= values.flat[0] <= edges[0, 1]
+
+
+def test_pictures_tell_what_their_colours_mean(tmp_path):
+    summaries = Summaries(tmp_path)
+    summaries.pictures(1, {"a": np.zeros((2, 14, 3), np.uint8)})
+    summaries.close()
+    events = EventAccumulator(str(tmp_path / "validation"))
+    events.Reload()
+    told = events.SummaryMetadata("image_truth_prediction_errors/a").summary_description
+    assert told.startswith("image, truth, prediction, errors: blue missed, red found too much")
+    assert MISSED.argmax() == 2 and INVENTED.argmax() == 0 and CONFUSED[:2].min() > 150 > CONFUSED[2]
 
 
 @pytest.mark.parametrize("torn", [False, True])

@@ -21,6 +21,8 @@ DESCRIPTIONS = {
     "epoch/mean_iou": "IoU of foreground and background, averaged over the thresholds 0.5, 0.55, ... 0.95: the "
     "score of the 2019 project. It is often above 0.4 without any foreground; the best epoch is chosen by the Dice."
 }
+# Shown beside the pictures; see `pictures.comparison`.
+LEGEND = "image, truth, prediction, errors: blue missed, red found too much, yellow another class; gray has no label"
 HISTOGRAM = create_summary_metadata(display_name=None, description=None)
 
 
@@ -41,7 +43,8 @@ class Summaries:
         """Comparisons of validation images, uint8 [H, W, 3] by stem."""
         with self.writers["validation"].as_default(step=step):
             for stem, picture in pictures.items():
-                tf.summary.image(f"image_truth_prediction_errors/{stem}", picture[np.newaxis])
+                tag = f"image_truth_prediction_errors/{stem}"
+                tf.summary.image(tag, picture[np.newaxis], description=LEGEND)
 
     def histograms(self, step: int, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
         """The distribution of each weight and of its last gradient, under the weight's name."""

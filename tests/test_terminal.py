@@ -70,6 +70,14 @@ def test_notes_are_no_results(capsys):
     assert capsys.readouterr() == ("a result\n", "note: memory ran out\n")
 
 
+def test_a_warning_has_lines_of_at_most_100_characters(capsys):
+    flag = f"--group-regex '{'x' * 90}'"
+    terminal.warn(f"{'some-words ' * 20}; add {flag}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("warning: some-words") and all(line.startswith("  ") for line in lines[1:])
+    assert all(len(line) <= 100 for line in lines) and flag.split()[1] in lines[-1]
+
+
 class Broken(io.StringIO):
     def write(self, text):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")

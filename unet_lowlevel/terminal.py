@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
@@ -50,7 +51,12 @@ def note(text: str) -> None:
 
 def warn(text: str) -> None:
     """Prints to stderr what the result will probably suffer from."""
-    complain(f"warning: {text}")
+    complain(wrapped(f"warning: {text}"))
+
+
+def wrapped(text: str, indent: int = 2) -> str:
+    """The text in lines of at most 100 characters, the further ones indented; words, such as flags, stay whole."""
+    return textwrap.fill(text, 100, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def progress(what: str) -> Progress:

@@ -162,6 +162,9 @@ def test_minutes_decide_the_number_of_steps():
     assert found["epochs"] == 20  # a tenth of 300 seconds
     assert found["steps_per_epoch"] == (300 - 20 * 1.5) / 0.1 // 20
     assert planned(EASY, Speed(0.1, 100), minutes=5)["epochs"] == 3
+    for minutes, words in ((5, "5 minutes at"), (1, "1 minute at"), (0.5, "0.5 minutes at")):
+        config = Config.of(minutes=minutes)
+        assert any(choice.reason.startswith(words) for choice in plan(EASY, config, Speed(0.1, 1.5))[1])
     assert planned(EASY, Speed(0.1, 0.001), minutes=5)["epochs"] == 25
     assert planned(EASY, Speed(0.1, 1), minutes=5, epochs=7)["steps_per_epoch"] == int(2930 / 7)
     assert planned(EASY, Speed(0.1, 1.5), minutes=5, plan="off") == {

@@ -17,7 +17,7 @@ from unet_lowlevel.data.formats.writing import refuse_existing, write_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 from unet_lowlevel.planning.before_training import Planned, planned_for
-from unet_lowlevel.terminal import progress, say, show_path
+from unet_lowlevel.terminal import progress, say, show_path, wrapped
 from unet_lowlevel.training.train import by_patient
 
 SETTINGS = [
@@ -92,7 +92,7 @@ def report_of(facts: dict, findings: list[Finding], given: dict, sheet: Path | N
         if found:
             lines += ["", f"{severity}s" if len(found) > 1 else severity]
             for finding in found:
-                lines += [f"  - {finding.what}", f"    fix: {finding.fix}"]
+                lines += [wrapped(f"  - {finding.what}", 4), wrapped(f"    fix: {finding.fix}", 9)]
     numbers = Counter(finding.severity for finding in findings)
     counted = [f"{numbers[severity]} {severity}{'s' * (numbers[severity] != 1)}" for severity in (ERROR, WARNING)]
     lines.append("")
@@ -148,8 +148,12 @@ def rows(facts: dict) -> list[tuple[str, str]]:
             ),
             (
                 "time",
-                f"about {time_text(duration['seconds'])} on this machine, as busy as it is: {duration['epochs']} "
-                f"epochs of {duration['steps_per_epoch']} steps of {duration['batch_size']} crops of {side}x{side}",
+                f"about {time_text(duration['seconds'])} on this machine, as busy as it is:",
+            ),
+            (
+                "",
+                f"{duration['epochs']} epochs of {duration['steps_per_epoch']} steps of {duration['batch_size']} crops "
+                f"of {side}x{side}",
             ),
         ]
     return found

@@ -128,9 +128,13 @@ def report(run: Path, kept: dict) -> None:
     images = config.data.images or Path(config.data.data) / "images"
     say(
         f"{config.training.keep} epoch {kept['epoch']}: validation Dice {kept['validation_dice']:.4f}, "
-        f"IoU {kept['validation_iou']:.4f}, mean IoU over thresholds {kept['validation_mean_iou']:.4f}; weights, "
-        f"curves and settings are in {show_path(run)}\n"
-        f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(run)}\n"
+        f"IoU {kept['validation_iou']:.4f}, mean IoU over thresholds {kept['validation_mean_iou']:.4f}\n"
+        f"weights, curves and settings are in {show_path(run)}\n"
+        f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(run)}"
+    )
+    if config.training.overfit_one_batch:  # what it has learned by heart is of no use elsewhere
+        return
+    say(
         f"predict:             {to_type('predict')} --run {show_path(run)} --images {show_path(images)} "
         f"--output {show_path(Path('predictions') / run.name)}"
     )

@@ -254,7 +254,8 @@ def steps_in_time(found: Fingerprint, config: Config, speed: Speed | None) -> It
         return
     epochs = epochs_of(config, seconds, speed.validation)
     count = int((seconds - epochs * speed.validation) / speed.step)
-    reason = f"{config.training.minutes:g} minutes at {1000 * speed.step:.0f} ms a step, measured on this machine"
+    minutes = f"{config.training.minutes:g} minute{'s' * (config.training.minutes != 1)}"
+    reason = f"{minutes} at {1000 * speed.step:.0f} ms a step, measured on this machine"
     yield from in_epochs(config, count, epochs, reason)
 
 

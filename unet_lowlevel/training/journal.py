@@ -266,9 +266,8 @@ def epoch_line(row: dict, epochs: int) -> str:
     """The line of the log for an epoch."""
     left = (epochs - row["epoch"]) * row["seconds"]
     return (
-        f"epoch {row['epoch']}/{epochs}: train loss {row['train_loss']:.4f}, validation loss "
-        f"{row['validation_loss']:.4f}, Dice {row['validation_dice']:.4f}, IoU {row['validation_iou']:.4f}, mean IoU "
-        f"over thresholds {row['validation_mean_iou']:.4f}; {row['images_per_second']:.1f} images/s, "
+        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}; validation {row['validation_loss']:.4f}, "
+        f"Dice {row['validation_dice']:.4f}, IoU {row['validation_iou']:.4f}; {row['images_per_second']:.1f} images/s, "
         f"{tqdm.format_interval(left)} left"
     )
 

@@ -1,6 +1,7 @@
 """The small network that comes with the package."""
 
 import numpy as np
+import pytest
 from skimage.measure import label
 
 from unet_lowlevel import run_folder
@@ -37,8 +38,9 @@ def test_it_is_small_and_a_folder_of_its_name_comes_first(tmp_path, monkeypatch)
     assert str(run_folder.named("demo")) == "demo"
 
 
-def test_the_command_predicts_with_it(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("by_keras", [False, True])
+def test_the_command_predicts_with_it(by_keras, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_phantoms(tmp_path / "lungs", 2, (64, 64), slices_per_patient=2, seed=0)
-    assert predict(["--run", "demo", "--images", "lungs/images", "--output", "masks"]) == 0
+    assert predict(["--run", "demo", "--images", "lungs/images", "--output", "masks"], by_keras=by_keras) == 0
     assert "wrote masks of 2 images" in capsys.readouterr().out

@@ -192,6 +192,7 @@ def test_scores_of_images_that_are_labelled_in_part(tiny_run, phantoms, tmp_path
     flags = ["--run", str(run), "--scores", "instances,surfaces", "--pictures", "2"]
     here = [*flags, "--data", str(data), "--ignore-value", "254", "--choose-thresholds", "--output"]
     assert evaluate([*here, str(tmp_path / "a")]) == 0
+    assert "wrote metrics.json, per_image.csv and pictures.png to " in capsys.readouterr().out
     assert evaluate([*flags, "--region", str(region), "--output", str(tmp_path / "b")]) == 0
     one, other = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "ab")
     assert one["dice"] == other["dice"] and one == other

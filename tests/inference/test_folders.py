@@ -260,6 +260,7 @@ def test_a_stopped_prediction_goes_on_with_the_same_files(tiny_run, gallery, who
     flags, out = [*FLAGS, "--instances"], tmp_path / "out"
     assert run_predict(tiny_run, [gallery], tmp_path / "undisturbed", *flags) == 0
     stems = written_until(2, monkeypatch, terminate)
+    capsys.readouterr()
     assert run_predict(tiny_run, [gallery], out, *flags) == 143
     error = capsys.readouterr().err
     assert f"stopped by SIGTERM; {len(stems)} of 7 images" in error and "--resume" in error and error.count("\n") == 1

@@ -42,7 +42,7 @@ def said(monkeypatch, tmp_path, capsys):
             code = main(["--run", str(tmp_path / "run"), "--data", str(data), *FLAGS, *flags])
         except Begins:
             code = "begins"
-        return code, capsys.readouterr().err.strip()
+        return code, capsys.readouterr().err.strip().replace("\n  ", " ")  # a warning on one line
 
     return said
 

@@ -247,7 +247,7 @@ def test_bad_data_leaves_an_empty_folder_of_the_user(tmp_path, capsys):
         assert "--data" in capsys.readouterr().err and list(tmp_path.iterdir()) == [tmp_path / "run"]
 
 
-def test_phantoms_that_another_training_has_drawn_meanwhile_are_used(tmp_path, monkeypatch):
+def test_phantoms_that_another_training_has_drawn_meanwhile_are_used(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write = phantom.write_phantoms
 
@@ -257,6 +257,15 @@ def test_phantoms_that_another_training_has_drawn_meanwhile_are_used(tmp_path, m
 
     monkeypatch.setattr(phantom, "write_phantoms", late)
     assert with_default_data(unet_lowlevel.Config()).data.data == "data/phantoms"
+    assert capsys.readouterr().out == ""
+
+
+def test_phantoms_that_are_drawn_are_told_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(phantom, "write_phantoms", lambda folder, **_: folder.mkdir(parents=True))
+    for _ in range(2):
+        with_default_data(unet_lowlevel.Config())
+    assert capsys.readouterr().out == "drew 160 phantoms into data/phantoms\n"
 
 
 def test_interrupted_while_reading_there_is_nothing_to_go_on_with(phantoms, tmp_path, monkeypatch, capsys):

@@ -148,12 +148,8 @@ def rows(facts: dict) -> list[tuple[str, str]]:
             ),
             (
                 "time",
-                f"about {time_text(duration['seconds'])} on this machine, as busy as it is:",
-            ),
-            (
-                "",
-                f"{duration['epochs']} epochs of {duration['steps_per_epoch']} steps of {duration['batch_size']} crops "
-                f"of {side}x{side}",
+                f"about {time_text(duration['seconds'])} here, as busy as it is: {duration['epochs']} epochs of "
+                f"{duration['steps_per_epoch']} steps of {duration['batch_size']} crops of {side}x{side}",
             ),
         ]
     return found

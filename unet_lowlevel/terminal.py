@@ -65,7 +65,9 @@ def progress(what: str) -> Progress:
 
 
 def show_path(path: Path | str) -> str:
-    """A path to type in a shell: relative if it is below the current folder, quoted if needed."""
+    """A path to type in a shell: relative if it is below the current folder, quoted if needed; or a URL."""
+    if "://" in str(path):
+        return shlex.quote(str(path))
     path = Path(path)
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())

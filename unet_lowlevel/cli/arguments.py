@@ -37,6 +37,7 @@ SCRIPTS = {
     "cross-validate": "cross_validate_lowlevel.py",
     "compare": "compare_implementations.py",
     "export": "export_lowlevel.py",
+    "pack": "pack_lowlevel.py",
     "phantoms": "make_phantoms.py",
 }
 CONSOLE_SCRIPT, MODULE = "unet-lowlevel", "__main__.py"

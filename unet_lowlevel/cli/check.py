@@ -14,6 +14,7 @@ from unet_lowlevel.data.check.findings import ERROR, NOTE, SEVERITIES, WARNING, 
 from unet_lowlevel.data.check.inspection import Measurement, inspect
 from unet_lowlevel.data.check.report import TILES, costs, facts_of, sheet_of
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
+from unet_lowlevel.data.packed import as_packed
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 from unet_lowlevel.planning.before_training import Planned, planned_for
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 def check_data(arguments: argparse.Namespace) -> int:
     """Checks, reports, and returns 1 when there is an error or a warning."""
     given = given_settings(arguments)
-    config = by_patient(settings.check(settings.apply(Config(), given)))
+    config = as_packed(by_patient(settings.check(settings.apply(Config(), given))))
     sheet = Path(arguments.sheet) if arguments.sheet else None
     if sheet:
         check_sheet(sheet)
@@ -125,9 +126,10 @@ def rows(facts: dict) -> list[tuple[str, str]]:
         low, middle, high = (f"{100 * share:.3g}" for share in masks["foreground"])
         values = masks["values"]
         shown = ", ".join(values if len(values) <= 8 else [*values[:7], f"... ({len(values)} in all)"])
+        shown = f"values {shown}; " if values else ""  # which packing has made classes of
         shares = ", ".join(f"{k}: {100 * share:.3g} %" for k, share in enumerate(masks["class_shares"]))
         found += [
-            ("masks", f"values {shown}; {masks['empty']} of {masks['readable']} without foreground"),
+            ("masks", f"{shown}{masks['empty']} of {masks['readable']} without foreground"),
             ("", f"foreground {low} to {high} % of an image, median {middle} %"),
             ("classes", shares),
         ]

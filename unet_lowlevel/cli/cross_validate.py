@@ -14,7 +14,7 @@ from unet_lowlevel.cli.arguments import (
     run_command,
     to_type,
 )
-from unet_lowlevel.cli.train import add_no_check, changes_on_resume, resumable
+from unet_lowlevel.cli.train import add_no_check, changes_on_resume, images_of, resumable
 from unet_lowlevel.errors import NothingFound, listed
 from unet_lowlevel.inference.cross_validation import SETTINGS, cross_validate, fold_runs, read_fold, read_settings
 from unet_lowlevel.terminal import OnStep, say, show_path
@@ -68,13 +68,12 @@ def cross_validate_as_asked(arguments: argparse.Namespace, on_step: OnStep | Non
     from unet_lowlevel.inference.folds import scores_table
 
     config = read_settings(folder)[0]
-    images = config.data.images or Path(config.data.data) / "images"
     runs = " ".join(map(show_path, fold_runs(folder, config.data.folds)))
     say(
         f"\n{scores_table(rows)}\n\n"
         f"runs, scores.csv and predictions/ of all {rows[-1]['images']} images by the folds that held them out are in "
         f"{show_path(folder)}\n"
-        f"predict with all folds:  {to_type('predict')} --run {runs} --images {show_path(images)} "
+        f"predict with all folds:  {to_type('predict')} --run {runs} --images {show_path(images_of(config))} "
         f"--output {show_path(Path('predictions') / folder.name)}"
     )
     empty = [run.name for run in fold_runs(folder, config.data.folds) if read_fold(run).nothing_found()]

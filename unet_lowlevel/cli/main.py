@@ -16,6 +16,7 @@ COMMANDS = {
     "cross-validate": ("cross_validate", "train and score a network for each fold"),
     "compare": ("compare", "train the same network three ways, and compare"),
     "export": ("export", "write a run as SavedModel, ONNX, LiteRT, bioimage.io or Keras"),
+    "pack": ("pack", "pack images with masks into a few large files, to train from"),
     "phantoms": ("phantoms", "draw thorax slices with lung masks"),
 }
 

@@ -41,7 +41,11 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
     else:
         add_runs(parser)
     parser.add_argument(
-        "--images", metavar="PATH", nargs="+", required=True, help="image files or volumes, or folders of them"
+        "--images",
+        metavar="PATH",
+        nargs="+",
+        required=True,
+        help="image files or volumes, folders of them, or packed data",
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for the masks; nothing is overwritten")
     parser.add_argument(
@@ -112,7 +116,7 @@ def predict(arguments: argparse.Namespace) -> int:
     check_runs(arguments.run)
     mistakes: list[str] = []
     images = find_images(arguments.images, lambda mistake: mistakes.append(str(mistake)))
-    for name in map(Path, arguments.images):
+    for name in arguments.images:
         if others := unused(name, images, mistakes):
             note(f"{name} holds {listed(others)}, which prediction does not use")
     start_tensorflow(images_at_once(len(images)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, resolved_config, run_command, to_type
 from unet_lowlevel.config import Config
+from unet_lowlevel.data.packed import is_packed
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.reference.trainers import make_trainer
@@ -125,7 +126,6 @@ def report(run: Path, kept: dict) -> None:
     config = run_folder.read(run)[0]
     if config.training.overfit_one_batch:
         say(overfitting_verdict(read_history(run / "history.csv")[-1]["train_dice"]))
-    images = config.data.images or Path(config.data.data) / "images"
     say(
         f"{config.training.keep} epoch {kept['epoch']}: validation Dice {kept['validation_dice']:.4f}, "
         f"IoU {kept['validation_iou']:.4f}, mean IoU over thresholds {kept['validation_mean_iou']:.4f}\n"
@@ -135,9 +135,15 @@ def report(run: Path, kept: dict) -> None:
     if config.training.overfit_one_batch:  # what it has learned by heart is of no use elsewhere
         return
     say(
-        f"predict:             {to_type('predict')} --run {show_path(run)} --images {show_path(images)} "
+        f"predict:             {to_type('predict')} --run {show_path(run)} --images {show_path(images_of(config))} "
         f"--output {show_path(Path('predictions') / run.name)}"
     )
+
+
+def images_of(config: Config) -> str | Path:
+    """What --images of a prediction may be, as an example: the images of the data."""
+    data = config.data
+    return data.images or (data.data if is_packed(data.data) else Path(data.data) / "images")
 
 
 def overfitting_verdict(dice: float) -> str:

@@ -14,6 +14,7 @@ from unet_lowlevel.config import IGNORED, DataConfig
 from unet_lowlevel.data.formats import dicom, dicom_series
 from unet_lowlevel.data.formats.decoding import decode
 from unet_lowlevel.data.formats.volumes import Slice, open_volume
+from unet_lowlevel.data.packed import Part, is_packed, read_index
 from unet_lowlevel.errors import UserError, listed
 
 DEFAULTS = DataConfig()
@@ -40,17 +41,17 @@ class Pair:
 
     Attributes:
         stem: the name of the image's file without the suffix, or VOLUME_007 for a slice.
-        image: a file, or a slice of a volume.
+        image: a file, a slice of a volume, or a part of a packed record.
         masks: one, or one for each object in the image.
         group: images of one group stay on one side of a split: the patient or the volume, else the stem.
         instances: the labels of single objects, if there are any; see `instances.read_instances`.
     """
 
     stem: str
-    image: Path | Slice
-    masks: tuple[Path | Slice, ...]
+    image: Path | Slice | Part
+    masks: tuple[Path | Slice | Part, ...]
     group: str
-    instances: Path | Slice | None = None
+    instances: Path | Slice | Part | None = None
 
     @property
     def tells_objects(self) -> bool:
@@ -301,13 +302,15 @@ def find_pairs(data: DataConfig, on_mistake: OnMistake = refuse) -> list[Pair]:
     """The pairs of the data, sorted by stem.
 
     --images and --masks: two folders, or two volumes. --data: a folder with images/ and masks/; or a folder with one
-    folder per image, whose images/ holds the image and whose masks/ holds one file per object.
+    folder per image, whose images/ holds the image and whose masks/ holds one file per object; or packed data.
     Instance labels come from --instances, or from instances/ in --data.
 
     Raises:
         UserError: when there are no such folders. Mistakes in their files (no partner, two of one stem, a damaged
             volume) go to `on_mistake`, which by default raises them too.
     """
+    if is_packed(data.data):
+        return packed_pairs(data)
     pairs = _find_pairs(data, on_mistake)
     beside = Path(data.data) / "instances"
     folder = data.instances or (beside if data.data and beside.is_dir() else None)
@@ -320,6 +323,25 @@ def find_pairs(data: DataConfig, on_mistake: OnMistake = refuse) -> list[Pair]:
             UserError(f"{folder} has no instance labels for {listed(missing)}: add them, or move the folder away.")
         )
     return [dataclasses.replace(pair, instances=labels.get(pair.stem)) for pair in pairs]
+
+
+def packed_pairs(data: DataConfig) -> list[Pair]:
+    """The pairs of packed data, whose labels and instance labels are as packing has read them."""
+    if data.instances:
+        raise UserError(
+            f"--instances is {data.instances}, but --data {data.data} is packed, with instance labels if it had some: "
+            "leave it out, or pack the data anew with it."
+        )
+    return [
+        Pair(
+            record.stem,
+            Part(record, "image"),
+            (Part(record, "label"),),
+            record.group,
+            Part(record, "instances") if record.instances else None,
+        )
+        for record in read_index(data.data)[1]
+    ]
 
 
 def _find_pairs(data: DataConfig, on_mistake: OnMistake) -> list[Pair]:
@@ -391,7 +413,9 @@ def read_pixels(
     0 everywhere; background where `label` [H,W], if there is one of that size, is class 0 or `IGNORED`.
     """
     limit = data.max_megapixels
-    if isinstance(image, Slice):
+    if isinstance(image, Part):
+        array = image.read(limit)
+    elif isinstance(image, Slice):
         array = image.volume.read(image.index, limit)
     elif dicom.is_dicom(path := Path(image)):
         array = dicom.read_dicom(path, limit)

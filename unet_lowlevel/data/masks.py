@@ -12,6 +12,7 @@ from unet_lowlevel.config import IGNORED, DataConfig
 from unet_lowlevel.data.files import DEFAULTS, read_pixels
 from unet_lowlevel.data.formats.decoding import is_jpeg
 from unet_lowlevel.data.formats.volumes import Slice
+from unet_lowlevel.data.packed import Part
 from unet_lowlevel.errors import UserError, listed, shown
 
 # The share of a mask that may have values which --mask-values does not name, where a drawing program blurred an edge.
@@ -50,6 +51,8 @@ def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULT
     it may hold only the indices 0..K-1. A palette of colours is read as its indices, other colours as gray if their
     channels are equal. The rest is refused: a guessed threshold would make wrong labels of a wrong file.
     """
+    if isinstance(mask, Part):
+        return _packed_label(mask, classes, data)
     if data.mask_colors:
         return _labels_of_colors(mask, _mapping("--mask-colors", data.mask_colors, max(classes, 2)), data)
     pixels = read_pixels(mask, data, indices=not data.mask_values)
@@ -76,6 +79,16 @@ def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULT
     labelled = ~np.isin(pixels, data.ignore_value)
     label = np.full(pixels.shape, IGNORED, np.uint8)
     label[labelled] = _labels_of_indices(mask, pixels[labelled], classes)
+    return label
+
+
+def _packed_label(mask: Part, classes: int, data: DataConfig) -> np.ndarray:
+    """The class indices that packing has made of a mask."""
+    label = mask.read(data.max_megapixels)
+    allowed = {*range(max(classes, 2)), *([] if data.ignored is None else [IGNORED])}
+    strange = set(np.unique(label).tolist()) - allowed
+    if strange:
+        raise UserError(f"{mask} has class {min(strange)}, which its index does not name: pack the data anew.")
     return label
 
 

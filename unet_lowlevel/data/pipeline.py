@@ -1,7 +1,8 @@
 """Training batches, prepared by tf.data while the training step runs."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -134,8 +135,14 @@ class TrainingBatches:
             balance = class_balance(class_frequencies(samples, config.model.classes))
             balance = tf.constant(np.pad(balance, (0, IGNORED + 1 - len(balance))), tf.float32)  # 0 for `IGNORED`
 
+        self.mistake: UserError | None = None
+
         def load(index, rows, columns):
-            return samples[index].window(rows, columns)
+            try:
+                return samples[index].window(rows, columns)
+            except UserError as mistake:
+                self.mistake = mistake
+                raise
 
         @as_written
         def prepare(position, index):
@@ -176,4 +183,18 @@ class TrainingBatches:
         """
         self.epoch.assign(epoch)
         self.first.assign(first * self.batch_size)
-        return iter(self.dataset)
+        return self._told(iter(self.dataset))
+
+    def _told(self, batches: Iterator) -> Iterator:
+        with self.mistakes_told():
+            yield from batches
+
+    @contextlib.contextmanager
+    def mistakes_told(self) -> Iterator[None]:
+        """Raises the `UserError` of a sample that cannot be read, of which the dataset makes an error of its own."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if self.mistake:
+                raise self.mistake from None
+            raise

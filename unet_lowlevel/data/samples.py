@@ -13,6 +13,7 @@ from unet_lowlevel.config import IGNORED, Config, DataConfig
 from unet_lowlevel.data.files import Pair, read_image
 from unet_lowlevel.data.formats.volumes import Slice, check_same_place
 from unet_lowlevel.data.masks import read_label
+from unet_lowlevel.data.packed import Part
 from unet_lowlevel.data.resolution import resized_image, resized_label, working_size
 from unet_lowlevel.errors import UserError
 
@@ -110,7 +111,7 @@ def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
     Raises:
         UserError: when a mask and its image differ in size or place, or the images differ in their channels.
     """
-    kinds: dict[int, list[Path | Slice]] = {}
+    kinds: dict[int, list[Path | Slice | Part]] = {}
     for pair in pairs:
         label = label_of(pair, config)
         image = read_image(pair.image, config.data, label)
@@ -120,6 +121,11 @@ def decoded(pairs: Iterable[Pair], config: Config) -> Iterator[Sample]:
         kinds.setdefault(image.shape[2], []).append(pair.image)
         yield Sample(pair.stem, image, label)
         del image, label  # frees their memory before the next is decoded
+    check_channels(kinds)
+
+
+def check_channels(kinds: dict[int, list[Path | Slice | Part]]) -> None:
+    """Raises a `UserError` unless all images have equally many channels, from {channels: images}."""
     if len(kinds) > 1:
         found = [f"{len(paths)} with {count} (as {paths[0]})" for count, paths in sorted(kinds.items())]
         raise UserError(

@@ -1,4 +1,4 @@
-"""Keeps the decoded samples of a training in memory, or with --stream in files."""
+"""Keeps the decoded samples of a training in memory, or with --stream in files; packed ones stay where they are."""
 
 import contextlib
 import functools
@@ -11,9 +11,19 @@ import numpy as np
 
 from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.data.files import Pair
+from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.instances import read_instances
+from unet_lowlevel.data.packed import Part, Record
 from unet_lowlevel.data.resolution import resized_numbers
-from unet_lowlevel.data.samples import Sample, at_working_size, decoded, with_normalization
+from unet_lowlevel.data.samples import (
+    Normalization,
+    Sample,
+    at_working_size,
+    check_channels,
+    decoded,
+    normalization,
+    with_normalization,
+)
 from unet_lowlevel.data.weight_maps import separation, separation_border
 from unet_lowlevel.disk import Place
 from unet_lowlevel.errors import UserError
@@ -46,6 +56,32 @@ class StoredSample(Sample):
         self.stem, self.normalization = sample.stem, sample.normalization
         self.size, self.class_counts = sample.size, sample.class_counts
         self.maps = {part: stored(array, folder / f"{name}.{part}") for part, array in arrays(sample).items()}
+
+
+class PackedSample(Sample):
+    """A sample whose arrays stay in its record: each access reads and decompresses them anew.
+
+    What packing has measured need not be read at all.
+    """
+
+    image, label, target, weights = (property(lambda self, name=name: self.read(name).get(name)) for name in ARRAYS[:4])
+    original_label = None
+
+    def __init__(self, record: Record, config: Config):
+        """`config` is of a training whose data `Packed.has` as it is."""
+        self.stem, self.record, self.limit = record.stem, record, config.data.max_megapixels
+        self.size, self.class_counts = record.size, np.array(record.counts, np.int64)
+        measured = {"standard": record.standard, "minmax": record.minmax}.get(config.data.normalization)
+        self.normalization = Normalization(*measured) if measured else normalization(np.empty(0), config.data)
+        self.names = [*ARRAYS[:2], *ARRAYS[2:4] * config.loss.weight_map]
+
+    def read(self, *names: str) -> dict[str, np.ndarray]:
+        """{name: array} of those arrays that the sample has, all of them without `names`."""
+        return self.record.read([name for name in self.names if name in (names or self.names)], self.limit)
+
+    def window(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `Sample.window`; the record is read once."""
+        return Sample(self.stem, normalization=self.normalization, **self.read()).window(rows, columns)
 
 
 def stored(array: np.ndarray, path: Path) -> Callable[[], np.ndarray]:
@@ -136,7 +172,8 @@ def gather(
 ) -> tuple[list[Sample], str]:
     """Decodes every pair once, resizes it for the network, and passes it to `keep`.
 
-    Only one pair is in memory beside what `keep` keeps there.
+    Only one pair is in memory beside what `keep` keeps there. No packed pair is read whose record holds all that the
+    network sees, unless --stream asks for files.
 
     Args:
         pairs: sorted by stem.
@@ -146,27 +183,39 @@ def gather(
 
     Returns:
         the samples that `keep` returned, normalization included, and the fingerprint of the data: SHA-256 over stems,
-        shapes, dtypes and pixels of images and labels as stored, targets and weights.
+        shapes, dtypes and pixels of images and labels as stored, targets and weights; of packed data `Packed` has it.
 
     Raises:
         UserError: when a pair cannot be used, or `keep` cannot keep it.
     """
+    packed = pairs[0].image.record.packed if isinstance(pairs[0].image, Part) else None
+    if packed and packed.has(config):
+        kinds: dict[int, list[Path | Slice | Part]] = {}
+        for pair in pairs:
+            kinds.setdefault(pair.image.record.channels, []).append(pair.image)
+        check_channels(kinds)
+        return [PackedSample(pair.image.record, config) for pair in pairs], packed.fingerprint
     digest, samples = hashlib.sha256(), []
     for pair, sample in zip(pairs, decoded(progress(pairs), config), strict=True):
         digest.update(repr(sample.stem).encode())
         add_to(digest, sample.image, sample.label)
         sample = at_working_size(sample, config.data)
         if config.loss.weight_map:
-            instances = resized_numbers(read_instances(pair, sample.truth, config), sample.size)
-            border = separation_border(instances, sample.label)
-            instances[border] = 0
-            sample.target = np.where(border, np.uint8(0), sample.label)
-            sample.weights = separation(instances, config.loss.weight_map_w0, config.loss.weight_map_sigma)
-            sample.weights[sample.label == IGNORED] = 0
+            sample.target, sample.weights = target_and_weights(pair, sample, config)
             add_to(digest, sample.target, sample.weights)
         samples.append(keep(with_normalization(sample, config.data)))
         del sample  # frees its memory before the next is decoded
-    return samples, digest.hexdigest()
+    return samples, packed.fingerprint if packed else digest.hexdigest()
+
+
+def target_and_weights(pair: Pair, sample: Sample, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """What a network learns with --weight-map instead of the label, and the weights; see `Sample`."""
+    instances = resized_numbers(read_instances(pair, sample.truth, config), sample.size)
+    border = separation_border(instances, sample.label)
+    instances[border] = 0
+    weights = separation(instances, config.loss.weight_map_w0, config.loss.weight_map_sigma)
+    weights[sample.label == IGNORED] = 0
+    return np.where(border, np.uint8(0), sample.label), weights
 
 
 def add_to(digest, *arrays: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from unet_lowlevel import settings
 from unet_lowlevel.config import Config
+from unet_lowlevel.data.packed import as_packed
 
 # Side in pixels of the largest window that is computed at once: about 1 GiB of features for the default network.
 TILE_SIZE = 2048
@@ -20,7 +21,8 @@ CHANGES += ("max_megapixels", "nan")
 
 
 def changed(config: Config, changes: Mapping[str, object]) -> Config:
-    """The settings of a run with {setting: value} of `CHANGES`; or a `UserError`."""
+    """The settings of a run with {setting: value} of `CHANGES`, and those of packed data; or a `UserError`."""
     if any(name in changes for name in PLACES):  # these replace all places of the training
         changes = dict.fromkeys((*PLACES, "instances"), "") | dict(changes)
-    return settings.check(settings.apply(config, changes))
+    config = settings.check(settings.apply(config, changes))
+    return as_packed(config, {*changes, "classes"})

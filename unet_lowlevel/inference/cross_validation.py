@@ -10,6 +10,7 @@ from pathlib import Path
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair, find_pairs
+from unet_lowlevel.data.packed import as_packed
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
 from unet_lowlevel.errors import UserError
@@ -80,7 +81,7 @@ def cross_validate(
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_folder.in_use(folder) if resume else run_folder.taken(folder))
         if not resume:
-            config = with_default_data(with_init(settings.apply(config, DECIDED)))
+            config = as_packed(with_default_data(with_init(settings.apply(config, DECIDED))))
         pairs = find_pairs(config.data)
         splits = [split_of(pairs, settings.apply(config, {"fold": number})) for number in range(config.data.folds)]
         planned = None if resume else look_if_wanted(pairs, config, check=check)

@@ -19,6 +19,7 @@ from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.resolution import resized_image, resized_values, strips, working_size
+from unet_lowlevel.data.packed import Part
 from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans
@@ -193,12 +194,12 @@ class Predictor:
         found = self.probabilities(pixels)
         return Prediction(self.labels(found), found, self.separation)
 
-    def check_channels(self, image: np.ndarray, path: Path | Slice) -> None:
+    def check_channels(self, image: np.ndarray, path: Path | Slice | Part) -> None:
         """Raises a `UserError` if the image [H, W, C] has another number of channels than the training images."""
         if image.shape[-1] != self.config.model.in_channels:
             raise UserError(self.wrong_channels(image, path))
 
-    def wrong_channels(self, image: np.ndarray, name: Path | Slice | str) -> str:
+    def wrong_channels(self, image: np.ndarray, name: Path | Slice | Part | str) -> str:
         found, wanted = image.shape[-1], self.config.model.in_channels
         remedy = (
             f"add --channels {'gray' if wanted == 1 else 'rgb'}" if {found, wanted} == {1, 3} else "convert the image"

@@ -192,7 +192,7 @@ class Outputs:
         for stem, image in images.items():
             self.names[stem] = {}
             if not isinstance(image, Slice) or file_format == "png":
-                mask_suffix = DICOM if file_format == "auto" and is_dicom(image) else None
+                mask_suffix = DICOM if file_format == "auto" and isinstance(image, Path) and is_dicom(image) else None
                 self.names[stem] |= output_names(stem, classes, ".png", **wanted, mask_suffix=mask_suffix)
             elif (name := volume_stem(stem)) not in self.volumes:
                 volume = image.volume

@@ -192,7 +192,7 @@ class KerasTrainer:
                     lambda images, *masks: (images, tf.stack([tf.cast(mask, tf.float32) for mask in masks[:-1]], -1))
                 )
                 writes_run_folder = WritesRunFolder(self, on_step, signals)
-                with within_memory(writes_run_folder.too_large):
+                with within_memory(writes_run_folder.too_large), self.batches.mistakes_told():
                     self.model.fit(
                         batches.apply(tf.data.experimental.assert_cardinality(self.batches.steps_per_epoch)),
                         validation_data=whole_images(self.validation, channels),

@@ -11,6 +11,7 @@ import numpy as np
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair, find_pairs
+from unet_lowlevel.data.packed import as_packed
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.splits import split
 from unet_lowlevel.data.storage import gather, in_memory, on_disk
@@ -69,7 +70,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_folder.in_use(run) if resume else run_folder.taken(run))
         if not resume:
-            config = with_default_data(with_init(config))
+            config = as_packed(with_default_data(with_init(config)))
         pairs = find_pairs(config.data)
         if not resume:
             parts = split_of(pairs, config)

@@ -14,6 +14,7 @@ from unet_lowlevel.data import splits
 from unet_lowlevel.data.check import likeness
 from unet_lowlevel.data.check.inspection import Measurement, Mistake
 from unet_lowlevel.data.masks import stray_values
+from unet_lowlevel.data.packed import Part
 from unet_lowlevel.data.resolution import working_size
 from unet_lowlevel.errors import UserError, listed, what_and_remedy
 from unet_lowlevel.machine import start_tensorflow
@@ -237,7 +238,9 @@ def memory(evidence: Evidence, available: int | None) -> Iterator[Finding]:
     sizes = [m for m in evidence.measurements if m.image]
     if available is None or not sizes:
         return
-    data = 0 if evidence.config.data.stream else decoded_bytes(evidence.config, sizes)
+    image = sizes[0].pair.image
+    stays = evidence.config.data.stream or (isinstance(image, Part) and image.record.packed.has(evidence.config))
+    data = 0 if stays else decoded_bytes(evidence.config, sizes)
     if data > available:
         what = f"the decoded data takes {data / 2**30:.3g} GiB, of which {available / 2**30:.3g} GiB are available"
         yield Finding(ERROR, "memory", what, "add --stream")

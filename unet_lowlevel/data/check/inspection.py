@@ -23,6 +23,7 @@ from unet_lowlevel.data.check.shapes import (
 from unet_lowlevel.data.files import Pair, find_pairs, read_image, read_pixels
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.instances import read_objects
+from unet_lowlevel.data.packed import Part
 from unet_lowlevel.data.samples import check_sizes, label_of
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.terminal import Progress
@@ -247,9 +248,11 @@ def digest(array: np.ndarray) -> bytes:
 
 
 def values_of(masks: tuple[Path | Slice, ...], data: DataConfig) -> tuple:
-    """The values of gray masks, the colours of others, sorted: `MOST_VALUES` at most."""
+    """The values of gray masks, the colours of others, sorted: `MOST_VALUES` at most; of packed masks none is known."""
     found = set()
     for mask in masks:
+        if isinstance(mask, Part):
+            continue
         pixels = read_pixels(mask, data, indices=not (data.mask_values or data.mask_colors))
         if (pixels == pixels[..., :1]).all():
             found.update(np.unique(pixels[..., 0])[:MOST_VALUES].tolist())

@@ -36,6 +36,11 @@ def make_output(output: Path) -> None:
         raise UserError(f"--output {output} cannot be made ({error.strerror}): choose another folder.") from None
 
 
+def temporary_of(path: Path, suffix: str = ".tmp") -> Path:
+    """Where `written_whole` writes first; the name has a fixed length, because that of `path` may be the longest."""
+    return path.with_name(f".{uuid.uuid5(uuid.NAMESPACE_URL, path.name).hex}{suffix}")
+
+
 @contextlib.contextmanager
 def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """Yields a temporary path beside `path`, for a file or a folder, and renames it to `path` at the end.
@@ -46,8 +51,7 @@ def written_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         UserError: when `path` exists or cannot be written.
     """
     refuse_existing(path)
-    # Of fixed length, because the name of the file may be as long as names can be.
-    temporary = path.with_name(f".{uuid.uuid5(uuid.NAMESPACE_URL, path.name).hex}{suffix}")
+    temporary = temporary_of(path, suffix)
     _remove(temporary)
     try:
         yield temporary

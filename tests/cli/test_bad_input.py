@@ -590,6 +590,7 @@ WRONG_PLACES = {
     "train --resume": ["--resume", "--run", "nowhere"],
     "cross_validate --data": ["--data", "nowhere", "--run", "new"],
     "check --data": ["--data", "nowhere"],
+    "pack --data": ["--data", "nowhere", "--output", "new"],
     "predict --run": ["--run", "nowhere", "--images", "data/images", "--output", "new"],
     "predict --images": ["--run", "run", "--images", "nowhere", "--output", "new"],
     "evaluate --run": ["--run", "nowhere", "--output", "new"],

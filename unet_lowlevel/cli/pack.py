@@ -35,4 +35,5 @@ def pack_as_asked(arguments: argparse.Namespace) -> None:
         packed = pack(config, arguments.output, arguments.images_per_shard, progress("packing"))
     except KeyboardInterrupt:
         raise KeyboardInterrupt("finished files are kept; the same command goes on") from None
-    say(f"packed {show_path(config.data.data or config.data.images)} into {show_path(packed.folder)}: use it as --data")
+    source, folder = show_path(config.data.data or config.data.images), show_path(packed.folder)
+    say(f"packed {source} into {folder}: use it as --data {folder}")

@@ -14,7 +14,7 @@ from unet_lowlevel.config import IGNORED, DataConfig
 from unet_lowlevel.data.formats import dicom, dicom_series
 from unet_lowlevel.data.formats.decoding import decode
 from unet_lowlevel.data.formats.volumes import Slice, open_volume
-from unet_lowlevel.data.packed import Part, is_packed, read_index
+from unet_lowlevel.data.packed import UNFINISHED, Part, is_packed, read_index
 from unet_lowlevel.errors import UserError, listed
 
 DEFAULTS = DataConfig()
@@ -357,6 +357,8 @@ def _find_pairs(data: DataConfig, on_mistake: OnMistake) -> list[Pair]:
         if folders:
             return sorted(_each(_pair_of_folder, folders, on_mistake), key=lambda pair: pair.stem)
     if missing:
+        if (root / UNFINISHED).is_file():
+            raise UserError(f"--data {root} is packed in part only: finish it by the same command that began it.")
         found = f"has no folder {' and no folder '.join(missing)}" if root.is_dir() else "is not a folder"
         raise UserError(
             f"--data {root} {found}: it must hold images/ and masks/ with files of the same names; two stacks are "

@@ -27,6 +27,9 @@ from unet_lowlevel.machine import start_tensorflow
 INDEX = "packed.json"
 """The file that makes a folder packed data."""
 
+UNFINISHED = "packing.json"
+"""The file in a folder that is being packed; see `packing.py`."""
+
 FIXED = ("classes", "channels", "mask_values", "mask_colors", "ignore_value", "nan")
 """Settings that packing has applied, so that no training can change them."""
 

@@ -22,14 +22,12 @@ from unet_lowlevel.data.files import Pair, find_pairs
 from unet_lowlevel.data.formats import records
 from unet_lowlevel.data.formats.writing import check_new_output, make_output, temporary_of, written_whole
 from unet_lowlevel.data.instances import read_instances
-from unet_lowlevel.data.packed import BEFORE, BEHIND, FIXED, INDEX, Packed, as_packed, is_url, read_index
+from unet_lowlevel.data.packed import BEFORE, BEHIND, FIXED, INDEX, UNFINISHED, Packed, as_packed, is_url, read_index
 from unet_lowlevel.data.samples import Sample, decoded, normalization
 from unet_lowlevel.data.storage import target_and_weights
 from unet_lowlevel.errors import UserError, shown
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import Progress
-
-NOTE = "packing.json"
 
 
 def pack(
@@ -61,7 +59,7 @@ def pack(
             write_index(output, list(shards), config)
         for name in shards:
             (output / f"{name}.json").unlink(missing_ok=True)
-        (output / NOTE).unlink()
+        (output / UNFINISHED).unlink()
     return read_index(str(output))[0]
 
 
@@ -175,7 +173,7 @@ def begun(output: Path, note: dict[str, Any]) -> Iterator[None]:
     Raises:
         UserError: when something else is in the folder, or the packing in it had other settings or images.
     """
-    path, note = output / NOTE, json.loads(json.dumps(note))
+    path, note = output / UNFINISHED, json.loads(json.dumps(note))
     new = not output.exists()
     if not path.is_file():
         temporary_of(path).unlink(missing_ok=True)  # of a process that was killed while it wrote the note
@@ -198,7 +196,7 @@ def begun(output: Path, note: dict[str, Any]) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.listdir(output) == [NOTE]:
+            if os.listdir(output) == [UNFINISHED]:
                 path.unlink()
                 if new:
                     output.rmdir()
@@ -207,7 +205,7 @@ def begun(output: Path, note: dict[str, Any]) -> Iterator[None]:
 def what_differs(before: Any, now: dict[str, Any]) -> str:
     """Part of a sentence: how a packing that was interrupted differs from the one asked for now."""
     if not isinstance(before, dict) or not isinstance(before.get("settings"), dict):
-        return f"holds a {NOTE} that no packing has written"
+        return f"holds a {UNFINISHED} that no packing has written"
     flat, flat_now = ({**note, **note["settings"]} for note in (before, now))
     for name in (*FIXED, "weight_map", "images_per_shard"):
         if flat.get(name) != flat_now[name]:

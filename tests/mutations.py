@@ -477,6 +477,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "data/pipeline.py": [
+        (
+            "TensorFlow tells what is wrong with a sample",
+            "raise self.mistake from None",
+            "raise",
+            "data/test_packed.py::test_a_training_that_meets_a_damaged_shard_ends_with_a_sentence",
+        ),
         ("large images are drawn no oftener", "round(crops_in(size, config)) if by_area else 1", "1"),
         ("one order for all epochs", "fold_in([training.seed, 1], self.epoch)", "tf.constant([training.seed, 1])"),
         ("one order for all seeds", "fold_in([training.seed, 1], self.epoch)", "fold_in([0, 1], self.epoch)"),
@@ -553,7 +559,93 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "[places - low, low + 1 - places]",
         ),
     ],
+    "data/formats/records.py": [
+        ("differences of floats are rounded", 'name == "image" and dtype.kind == "u"', 'name == "image"'),
+        ("any amount is decompressed", "math.prod(shape) * dtype.itemsize)", "0)"),
+    ],
+    "data/packed.py": [
+        (
+            "a damaged record is read",
+            "if zlib.crc32(framed) == self.crc32:",
+            "if framed:",
+            "::test_a_damaged_shard_is_named",
+        ),
+        (
+            "names of strangers lead to other folders",
+            r'or set(stem) & {*"/\\"}',
+            "or False",
+            "::test_an_index_of_a_stranger_is_refused",
+        ),
+        (
+            "weight maps of other settings do as well",
+            "self.weight_map == (loss.weight_map_w0, loss.weight_map_sigma)",
+            "self.weight_map is not None",
+            "data/test_packing.py::test_a_weight_map_is_packed_if_it_is_asked_for",
+        ),
+        (
+            "--resolution is forgotten",
+            " and not data.resizes and",
+            " and",
+            "::test_samples_are_those_of_the_files",
+        ),
+        (
+            "what is given gives way to what was packed",
+            "if not same and name in (config.given if given is None else given):",
+            "if False:",
+            "::test_settings_of_packing_need_not_be_given_again",
+        ),
+        (
+            "settings of packing have to be given again",
+            "return settings.apply(config, taken)",
+            "return config",
+            "::test_settings_of_packing_need_not_be_given_again",
+        ),
+        (
+            "a shard may be too short",
+            "(there := size_of(beside(packed.folder, name))) != size",
+            "(there := size_of(beside(packed.folder, name))) is None",
+            "::test_shards_that_are_missing_or_too_short_are_told_at_once",
+        ),
+        (
+            "an image of any size is decoded",
+            "if pixels > max_megapixels * 1e6:",
+            "if False:",
+            "::test_a_record_of_other_classes_or_too_many_pixels_is_refused",
+        ),
+    ],
+    "data/packing.py": [
+        (
+            "a shard that nothing is known of counts as finished",
+            'if not (output / f"{name}.json").is_file() and',
+            "if not (output / name).is_file() and",
+            "::test_a_killed_packing_goes_on_to_the_same_bytes",
+        ),
+        (
+            "a packing goes on with other settings",
+            "if before != note:",
+            "if not before:",
+            "::test_another_packing_does_not_go_on",
+        ),
+        (
+            "images are looked for behind the head of their record",
+            '{"offset": offset,',
+            '{"offset": offset + BEFORE,',
+            "data/test_packed.py::test_samples_are_those_of_the_files",
+        ),
+    ],
     "data/storage.py": [
+        (
+            "packed weight maps are forgotten",
+            "*ARRAYS[2:4] * config.loss.weight_map]",
+            "*ARRAYS[2:4] * 0]",
+            "data/test_packed.py::test_samples_are_those_of_the_files",
+        ),
+        (
+            "packed samples have another normalization",
+            '{"standard": record.standard,',
+            '{"standard": record.minmax,',
+            "data/test_packed.py::test_samples_are_those_of_the_files",
+        ),
         (
             "a shrunk sample forgets the label as stored",
             "for part, array in arrays(sample).items()}",
@@ -572,6 +664,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "data/check/findings.py": [
+        (
+            "packed data has to fit into the memory",
+            "data = 0 if stays else decoded_bytes",
+            "data = 0 if evidence.config.data.stream else decoded_bytes",
+            "data/test_packed.py::test_packed_data_need_not_fit_into_the_memory",
+        ),
         (
             "crops are chosen for the images as stored",
             "[working_size(m.size, config.data)",
@@ -615,6 +713,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("what is not labelled is marked", "(label > 0) & (label != IGNORED)", "label > 0", "::" + NAN),
     ],
     "data/masks.py": [
+        (
+            "a packed label has any class",
+            "    if strange:",
+            "    if False:",
+            "data/test_packed.py::test_a_record_of_other_classes_or_too_many_pixels_is_refused",
+        ),
         (
             "stray values are of the next class above",
             "named[np.abs(values[:, np.newaxis] - named).argmin(1)]",

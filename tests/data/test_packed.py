@@ -19,6 +19,8 @@ from unet_lowlevel.cli.predict import main as predict
 from unet_lowlevel.cli.train import main as train
 from unet_lowlevel.config import Config, DataConfig
 from unet_lowlevel.data import packed as module
+from unet_lowlevel.data.check.findings import judge
+from unet_lowlevel.data.check.inspection import measurement
 from unet_lowlevel.data.files import find_pairs, read_image
 from unet_lowlevel.data.instances import read_objects
 from unet_lowlevel.data.packed import as_packed, is_packed, read_index
@@ -181,6 +183,19 @@ def test_memory_stays_flat_over_many_images(tmp_path):
     for epoch in (1, 2):
         assert sum(len(index) for _, _, index in TrainingBatches(samples, config).of_epoch(epoch)) == 12
     assert memory("RssAnon") - before < 80
+
+
+def test_packed_data_need_not_fit_into_the_memory(phantoms_packed):
+    pairs = find_pairs(DataConfig(data=str(phantoms_packed)))
+    measured = [
+        measurement(pair, sample.image, sample.label)
+        for pair, sample in zip(pairs, decoded(pairs, Config()), strict=True)
+    ]
+    for settings, what in (({}, "a training step takes"), ({"resolution": 0.5}, "the decoded data takes")):
+        found = [
+            finding.what for finding in judge(Config.of(**settings), measured, [], 99)[0] if finding.kind == "memory"
+        ]
+        assert len(found) == 1 and found[0].startswith(what)
 
 
 @pytest.mark.parametrize("position", [0, 9, 40, -30, -1])

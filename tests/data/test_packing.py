@@ -126,6 +126,19 @@ def test_a_broken_image_leaves_what_is_finished(data, expected, tmp_path):
     assert contents(folder) == expected
 
 
+def test_a_full_disk_is_one_sentence(data, tmp_path):
+    resource = pytest.importorskip("resource")  # which lets files grow to so many bytes
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            pack(Config.of(data=str(data)), tmp_path / "packed")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    sentence(caught, f"{tmp_path}/packed/shard-00000-of-00001.tfrecord is not writable", "File too large", "room")
+    assert not (tmp_path / "packed").exists()
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_when_nothing_can_be_packed_nothing_is_left(data, tmp_path, there):
     (data / "images" / "a.png").write_bytes(b"\x89PNG")

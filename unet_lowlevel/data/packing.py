@@ -25,7 +25,7 @@ from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.packed import BEFORE, BEHIND, FIXED, INDEX, UNFINISHED, Packed, as_packed, is_url, read_index
 from unet_lowlevel.data.samples import Sample, decoded, normalization
 from unet_lowlevel.data.storage import target_and_weights
-from unet_lowlevel.errors import UserError, shown
+from unet_lowlevel.errors import UserError, reason, shown
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import Progress
 
@@ -104,16 +104,19 @@ def pack_shard(pairs: list[Pair], config: Config, path: Path) -> None:
         UserError: when a pair cannot be used, or the disk is full.
     """
     start_tensorflow()
-    from tensorflow import io
+    from tensorflow import errors, io
 
     entries = []
     path.unlink(missing_ok=True)  # of a process that was killed before it wrote the other file
     with written_whole(path) as temporary:
-        with io.TFRecordWriter(str(temporary)) as writer:
-            for pair, sample in zip(pairs, decoded(pairs, config), strict=True):
-                arrays = arrays_of(pair, sample, config)
-                writer.write(records.written(pair.stem, pair.group, arrays))
-                entries.append(entry_of(pair, sample) | {"instances": "instances" in arrays, "shard": path.name})
+        try:
+            with io.TFRecordWriter(str(temporary)) as writer:
+                for pair, sample in zip(pairs, decoded(pairs, config), strict=True):
+                    arrays = arrays_of(pair, sample, config)
+                    writer.write(records.written(pair.stem, pair.group, arrays))
+                    entries.append(entry_of(pair, sample) | {"instances": "instances" in arrays, "shard": path.name})
+        except errors.OpError as error:
+            raise OSError(reason(error)) from None  # of which `written_whole` makes a sentence
         described = placed(entries, temporary)
     with written_whole(path.with_name(f"{path.name}.json")) as temporary:
         temporary.write_text(json.dumps(described), encoding="utf-8")

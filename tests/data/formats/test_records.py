@@ -22,7 +22,7 @@ SMOOTH = (RANDOM.integers(0, 99, (64, 1, 1)) + np.arange(64)[:, None] * 2 + RAND
 )
 
 
-@pytest.mark.parametrize("image", [ARRAYS["image"], SMOOTH, RANDOM.normal(size=(4, 1, 2)).astype(np.float32)])
+@pytest.mark.parametrize("image", [ARRAYS["image"], SMOOTH, RANDOM.normal(size=(4, 5, 2)).astype(np.float32)])
 def test_what_is_written_is_read(image):
     arrays = ARRAYS | {"image": image}
     found = records.read(records.written("a", "b", arrays), arrays, SHAPES | {"image": image.shape})

@@ -257,6 +257,7 @@ DAMAGE = {
     "no length": lambda index: index["images"][0].update(bytes=3),
     "no pixels": lambda index: index["images"][0].update(size=[0, 4]),
     "three sides": lambda index: index["images"][0].update(size=[1, 4, 4]),
+    "too many classes": lambda index: index["images"][0].update(counts=[1, 2, 3]),
     "no numbers": lambda index: index["images"][0].update(standard="ab"),
     "settings": lambda index: index["settings"].update(classes="many"),
     "no settings": lambda index: index.pop("settings"),

@@ -152,7 +152,9 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+@functools.cache  # it is asked for each image, by several threads
 def gfile():
+    """The module `tf.io.gfile`."""
     start_tensorflow()
     import tensorflow as tf
 
@@ -204,9 +206,10 @@ def as_packed(config: Config, given: Collection[str] | None = None) -> Config:
             continue  # colours can still become gray
         same = max(value, 2) == max(wanted, 2) if name == "classes" else value == wanted
         if not same and name in (config.given if given is None else given):
+            there = f"with {shown(value)}" if value else "without it"
             raise UserError(
-                f"{settings.flag(name)} is {shown(wanted)}, but {packed} was packed with {shown(value)}: leave it out, "
-                "or pack the data anew."
+                f"{settings.flag(name)} is {shown(wanted)}, but {packed} was packed {there}: leave it out, or pack the "
+                "data anew."
             )
         if not same:
             taken[name] = value
@@ -251,16 +254,14 @@ def _records(packed: Packed, images: list[dict]) -> Iterator[Record]:
         offset, length, crc32, channels, *size = (
             int(value) for value in (image["offset"], image["bytes"], image["crc32"], image["channels"], *image["size"])
         )
-        if (
-            not all(isinstance(text, str) and text.isprintable() for text in (stem, group))
-            or not stem
-            or set(stem) & {*"/\\"}
-        ):
+        named = all(isinstance(text, str) and text.isprintable() for text in (stem, group))
+        if not named or not stem or set(stem) & {*"/\\"}:
             raise ValueError(f"stem {shown(stem)} of group {shown(group)}")
         if not (0 <= offset <= offset + length <= packed.shards[shard] and length > BEFORE + BEHIND and len(size) == 2):
             raise ValueError(f"place and size of {stem}")
-        if min(*size, channels) < 1:
-            raise ValueError(f"size of {stem}")
+        counts = tuple(map(int, image["counts"]))
+        if min(*size, channels) < 1 or len(counts) > max(packed.settings["classes"], 2):
+            raise ValueError(f"size and classes of {stem}")
         standard, minmax = ((float(shift), float(scale)) for shift, scale in (image["standard"], image["minmax"]))
         yield Record(
             packed,
@@ -272,7 +273,7 @@ def _records(packed: Packed, images: list[dict]) -> Iterator[Record]:
             group,
             (size[0], size[1]),
             channels,
-            tuple(map(int, image["counts"])),
+            counts,
             standard,
             minmax,
             bool(image["instances"]),

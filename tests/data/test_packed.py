@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import TINY, sentence
 from image_files import BINARY, DEEP, GRAY, RGB, write_pairs
 from kill_and_resume import assert_same_training
@@ -140,6 +141,16 @@ def test_objects_are_those_of_the_files(tmp_path):
         for a, b in zip(read_objects(pair, BINARY, Config()), read_objects(same, BINARY, Config()), strict=True):
             assert a.max() > 3 or a.size < 4 or set(a.tolist()) == {1}
             np.testing.assert_array_equal(a, b)
+
+
+def test_slices_of_a_volume_stay_together(tmp_path):
+    for name, array in (("scan.tif", GRAY), ("marks.tif", BINARY)):
+        tifffile.imwrite(tmp_path / name, np.stack([array] * 3), photometric="minisblack")
+    config = Config.of(images=str(tmp_path / "scan.tif"), masks=str(tmp_path / "marks.tif"))
+    pack(config, tmp_path / "packed")
+    pairs, same = find_pairs(config.data), find_pairs(DataConfig(data=str(tmp_path / "packed")))
+    assert [(pair.stem, pair.group) for pair in pairs] == [(pair.stem, pair.group) for pair in same]
+    assert [pair.group for pair in same] == ["scan"] * 3
 
 
 def test_colours_can_still_become_gray(tmp_path):

@@ -18,8 +18,8 @@ from unet_lowlevel.core.losses import probabilities
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats.volumes import Slice
-from unet_lowlevel.data.resolution import resized_image, resized_values, strips, working_size
 from unet_lowlevel.data.packed import Part
+from unet_lowlevel.data.resolution import resized_image, resized_values, strips, working_size
 from unet_lowlevel.data.samples import Normalization, normalization
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.geometry import smallest_tile_size, span_around, spans

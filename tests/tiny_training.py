@@ -4,7 +4,7 @@ import numpy as np
 
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.settings import resolve
-from unet_lowlevel.training.checkpoints import Checkpoints
+from unet_lowlevel.training.checkpoints import Series
 
 
 def samples(count=4, size=16, value=1.0):
@@ -20,12 +20,13 @@ def tiny_config(**flags):
 
 def interrupt_in_epoch_two(monkeypatch):
     """Lets a training meet Ctrl-C before the checkpoint of its second epoch."""
-    original, saved = Checkpoints.save, []
+    original, saved = Series.save, []
 
-    def save(self, step):
-        saved.append(step)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-        original(self, step)
+    def save(self, number):
+        if self.folder.name == "checkpoints":
+            saved.append(number)
+            if len(saved) == 2:
+                raise KeyboardInterrupt
+        original(self, number)
 
-    monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr(Series, "save", save)

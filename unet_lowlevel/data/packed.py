@@ -183,7 +183,10 @@ def size_of(path: str) -> int | None:
 
 def is_packed(folder: str | Path) -> bool:
     """Whether --data, or --images of a prediction, names packed data, which alone can lie at a URL."""
-    return is_url(str(folder)) or (bool(folder) and size_of(beside(str(folder), INDEX)) is not None)
+    try:
+        return is_url(str(folder)) or (bool(folder) and size_of(beside(str(folder), INDEX)) is not None)
+    except PermissionError:  # which is told where the images are listed
+        return False
 
 
 def as_packed(config: Config, given: Collection[str] | None = None) -> Config:

@@ -35,15 +35,21 @@ if sys.platform == "linux":  # elsewhere each imports it for itself
 
 
 def start(
-    flags: list[str], errors: Path, *, notes: Path | None = None, pause: float = 0.0, full_after: int = 0
+    flags: list[str],
+    errors: Path,
+    *,
+    notes: Path | None = None,
+    pause: float = 0.0,
+    full_after: int = 0,
+    cluster: str = "",
 ) -> BaseProcess:
     """Trains as scripts/train_lowlevel.py does with these flags, in a process of its own; see `work`."""
-    process = PROCESSES.Process(target=work, args=(flags, errors, notes, pause, full_after))
+    process = PROCESSES.Process(target=work, args=(flags, errors, notes, pause, full_after, cluster))
     process.start()
     return process
 
 
-def work(flags: list[str], errors: Path, notes: Path | None, pause: float, full_after: int) -> None:
+def work(flags: list[str], errors: Path, notes: Path | None, pause: float, full_after: int, cluster: str) -> None:
     """What the process of a training does; its exit code is that of the command.
 
     Args:
@@ -52,7 +58,10 @@ def work(flags: list[str], errors: Path, notes: Path | None, pause: float, full_
         notes: file that is given each step before it can be saved.
         pause: seconds to wait after each step.
         full_after: the step from which the disk is as good as full; 0: none.
+        cluster: TF_CONFIG of one of several workers.
     """
+    if cluster:
+        os.environ["TF_CONFIG"] = cluster
     for number, path in ((1, os.devnull), (2, errors)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)

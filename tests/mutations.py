@@ -26,7 +26,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("a smaller epsilon", "EPSILON = 1e-3", "EPSILON = 1e-5"),
         (
             "the variance is divided by n - 1",
-            "tf.reduce_mean(tf.square(images - mean), [0, 1, 2])",
+            "mean_of(tf.square(images - mean), [0, 1, 2])",
             "tf.reduce_sum(tf.square(images - mean), [0, 1, 2]) / tf.cast(tf.size(images[..., 0]) - 1, images.dtype)",
         ),
         ("the root has no epsilon", "tf.math.rsqrt(variance + epsilon)", "tf.math.rsqrt(variance)"),
@@ -42,7 +42,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "averages stay",
-            "        self.move_averages(mean, variance)\n",
+            "        self.move_averages(mean, variance, images)\n",
             "",
         ),
         (
@@ -52,7 +52,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "statistics are computed in bfloat16",
-            "batch_moments(tf.cast(images, self.gamma.dtype))",
+            "batch_moments(tf.cast(images, self.gamma.dtype), self.mean_of)",
             "(tf.cast(moment, self.gamma.dtype) for moment in batch_moments(images))",
         ),
     ],
@@ -111,8 +111,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "core/losses.py": [
         ("Dice without smoothing above", "2.0 * overlap + smooth, areas", "2.0 * overlap, areas"),
-        ("Dice with squares", "areas = tf.reduce_sum(p, axes)", "areas = tf.reduce_sum(p * p, axes)"),
-        ("Dice never over the batch", "[0, 1, 2] if over_batch else [1, 2]", "[1, 2]"),
+        ("Dice with squares", "areas = tf.reduce_sum(p, [1, 2])", "areas = tf.reduce_sum(p * p, [1, 2])"),
+        (
+            "Dice of each image over all",
+            "overlap = tf.reduce_sum(p * g, [1, 2])",
+            "overlap = tf.reduce_sum(p * g, [0, 1, 2])",
+        ),
         ("Dice of the background, too", "[..., 1:], tf.nn.softmax(logits)[..., 1:]", ", tf.nn.softmax(logits)"),
         (
             "cross-entropy without weights",
@@ -140,7 +144,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "beta * false_positives + alpha * false_negatives",
             LOSSES,
         ),
-        ("batch_dice is dice", 'smooth | {"over_batch": True}', "smooth", LOSSES),
+        ("batch_dice is dice", '"batch_dice": (batch_dice', '"batch_dice": (dice', LOSSES),
         (
             "the focal gamma of the settings is lost",
             'class_weights | {"gamma": config.focal_gamma}',
@@ -180,6 +184,22 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("the random start stays", "tf.minimum(self.decay, (1.0 + step) / (10.0 + step))", "self.decay"),
         ("the weights are lost to their averages", "variable.assign(value)", "pass"),
     ],
+    "core/replicas.py": [
+        ("the replicas are not summed", "ReduceOp.SUM", "ReduceOp.MEAN", "training/test_distributed.py"),
+        (
+            "all replicas drop the same",
+            "return tf.reduce_sum(counts[:number], keepdims=True)",
+            "return tf.zeros([1], tf.int32)",
+            "training/test_distributed.py",
+        ),
+        ("the numbers of a replica begin late", "values[rest:]", "values[: tf.size(values) - rest]"),
+        (
+            "statistics of replicas count alike",
+            "count = tf.cast(tf.shape(images)[0], values[0].dtype)",
+            "count = tf.ones([], values[0].dtype)",
+            "training/test_distributed.py",
+        ),
+    ],
     "core/step.py": [
         (
             "clipped gradients are not applied",
@@ -212,7 +232,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_the_first_step_of_adam_goes_as_far_as_the_learning_rate",
         ),
         ("dropout drops the same in every step", "tf.cast(step, tf.int32)]", "0]", DROPOUT),
-        ("dropout does not know the seed", "tf.stack([self.config.training.seed,", "tf.stack([0,", DROPOUT),
+        ("dropout does not know the seed", "tf.concat([[self.config.training.seed,", "tf.concat([[0,", DROPOUT),
         ("the network does not train", "training=True, seed=seed", "training=False, seed=seed", DROPOUT),
         (
             "the average follows a step late",
@@ -247,7 +267,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_dropout_follows_the_first_or_the_last_convolution",
         ),
         ("dropout in every block", "elif deep:", "else:", "::test_dropout_stands_where_the_settings_say"),
-        ("all blocks drop alike", "fold_in(seed, self.stream)", "seed", "::test_dropout_stands_where_the_settings_say"),
+        (
+            "all blocks drop alike",
+            "seed_of_stream(seed, self.stream)",
+            "seed",
+            "::test_dropout_stands_where_the_settings_say",
+        ),
         (
             "channels grow, but do not double",
             "config.base_channels * 2**level",
@@ -256,8 +281,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "the prior is no logit",
-            "tf.math.log(p[1:] / (1.0 - p[1:]))",
-            "tf.math.log(p[1:])",
+            "p[1:] / (1.0 - p[1:])",
+            "p[1:]",
             "::test_output_bias_gives_the_prior",
         ),
         (
@@ -336,7 +361,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "all blocks drop alike",
-            "fold_in(seed, block.stream)",
+            "seed_of_stream(seed, block.stream)",
             "seed",
             "core/test_unet.py::test_dropout_stands_where_the_settings_say",
         ),
@@ -520,7 +545,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "mirror_indices(start[i], extent[i], size[i])",
             "tf.clip_by_value(start[i] + tf.range(extent[i]), 0, size[i] - 1)",
         ),
-        ("the batches before are not skipped", ".skip(self.first)", "", SIGNAL),
+        (
+            "the batches before are not skipped",
+            "tf.range(self.first, self.images_per_epoch)",
+            "tf.range(self.images_per_epoch)",
+            SIGNAL,
+        ),
         (
             "classes are not balanced",
             "tf.gather(balance, label) + weights[0]",
@@ -529,8 +559,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "the last batch is dropped",
-            ".batch(training.batch_size)",
-            ".batch(training.batch_size, drop_remainder=True)",
+            "[share(self.batch_size)]))",
+            "[share(self.batch_size)]), drop_remainder=True)",
         ),
         ("tuned, and waited for", "autotune.enabled = False", "autotune.enabled = True"),
         ("crops up to 512", "sizes)), LARGEST_CROP)", "sizes)), 2 * LARGEST_CROP)"),
@@ -1166,6 +1196,15 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "probabilities[..., k]",
         ),
     ],
+    "training/distributed.py": [
+        ("the last share ends early", "replica // self.count", "replica // (self.count + 1)"),
+        (
+            "one who wants to stop is not heard",
+            '"stop": summed(stop)',
+            '"stop": stop',
+            "::test_a_signal_to_any_worker_stops_all_and_any_number_goes_on",
+        ),
+    ],
     "training/steps.py": [
         (
             "the validation counts the labels of the shrunk image",
@@ -1174,8 +1213,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "training scores without the threshold",
-            "threshold=config.training.decision_threshold,",
-            "threshold=0.5,",
+            "logits, config.training.decision_threshold, ignored)",
+            "logits, 0.5, ignored)",
             "training/test_steps.py",
         ),
         (
@@ -1200,7 +1239,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "training/totals.py": [
         ("the loss is not weighted by images", 'float(result["loss"]) * images', 'float(result["loss"])'),
-        ("only the first image counts", 'result["confusion"].numpy().sum(0)', 'result["confusion"].numpy()[0]'),
+        ("only the first image counts", 'np.asarray(result["confusion"]).sum(0)', 'np.asarray(result["confusion"])[0]'),
     ],
     "training/trainer.py": [
         (
@@ -1211,7 +1250,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "a smaller last batch counts as a full one",
-            "totals.add(result, len(index))",
+            "totals.add(result, images)",
             "totals.add(result, self.config.training.batch_size)",
             "::test_a_smaller_last_batch_counts_by_its_images",
         ),

@@ -50,6 +50,10 @@ def dice(labels, logits, *, smooth=1.0, over_batch=False, labelled=None):
     return mean(terms)
 
 
+def batch_dice(labels, logits, *, smooth=1.0, labelled=None):
+    return dice(labels, logits, smooth=smooth, over_batch=True, labelled=labelled)
+
+
 def mean(terms):
     return sum(terms) / len(terms) if terms else 0.0
 

@@ -46,6 +46,11 @@ class ModelConfig:
     )
     activation: str = setting("elu", "non-linearity after every convolution", choices=("elu", "relu"))
     batch_normalization: bool = setting(True, "normalize over the batch between convolution and activation")
+    sync_batch_norm: bool = setting(
+        False,
+        "normalize over the whole batch also where several devices or machines share it (--strategy); else over the "
+        "images that each of them has",
+    )
     precision: str = setting(
         "float32",
         "what the layers compute in; weights, statistics, losses and updates are float32 always. bfloat16 is about "

@@ -27,6 +27,12 @@ class NothingFound(UserError):
     exit_code = 1
 
 
+class WorkerLost(UserError):
+    """One of several processes of a training has ended before the others; started again, they go on."""
+
+    exit_code = 75  # of sysexits.h, for what may succeed next time
+
+
 def listed(names, limit: int = 5) -> str:
     """'a, b, c and 4 more': at most `limit` names, so that a message stays one readable sentence."""
     names = [cut(str(name)) for name in names]

@@ -82,6 +82,9 @@ def start_tensorflow(at_once: int = 1) -> None:
     """
     with quiet():
         import tensorflow as tf
+    for gpu in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):  # TensorFlow runs already
+            tf.config.experimental.set_memory_growth(gpu, True)  # else it takes all memory at once
     if at_once > 1:
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already
             tf.config.threading.set_intra_op_parallelism_threads(1)

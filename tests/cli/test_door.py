@@ -32,7 +32,7 @@ def one_sentence(process: subprocess.CompletedProcess, missing: str) -> None:
 
 def test_all_scripts_of_commands_are_doors():
     others = {"train_highlevel.py", "train_keras.py", "predict_keras.py", "draw_unet.py"}
-    others |= {"compare_exports.py", "time_augmentation.py", "time_packing.py", "write_tables.py"}
+    others |= {"compare_exports.py", "time_augmentation.py", "scaling_study.py", "time_packing.py", "write_tables.py"}
     assert {*SCRIPTS.values(), *others} == set(DOORS)
 
 

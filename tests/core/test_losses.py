@@ -44,13 +44,13 @@ WEIGHT_MAP = np.random.default_rng(5).uniform(0.5, 4, SHAPE).astype(np.float32)
 CLASS_WEIGHTS = (0.5, 3.0, 1.5)
 
 FORMULAS = (losses.dice, losses.cross_entropy, losses.dice_cross_entropy)
-FORMULAS += (more_losses.generalized_dice, more_losses.focal, more_losses.tversky)
+FORMULAS += (more_losses.batch_dice, more_losses.generalized_dice, more_losses.focal, more_losses.tversky)
 LOSSES = {function.__name__: function for function in FORMULAS}
 # name, options, which of class weights and weight map the loss takes
 CASES = [
     ("dice", {}, False),
     ("dice", {"smooth": 0.0}, False),
-    ("dice", {"smooth": 2.5, "over_batch": True}, False),
+    ("batch_dice", {"smooth": 2.5}, False),
     ("generalized_dice", {}, False),
     ("cross_entropy", {}, False),
     ("cross_entropy", {}, True),
@@ -208,10 +208,7 @@ def test_gradient_at_logit_zero(name):
     logits = np.zeros((*SHAPE, 1), np.float32)
     loss = more_losses.make_loss(LossConfig(loss=name))
     _, gradient = value_and_gradient(loss, labels, logits)
-    options = {"over_batch": True} if name == "batch_dice" else {}
-    expected = oracle.gradient(
-        lambda z: getattr(oracle, name.removeprefix("batch_"))(labels, z, **options), logits.astype(np.float64)
-    )
+    expected = oracle.gradient(lambda z: getattr(oracle, name)(labels, z), logits.astype(np.float64))
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
     # Foreground is pulled up, background pushed down, everywhere.
     assert (np.sign(gradient[..., 0]) == np.where(labels == 1, -1, 1)).all()
@@ -321,7 +318,7 @@ def test_dice_of_images_and_of_the_batch():
     guess[1, 0, 0] = 1
     logits = tf.constant(certain(guess, 1, 30.0))
     each = losses.dice(labels, logits, smooth=1.0)
-    batch = losses.dice(labels, logits, smooth=1.0, over_batch=True)
+    batch = more_losses.batch_dice(labels, logits, smooth=1.0)
     assert float(each) == pytest.approx(((1 - 5 / 9) + (1 - 1 / 2)) / 2)
     assert float(batch) == pytest.approx(1 - (4 + 1) / (8 + 1 + 1))
     # Only the first is the mean over its images.
@@ -339,7 +336,7 @@ def test_probabilities(channels):
 
 FUNCTIONS = {
     "dice": (losses.dice, {"smooth": 3.0}),
-    "batch_dice": (losses.dice, {"smooth": 3.0, "over_batch": True}),
+    "batch_dice": (more_losses.batch_dice, {"smooth": 3.0}),
     "generalized_dice": (more_losses.generalized_dice, {}),
     "cross_entropy": (losses.cross_entropy, {"class_weights": (1.0, 5.0)}),
     "dice_cross_entropy": (losses.dice_cross_entropy, {"smooth": 3.0, "class_weights": (1.0, 5.0)}),

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, resolved_config, run_command, to_type
+from unet_lowlevel.cli.train_on_ray import train_on_ray
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.packed import is_packed
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.reference.trainers import make_trainer
 from unet_lowlevel.terminal import OnStep, complain, say, show_path
+from unet_lowlevel.training.cluster import CLUSTERS, STRATEGIES, replicas_of
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import CHANGES_ON_RESUME, train
 
@@ -44,8 +46,11 @@ def main(argv: list[str] | None = None, implementation: str = "lowlevel", on_ste
     parser.add_argument("--resume", action="store_true", help="go on with --run from its newest checkpoint")
     add_no_check(parser)
     parser.add_argument("--summary", action="store_true", help="print the network layer by layer and stop")
+    if implementation == "lowlevel":
+        add_replicas(parser)
     add_settings(parser, defaults=DEFAULTS.get(implementation))
-    return run_command(lambda arguments: train_as_asked(arguments, implementation, on_step), parser, argv)
+    flags = sys.argv[1:] if argv is None else argv
+    return run_command(lambda arguments: train_as_asked(arguments, implementation, on_step, flags), parser, argv)
 
 
 def add_no_check(parser: Parser) -> None:
@@ -57,19 +62,55 @@ def add_no_check(parser: Parser) -> None:
     )
 
 
-def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: OnStep | None) -> None:
-    """Trains, or prints the summary of the network."""
+def add_replicas(parser: Parser) -> None:
+    """Adds the flags that say where the replicas of a training run; they are no settings of the run."""
+    group = parser.add_argument_group("several devices or machines, see unet_lowlevel/training/README.md")
+    strategies, clusters = (
+        "; ".join(f"{name}: {text}" for name, text in table.items()) for table in (STRATEGIES, CLUSTERS)
+    )
+    group.add_argument("--strategy", choices=STRATEGIES, default="none", help=f"{strategies} (default: none)")
+    group.add_argument(
+        "--cluster",
+        choices=CLUSTERS,
+        default="tf_config",
+        help=f"of multiworker, who tells each process of the others; {clusters} (default: tf_config)",
+    )
+    group.add_argument(
+        "--workers", metavar="N", type=int, default=2, help="of ray, how many processes it starts (default: 2)"
+    )
+    group.add_argument(
+        "--replicas", metavar="N", type=int, default=0, help="of mirrored, how many devices; 0: all GPUs (default: 0)"
+    )
+
+
+def train_as_asked(
+    arguments: argparse.Namespace, implementation: str, on_step: OnStep | None, flags: list[str]
+) -> int | None:
+    """Trains, or prints the summary of the network; `flags` are what the arguments were parsed from.
+
+    Returns:
+        the exit code, if another process has found it.
+    """
     if arguments.summary:
         print_summary(resolved_config(arguments))
-        return
+        return None
     if arguments.resume:
         changes = changes_on_resume(arguments, *CHANGES_ON_RESUME)
         config = settings.apply(run_folder.read(Path(arguments.run))[0], changes)
     else:
         config, changes = resolved_config(arguments), {}  # config.json of the run will have them
+    on_ray, replicas = False, None
+    if implementation == "lowlevel" and arguments.strategy != "none":
+        on_ray = arguments.strategy == "multiworker" and arguments.cluster == "ray"
+        replicas = None if on_ray else replicas_of(arguments.strategy, arguments.cluster, arguments.replicas)
+        if replicas and not replicas.chief:
+            train(config, "", replicas=replicas, on_step=on_step)
+            return None
     given = contextlib.nullcontext(Path(arguments.run)) if arguments.run else None
     with given or run_folder.next_free(implementation) as run:
         with resumable(run, "config.json", "train", changes):
+            if on_ray:
+                return train_on_ray(main, flags, run, arguments.workers)
             kept = train(
                 config,
                 run,
@@ -77,9 +118,11 @@ def train_as_asked(arguments: argparse.Namespace, implementation: str, on_step: 
                 check=not arguments.no_check,
                 on_step=on_step,
                 implementation=implementation,
-                make_trainer=functools.partial(make_trainer, implementation),
+                make_trainer=None if replicas else functools.partial(make_trainer, implementation),
+                replicas=replicas,
             )
         report(run, kept)
+    return None
 
 
 @contextlib.contextmanager

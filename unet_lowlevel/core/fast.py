@@ -22,13 +22,14 @@ import tensorflow as tf
 from unet_lowlevel.config import ModelConfig, OptimizerConfig
 from unet_lowlevel.core import optimizers
 from unet_lowlevel.core.ops.activations import elu
-from unet_lowlevel.core.ops.batch_normalization import EPSILON, BatchNormalization
+from unet_lowlevel.core.ops.batch_normalization import EPSILON, BatchNormalization, batch_moments, normalize
 from unet_lowlevel.core.ops.convolution import Conv2D, conv2d
 from unet_lowlevel.core.ops.cropping import center_crop, crop_like
-from unet_lowlevel.core.ops.dropout import dropout
+from unet_lowlevel.core.ops.dropout import dropout, seed_of_stream
 from unet_lowlevel.core.ops.pooling import max_pool2d
 from unet_lowlevel.core.ops.transposed_convolution import Conv2DTranspose
-from unet_lowlevel.core.unet import ConvBlock, UNet, fold_in
+from unet_lowlevel.core.replicas import alone, mean_of_batch
+from unet_lowlevel.core.unet import ConvBlock, UNet
 
 # Layers, while training.
 
@@ -150,7 +151,7 @@ def train_block(block: ConvBlock, *parts: tf.Tensor, seed: tf.Tensor | None, aga
             else:
                 features = block.activation(features)
             if block.dropout_rates[i]:
-                features = dropout(features, block.dropout_rates[i], fold_in(seed, block.stream))
+                features = dropout(features, block.dropout_rates[i], seed_of_stream(seed, block.stream))
             parts = (features,)
     return features
 
@@ -158,9 +159,13 @@ def train_block(block: ConvBlock, *parts: tf.Tensor, seed: tf.Tensor | None, aga
 def train_normalization(layer: BatchNormalization, features: tf.Tensor, again: bool, beta: tf.Tensor) -> tf.Tensor:
     """layer(features, training=True) with this `beta`; `again`: without moving the averages."""
     with layer.name_scope:
-        outputs, mean, variance = batch_norm(features, layer.gamma, beta)
+        if layer.mean_of is mean_of_batch and not alone():  # the fused operation knows nothing of other replicas
+            mean, variance = batch_moments(tf.cast(features, beta.dtype), mean_of_batch)
+            outputs = normalize(features, mean, variance, layer.gamma, beta)
+        else:
+            outputs, mean, variance = batch_norm(features, layer.gamma, beta)
         if not again:
-            layer.move_averages(mean, variance)
+            layer.move_averages(mean, variance, features)
     return outputs
 
 

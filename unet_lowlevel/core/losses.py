@@ -1,20 +1,20 @@
 """Losses, all from logits: Dice, cross-entropy, their sum. `more_losses.py` has their relatives.
 
-Every function takes `labels` int [N, H, W] with values 0 ... classes - 1, `logits` float32
-[N, H, W, K] and returns a float32 scalar, lower for better. K = 1 stands for one kind of foreground:
-its probability is sigmoid(logits) and there are two classes. K >= 2 are K classes with softmax.
+Every function takes `labels` int [N, H, W] with values 0 ... classes - 1, `logits` float32 [N, H, W, K] and returns a
+float32 scalar, lower for better; of several replicas its part, see `ops/masked_mean.py`. K = 1 stands for one kind of
+foreground: its probability is sigmoid(logits) and there are two classes. K >= 2 are K classes with softmax.
 
-In the equations p[n, i, k] is the probability of class k at pixel i of image n, and g[n, i, k] is 1
-where that is the true class, else 0. "Foreground" classes are all but class 0. Sums and means over
-i are over the labelled pixels, and over n over the images that have some; 0 without any: `labelled`,
-float32 [N, H, W], is 1 where a pixel is labelled, else 0. None, the default: all pixels are.
+In the equations p[n, i, k] is the probability of class k at pixel i of image n, and g[n, i, k] is 1 where that is the
+true class, else 0. "Foreground" classes are all but class 0. Sums and means over i are over the labelled pixels, over n
+over the images that have some; 0 without any: `labelled`, float32 [N, H, W], is 1 where a pixel is labelled, else 0.
+None, the default: all pixels are.
 """
 
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from unet_lowlevel.core.ops.masked_mean import masked_mean
+from unet_lowlevel.core.ops.masked_mean import masked_mean, mean
 
 
 def probabilities(logits: tf.Tensor) -> tf.Tensor:
@@ -31,7 +31,7 @@ def foreground(labels: tf.Tensor, logits: tf.Tensor, labelled=None) -> tuple[tf.
     return (g, p) if labelled is None else (g * labelled[..., tf.newaxis], p * labelled[..., tf.newaxis])
 
 
-def dice(labels, logits, *, smooth: float = 1.0, over_batch: bool = False, labelled=None) -> tf.Tensor:
+def dice(labels, logits, *, smooth: float = 1.0, labelled=None) -> tf.Tensor:
     """Dice loss: one minus twice the overlap over the sum of the areas.
 
     loss = mean over n, k >= 1 of 1 - (2 sum_i p g + smooth) / (sum_i p + sum_i g + smooth)
@@ -39,8 +39,6 @@ def dice(labels, logits, *, smooth: float = 1.0, over_batch: bool = False, label
     Args:
         labels, logits, labelled: see the module.
         smooth: in pixels; an image without foreground that is predicted as such has loss 0.
-        over_batch: True: the sums run over the whole batch, the mean over k only. Steadier where many
-            images are empty; then the loss of a batch is not the mean of the losses of its images.
 
     Returns:
         scalar in [0, 1].
@@ -49,12 +47,11 @@ def dice(labels, logits, *, smooth: float = 1.0, over_batch: bool = False, label
     denominator, as is usual today.
     """
     g, p = foreground(labels, logits, labelled)
-    axes = [0, 1, 2] if over_batch else [1, 2]
-    overlap = tf.reduce_sum(p * g, axes)
-    areas = tf.reduce_sum(p, axes) + tf.reduce_sum(g, axes)
+    overlap = tf.reduce_sum(p * g, [1, 2])
+    areas = tf.reduce_sum(p, [1, 2]) + tf.reduce_sum(g, [1, 2])
     # Without smooth, an empty image whose probabilities round to 0 has areas of 0.
     loss = 1.0 - tf.math.divide_no_nan(2.0 * overlap + smooth, areas + smooth)
-    return tf.reduce_mean(loss) if labelled is None else masked_mean(loss, tf.reduce_max(labelled, axes)[..., None])
+    return mean(loss) if labelled is None else masked_mean(loss, tf.reduce_max(labelled, [1, 2])[..., None])
 
 
 def pixel_cross_entropy(labels, logits) -> tf.Tensor:
@@ -101,7 +98,7 @@ def cross_entropy(labels, logits, weight_map=None, *, class_weights: Sequence[fl
     Reference: Ronneberger et al. 2015, equation 1.
     """
     loss = pixel_weights(labels, class_weights, weight_map) * pixel_cross_entropy(labels, logits)
-    return tf.reduce_mean(loss) if labelled is None else masked_mean(loss, labelled)
+    return mean(loss) if labelled is None else masked_mean(loss, labelled)
 
 
 def dice_cross_entropy(labels, logits, weight_map=None, *, smooth: float = 1.0, class_weights=(), labelled=None):

@@ -16,9 +16,34 @@ from unet_lowlevel.core.losses import (
     pixel_weights,
     probabilities,
 )
-from unet_lowlevel.core.ops.masked_mean import masked_mean
+from unet_lowlevel.core.ops.masked_mean import masked_mean, mean
+from unet_lowlevel.core.replicas import summed
 
 Loss = Callable[..., tf.Tensor]
+
+
+def batch_dice(labels, logits, *, smooth: float = 1.0, labelled=None) -> tf.Tensor:
+    """Dice loss whose sums run over the whole batch: steadier where many images are empty.
+
+    loss = mean over k >= 1 of 1 - (2 sum_n,i p g + smooth) / (sum_n,i p + sum_n,i g + smooth)
+
+    The loss of a batch is not the mean of the losses of its images.
+
+    Args:
+        labels, logits, labelled: see `losses.py`.
+        smooth: in pixels.
+
+    Returns:
+        scalar in [0, 1].
+
+    Reference: see `losses.dice`.
+    """
+    g, p = foreground(labels, logits, labelled)
+    overlap = tf.reduce_sum(p * g, [0, 1, 2])
+    areas = tf.reduce_sum(p, [0, 1, 2]) + tf.reduce_sum(g, [0, 1, 2])
+    overlap, areas = summed([overlap, areas])
+    loss = 1.0 - tf.math.divide_no_nan(2.0 * overlap + smooth, areas + smooth)
+    return mean(loss) if labelled is None else masked_mean(loss, tf.reduce_max(labelled))
 
 
 def generalized_dice(labels, logits, *, labelled=None) -> tf.Tensor:
@@ -49,7 +74,7 @@ def generalized_dice(labels, logits, *, labelled=None) -> tf.Tensor:
     overlap = tf.reduce_sum(weight * tf.reduce_sum(p * g, [1, 2]), -1)
     areas = tf.reduce_sum(weight * (tf.reduce_sum(p, [1, 2]) + area), -1)
     loss = 1.0 - tf.math.divide_no_nan(2.0 * overlap, areas)
-    return tf.reduce_mean(loss) if labelled is None else masked_mean(loss, tf.reduce_max(labelled, [1, 2]))
+    return mean(loss) if labelled is None else masked_mean(loss, tf.reduce_max(labelled, [1, 2]))
 
 
 def focal(
@@ -73,7 +98,7 @@ def focal(
     # for gamma < 1: the floor keeps the gradient finite.
     wrong = tf.maximum(-tf.math.expm1(-loss), 1e-7)
     loss = pixel_weights(labels, class_weights, weight_map) * tf.pow(wrong, gamma) * loss
-    return tf.reduce_mean(loss) if labelled is None else masked_mean(loss, labelled)
+    return mean(loss) if labelled is None else masked_mean(loss, labelled)
 
 
 def tversky(labels, logits, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, labelled=None) -> tf.Tensor:
@@ -98,7 +123,7 @@ def tversky(labels, logits, *, alpha: float = 0.3, beta: float = 0.7, smooth: fl
     false_negatives = tf.reduce_sum((1.0 - p) * g, [1, 2])
     areas = overlap + alpha * false_positives + beta * false_negatives
     loss = 1.0 - tf.math.divide_no_nan(overlap + smooth, areas + smooth)
-    return tf.reduce_mean(loss) if labelled is None else masked_mean(loss, tf.reduce_max(labelled, [1, 2])[..., None])
+    return mean(loss) if labelled is None else masked_mean(loss, tf.reduce_max(labelled, [1, 2])[..., None])
 
 
 def over_labelled(loss: Loss, ignored: int) -> Loss:
@@ -122,7 +147,7 @@ def make_loss(config: LossConfig, ignored: int | None = None) -> Loss:
     class_weights: dict[str, Any] = {"class_weights": config.class_weights}
     table: dict[str, tuple[Loss, dict[str, Any]]] = {
         "dice": (dice, smooth),
-        "batch_dice": (dice, smooth | {"over_batch": True}),
+        "batch_dice": (batch_dice, smooth),
         "generalized_dice": (generalized_dice, {}),
         "cross_entropy": (cross_entropy, class_weights),
         "dice_cross_entropy": (dice_cross_entropy, smooth | class_weights),

@@ -118,8 +118,7 @@ class Adam(tf.Module):
     def __init__(self, weights: Sequence[tf.Variable], config: OptimizerConfig):
         super().__init__("adam")
         self.weight_decay = config.weight_decay
-        self.first = slots(weights)
-        self.second = slots(weights)
+        self.first, self.second = slots(weights), slots(weights)
 
     def apply(self, weights: Sequence[tf.Variable], gradients: Sequence[tf.Tensor], step, learning_rate) -> None:
         """Moves the weights by one step; `step` is an integer tensor, 0 for the first."""
@@ -136,10 +135,8 @@ class SGD(tf.Module):
 
     def __init__(self, weights: Sequence[tf.Variable], config: OptimizerConfig):
         super().__init__("sgd")
-        self.weight_decay = config.weight_decay
-        self.momentum = config.momentum
-        self.nesterov = config.nesterov
-        self.velocity = slots(weights)
+        self.weight_decay, self.velocity = config.weight_decay, slots(weights)
+        self.momentum, self.nesterov = config.momentum, config.nesterov
 
     def apply(self, weights: Sequence[tf.Variable], gradients: Sequence[tf.Tensor], step, learning_rate) -> None:
         """Moves the weights by one step; `step` is not used, it is there to fit `Adam.apply`."""

@@ -8,6 +8,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.core.moving_average import MovingAverage
 from unet_lowlevel.core.ops.cropping import crop_like
 from unet_lowlevel.core.optimizers import Optimizer, clip_by_global_norm, global_norm, learning_rate_at
+from unet_lowlevel.core.replicas import images_before, summed
 from unet_lowlevel.core.unet import UNet
 
 
@@ -71,14 +72,14 @@ class TrainStep(tf.Module):
         """
         step = self.step.value()
         with tf.name_scope("dropout_seed"):
-            seed = tf.stack([self.config.training.seed, tf.cast(step, tf.int32)])
+            seed = tf.concat([[self.config.training.seed, tf.cast(step, tf.int32)], images_before(images)], 0)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.weights)
             logits = self.model(images, training=True, seed=seed)
             with tf.name_scope("loss"):  # a valid network speaks of the middle of its input only
                 labels, *maps = (crop_like(pixels, logits) for pixels in (labels, *weights))
                 loss = self.loss(labels, logits, *maps)
-        gradients = tape.gradient(loss, self.weights)
+        gradients, loss = summed(tape.gradient(loss, self.weights)), summed(loss)  # of replicas that share the batch
         with tf.name_scope("optimizer"):
             gradient_norm = global_norm(gradients)
             clip_norm = self.config.optimizer.clip_norm

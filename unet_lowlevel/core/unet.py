@@ -17,11 +17,9 @@ from unet_lowlevel.core.ops.activations import ACTIVATIONS
 from unet_lowlevel.core.ops.batch_normalization import BatchNormalization
 from unet_lowlevel.core.ops.convolution import Conv2D
 from unet_lowlevel.core.ops.cropping import center_crop, crop_and_concat, pad_to_multiple
-from unet_lowlevel.core.ops.dropout import dropout
+from unet_lowlevel.core.ops.dropout import dropout, seed_of_stream
 from unet_lowlevel.core.ops.pooling import max_pool2d
 from unet_lowlevel.core.ops.transposed_convolution import Conv2DTranspose
-
-fold_in = tf.random.experimental.stateless_fold_in
 
 
 def dropout_rates(config: ModelConfig, *, deep: bool) -> list[float]:
@@ -50,7 +48,9 @@ class ConvBlock(tf.Module):
                 conv = Conv2D(in_channels, out_channels, size, seed=seed, padding=pad, use_bias=bias, name=f"conv_{i}")
                 self.convolutions.append(conv)
                 if config.batch_normalization:
-                    self.normalizations.append(BatchNormalization(out_channels, name=f"batch_normalization_{i}"))
+                    name = f"batch_normalization_{i}"
+                    norm = BatchNormalization(out_channels, synchronized=config.sync_batch_norm, name=name)
+                    self.normalizations.append(norm)
                 in_channels = out_channels
 
     @tf.Module.with_name_scope
@@ -62,7 +62,7 @@ class ConvBlock(tf.Module):
                 features = self.normalizations[i](features, training=training)
             features = self.activation(features)
             if training and self.dropout_rates[i]:
-                features = dropout(features, self.dropout_rates[i], fold_in(seed, self.stream))
+                features = dropout(features, self.dropout_rates[i], seed_of_stream(seed, self.stream))
         return features
 
 
@@ -116,7 +116,7 @@ class UNet(tf.Module):
         Args:
             images: float32 [N, H, W, in_channels], normalized.
             training: True: batch normalization uses and averages the batch's statistics, dropout acts.
-            seed: int32 [2], what dropout drops; needed only for training with dropout.
+            seed: int32 [3], what dropout drops, see there; needed only for training with dropout.
 
         Returns:
             logits float32 [N, H', W', classes]; sigmoid (classes = 1) or softmax makes them probabilities.
@@ -158,5 +158,4 @@ class UNet(tf.Module):
         Reference: Lin et al. 2017, section 4.1 ("prior").
         """
         p = tf.clip_by_value(tf.constant(frequencies, tf.float32), 1e-3, 1.0 - 1e-3)
-        bias = tf.math.log(p[1:] / (1.0 - p[1:])) if self.config.classes == 1 else tf.math.log(p)
-        self.output.bias.assign(bias)
+        self.output.bias.assign(tf.math.log(p[1:] / (1.0 - p[1:]) if self.config.classes == 1 else p))

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from unet_lowlevel.config import AugmentationConfig
 from unet_lowlevel.core.ops.cropping import mirror_indices
-from unet_lowlevel.core.unet import fold_in
+from unet_lowlevel.core.ops.dropout import fold_in
 
 
 def random_start(size, crop: tuple[int, int], margin: int, seed) -> tf.Tensor:

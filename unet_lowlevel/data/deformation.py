@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel.config import AugmentationConfig
-from unet_lowlevel.core.unet import fold_in
+from unet_lowlevel.core.ops.dropout import fold_in
 
 # How many pixels before and after floor(place) the interpolation uses.
 REACH = {"bilinear": (0, 1), "bicubic": (1, 2)}

@@ -2,14 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel.config import IGNORED, Config
 from unet_lowlevel.core.ops.cropping import mirror_indices
-from unet_lowlevel.core.unet import fold_in
+from unet_lowlevel.core.ops.dropout import fold_in
 from unet_lowlevel.data.augmentation import augment, random_start
 from unet_lowlevel.data.deformation import deforms, random_field, resampled, window_of_field
 from unet_lowlevel.data.samples import Sample
@@ -102,18 +102,23 @@ class TrainingBatches:
     as an uninterrupted one.
     """
 
-    def __init__(self, samples: list[Sample], config: Config):
+    def __init__(self, samples: list[Sample], config: Config, share: Callable[[int], slice] = slice):
         """Prepares the pipeline.
 
         Args:
             samples: in memory or in files; of each image only the window of its crop is read.
             config: with a resolved crop size.
+            share: of a batch of so many images, those that are wanted here; others are not read.
         """
         training, changes = config.training, config.augmentation
         self.samples, self.batch_size = samples, training.batch_size
         draws = draws_of_images(config, [sample.size for sample in samples])
         self.images_per_epoch = training.steps_per_epoch * training.batch_size or sum(draws)
         self.steps_per_epoch = -(-self.images_per_epoch // training.batch_size)
+        last = self.batch_size * (self.steps_per_epoch - 1)  # where the last batch begins, which may be smaller
+        here = np.zeros(self.images_per_epoch, bool)
+        here[:last].reshape(-1, self.batch_size)[:, share(self.batch_size)] = True
+        here[last:][share(self.images_per_epoch - last)] = True
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.first = tf.Variable(0, dtype=tf.int64, trainable=False)  # images of the epoch to skip
         crop, margin = (training.crop_size,) * 2, valid_margin(config.model)
@@ -127,7 +132,9 @@ class TrainingBatches:
             everything = tf.repeat(tf.range(len(samples), dtype=tf.int64), draws)
             shuffled = [tf.random.experimental.stateless_shuffle(everything, fold_in(seed, i)) for i in range(passes)]
             images = tf.concat(shuffled, 0)[: self.images_per_epoch]
-            return tf.data.Dataset.from_tensor_slices(images).enumerate().skip(self.first)
+            places = tf.range(self.first, self.images_per_epoch)
+            places = places[tf.gather(here, places)]
+            return tf.data.Dataset.from_tensor_slices((places, tf.gather(images, places)))
 
         kinds = [tf.float32, tf.uint8]
         if config.loss.weight_map:
@@ -170,7 +177,7 @@ class TrainingBatches:
             tf.data.Dataset.range(1)
             .flat_map(order)
             .map(prepare, num_parallel_calls=os.cpu_count(), deterministic=True)
-            .batch(training.batch_size)
+            .batch(len(range(self.batch_size)[share(self.batch_size)]))
             .prefetch(2)
             .with_options(without_autotuning())
         )
@@ -198,3 +205,7 @@ class TrainingBatches:
             if self.mistake:
                 raise self.mistake from None
             raise
+
+    def images_in(self, step: int) -> int:
+        """How many images the batch of this step of an epoch has, 0 for the first, wherever they are seen."""
+        return min(self.batch_size, self.images_per_epoch - step * self.batch_size)

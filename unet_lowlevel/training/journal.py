@@ -94,6 +94,17 @@ class Journal:
         if not restored:
             self.summaries.configuration(config)
 
+    def state(self) -> dict:
+        """Where the training stands, for the other processes: what JSON can hold."""
+        progress = {name: int(getattr(self.progress, name)) for name in ("epoch", "best_epoch")}
+        return {"history": self.history, "totals": self.totals.to_json(), "progress": progress}
+
+    def set_state(self, state: dict) -> None:
+        """Takes the `state` of another process."""
+        self.history, self.totals = state["history"], Totals.from_json(state["totals"])
+        for name, value in state["progress"].items():
+            getattr(self.progress, name).assign(value)
+
     @property
     def step(self) -> int:
         """Training steps so far, those of the unfinished epoch included."""

@@ -1,7 +1,5 @@
 """The steps of a configuration: the training step of `core/`, with fast forms unless --plain; the evaluation step."""
 
-import functools
-
 import tensorflow as tf
 
 from unet_lowlevel.config import Config
@@ -9,6 +7,7 @@ from unet_lowlevel.core import fast, optimizers
 from unet_lowlevel.core.losses import probabilities
 from unet_lowlevel.core.more_losses import make_loss
 from unet_lowlevel.core.ops.cropping import mirror_crop
+from unet_lowlevel.core.replicas import alone, summed
 from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.geometry import smallest_valid_size, valid_margin
@@ -20,7 +19,15 @@ def train_step(model: UNet, config: Config, crop: tuple[int, int], total_steps: 
     make_optimizer = optimizers.make_optimizer if config.model.plain else fast.make_optimizer
     optimizer = make_optimizer(config.optimizer, list(model.trained_variables().values()))
     ignored = config.data.ignored
-    counts = functools.partial(logit_counts, threshold=config.training.decision_threshold, ignored=ignored)
+
+    def counts(labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = logit_counts(labels, logits, config.training.decision_threshold, ignored)
+        return (
+            found
+            if alone()
+            else {name: summed(tf.reduce_sum(count, 0, keepdims=True)) for name, count in found.items()}
+        )
+
     return TrainStep(model, make_loss(config.loss, ignored), optimizer, config, crop, total_steps, counts)
 
 

@@ -22,8 +22,8 @@ class Totals:
         self.images += images
         self.learning_rate = result.get("learning_rate", 0.0)
         self.loss += float(result["loss"]) * images
-        self.confusion = self.confusion + result["confusion"].numpy().sum(0)
-        self.thresholds = self.thresholds + result["thresholds"].numpy().sum(0)
+        self.confusion = self.confusion + np.asarray(result["confusion"]).sum(0)
+        self.thresholds = self.thresholds + np.asarray(result["thresholds"]).sum(0)
 
     def scores(self) -> dict[str, float]:
         """loss, dice, iou, mean_iou: mean loss over the images, pooled scores."""

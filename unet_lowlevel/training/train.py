@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from unet_lowlevel.terminal import OnStep, note, progress, say, show_path
 
 if TYPE_CHECKING:
     from unet_lowlevel.planning.before_training import Planned
+    from unet_lowlevel.training.distributed import Replicas
 
 # {"training": stems, "validation": stems}
 Split = Mapping[str, list[str]]
@@ -42,6 +44,7 @@ def train(
     on_step: OnStep | None = None,
     implementation: str = "lowlevel",
     make_trainer: Callable | None = None,
+    replicas: "Replicas | None" = None,
 ) -> dict:
     """Trains a network and writes the run folder.
 
@@ -54,6 +57,8 @@ def train(
         on_step: called after every step with its number and the mean loss of the epoch so far.
         implementation: recorded in the run folder: lowlevel, highlevel or keras.
         make_trainer: makes the trainer of (config, run, training samples, validation samples); None: `Trainer`.
+        replicas: where it runs; None: one replica in this process. Of several processes each has to call this function,
+            and those that are not the chief get everything but the data from it.
 
     Returns:
         the row of history.csv of the epoch whose weights are in best/.
@@ -65,10 +70,15 @@ def train(
         interruption.Stopped: after Ctrl-C or SIGTERM, with the state saved.
     """
     run = Path(run)
+    if replicas and not replicas.chief:
+        with replicas.others():
+            return follow(replicas, on_step)
     if resume:
         config, fingerprint, parts = resumed(config, run, implementation)
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_folder.in_use(run) if resume else run_folder.taken(run))
+        if replicas:
+            stack.enter_context(replicas.others())
         if not resume:
             config = as_packed(with_default_data(with_init(config)))
         pairs = find_pairs(config.data)
@@ -95,11 +105,49 @@ def train(
             on_step=on_step,
             implementation=implementation,
             make_trainer=make_trainer,
+            replicas=replicas,
         )
         problem = nothing_found(trainer)
     if problem and not config.training.overfit_one_batch:  # which has its own verdict
         raise NothingFound(problem)
     return trainer.journal.kept()
+
+
+def follow(replicas: "Replicas", on_step: OnStep | None) -> dict:
+    """The part of a process that is not the chief: trains along, and writes nothing that lasts.
+
+    Raises:
+        UserError: when its data are not those of the chief, or another process is lost.
+    """
+    from unet_lowlevel.training.trainer import Trainer
+
+    stored, parts, digest = replicas.told()
+    config = settings.from_json(stored, "the chief")
+    with tempfile.TemporaryDirectory() as folder:
+        run, pairs = Path(folder), find_pairs(config.data)
+        with on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep:
+            samples, own_digest = gather(pairs, config, keep)
+            if own_digest != digest:
+                raise UserError(
+                    f"{config.data.data or config.data.images} holds other data in worker {replicas.worker} than in "
+                    "worker 0: give all workers the same."
+                )
+            data = TrainingData(samples, digest, parts, groups_of(pairs))
+            config, training, validation = to_train_on(config, data)
+            with contextlib.redirect_stdout(None):
+                trainer = Trainer(config, run, training, validation, replicas=replicas)
+                return trainer.fit(on_step=on_step)
+
+
+def to_train_on(config: Config, data: "TrainingData") -> tuple[Config, list[Sample], list[Sample]]:
+    """The training and the validation samples, with --overfit-one-batch both the same; with settings for it."""
+    from unet_lowlevel.data.pipeline import one_batch
+
+    training, validation = data.of("training"), data.of("validation")
+    if config.training.overfit_one_batch:
+        config, batch = one_batch(config, training)
+        return config, batch, batch
+    return config, training, validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +298,7 @@ def run_training(
     on_step: OnStep | None,
     implementation: str = "lowlevel",
     make_trainer: Callable | None = None,
+    replicas: "Replicas | None" = None,
 ):
     """Trains with complete settings and returns the trainer, whose `journal` holds the results.
 
@@ -258,14 +307,15 @@ def run_training(
 
     For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
-    from unet_lowlevel.data.pipeline import one_batch
     from unet_lowlevel.training.trainer import Trainer
 
-    training, validation = data.of("training"), data.of("validation")
-    if config.training.overfit_one_batch:
-        config, batch = one_batch(config, training)
-        training = validation = batch
-    trainer = (make_trainer or Trainer)(config, run, training, validation)
+    if replicas:
+        replicas.told([settings.to_json(config), data.parts, data.digest])
+    config, training, validation = to_train_on(config, data)
+    if make_trainer:
+        trainer = make_trainer(config, run, training, validation)
+    else:
+        trainer = Trainer(config, run, training, validation, replicas=replicas)
     if not resume:
         plan = data.planned.to_json() if data.planned else None
         run_folder.create(

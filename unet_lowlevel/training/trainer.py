@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import operator
 import signal
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from unet_lowlevel.memory import check_available, prediction_bytes, within_memor
 from unet_lowlevel.pictures import comparison, evenly
 from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import OnStep, on_terminal, say
+from unet_lowlevel.training.distributed import Replicas
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
@@ -40,6 +42,7 @@ class Trainer:
         training: list[Sample],
         validation: list[Sample],
         network: Callable[..., UNet] = fast.network,
+        replicas: Replicas | None = None,
     ):
         """Builds the network and everything around it; writes nothing yet.
 
@@ -48,6 +51,7 @@ class Trainer:
             run: the run folder; it must exist when `fit` is called.
             training, validation: samples, in memory or in files.
             network: makes the network of `config.model` and a seed.
+            replicas: where it runs; None: one replica in this process.
 
         Raises:
             UserError: when a validation image is too large for the memory, or the weights of --init cannot be used.
@@ -55,14 +59,18 @@ class Trainer:
         check_validation(config, validation)
         self.config, self.run = config, run
         self.training, self.validation = training, validation
-        self.model = network(config.model, seed=config.training.seed)
-        if config.training.output_bias_prior:
-            self.model.set_output_bias(class_frequencies(training, config.model.classes))
-        begin_with(self.model, config.training.init, run)
-        self.batches = TrainingBatches(training, config)
+        self.replicas = replicas or Replicas()
+        self.batches = TrainingBatches(training, config, self.replicas.of_worker)
+        self.replicas.check(self.batches.images_in(self.batches.steps_per_epoch - 1))
         self.total_steps = config.training.epochs * self.batches.steps_per_epoch
         crop = (config.training.crop_size,) * 2
-        self.train_step = train_step(self.model, config, crop, self.total_steps)
+        with self.replicas.scope():
+            self.model = network(config.model, seed=config.training.seed)
+            if config.training.output_bias_prior:
+                self.model.set_output_bias(class_frequencies(training, config.model.classes))
+            begin_with(self.model, config.training.init, run)
+            self.train_step = train_step(self.model, config, crop, self.total_steps)
+        self.step = self.replicas.compiled(self.train_step)
         self.evaluation_step = EvaluationStep(self.model, config)
         self.received: signal.Signals | None = None  # it asked the training to end, perhaps in the last epoch
 
@@ -83,8 +91,11 @@ class Trainer:
         """
         training = self.config.training
         self.journal = Journal(self.config, self.run, self.model, self.train_step, resume=resume)
+        if self.replicas.workers > 1:
+            self.journal.set_state(self.replicas.told(self.journal.state()))
+            self.replicas.synchronize(self.train_step.variables)
         self.journal.note_learning_rate(self.total_steps)
-        if int(self.train_step.step) == 0:
+        if int(self.train_step.step.numpy()) == 0 and not self.replicas.strategy:
             self.journal.summaries.graph(self.train_step.compiled)
         first = len(self.journal.history)
         steps = self.batches.steps_per_epoch
@@ -108,9 +119,10 @@ class Trainer:
                 row["seconds"] += time.perf_counter() - start
                 self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients)
                 say(epoch_line(row, training.epochs))
-                self.received = signals.received
-                if signals.received and epoch < training.epochs:
-                    raise Stopped(signals.received, row["step"])
+                wanted = self.replicas.total(np.array(int(bool(signals.received))))
+                self.received = signals.received or (signal.SIGTERM if wanted else None)
+                if self.received and epoch < training.epochs:
+                    raise Stopped(self.received, row["step"])
         return self.journal.kept()
 
     def train_epoch(
@@ -127,27 +139,33 @@ class Trainer:
         totals, start = self.journal.totals, time.perf_counter()
         spent = totals.seconds
         for *batch, index in self.batches.of_epoch(epoch, totals.steps):
-            result = self.train_step(*batch)
+            images = self.batches.images_in(totals.steps)
+            result = self.step(bool(signals.received), images, *batch)
+            asked = bool(result.pop("stop"))  # by any process, before the step
             if not math.isfinite(float(result["loss"])):
-                step, names = int(self.train_step.step), listed([self.training[i].stem for i in index.numpy()], 8)
+                step, names = (
+                    int(self.train_step.step.numpy()),
+                    listed([self.training[i].stem for i in index.numpy()], 8),
+                )
                 raise self.journal.diverged(
                     f"The loss is {float(result['loss'])} at step {step} (images {names}): look at these images, or"
                 )
-            totals.add(result, len(index))
+            totals.add(result, images)
             totals.seconds = spent + time.perf_counter() - start
             bar.set_postfix(loss=f"{totals.loss / totals.images:.4f}", iou=self.newest_iou(), refresh=False)
             bar.update()
             if on_step:
-                on_step(int(self.train_step.step), totals.loss / totals.images)
+                on_step(int(self.train_step.step.numpy()), totals.loss / totals.images)
             if totals.steps < self.batches.steps_per_epoch:  # the end of the epoch saves by itself
-                if signals.received or self.journal.due():
+                stop = asked if self.replicas.workers > 1 else bool(signals.received)
+                if stop or self.journal.due():
                     self.journal.save_within_epoch()
-                if signals.received:
-                    raise Stopped(signals.received, self.journal.step)
+                if stop:
+                    raise Stopped(signals.received or signal.SIGTERM, self.journal.step)
         scores = totals.scores()
         row = {
             "epoch": epoch,
-            "step": int(self.train_step.step),
+            "step": int(self.train_step.step.numpy()),
             "seconds": totals.seconds,
             "images_per_second": totals.images / totals.seconds,
             **{f"train_{name}": scores[name] for name in scores},
@@ -174,24 +192,28 @@ class Trainer:
 
     def validate(self, epoch: int) -> dict:
         """Loss and scores of the validation images, computed whole, one by one; draws some, keeps the counts of all."""
-        totals, pictures = Totals(), {}
+        totals, pictures, found = Totals(), {}, []
         self.counted: dict[str, dict[str, np.ndarray]] = {}
         chosen = evenly(len(self.validation), self.config.training.pictures)
         for i, sample in enumerate(self.validation):
-            with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
-                result = self.evaluate(sample)
-                if not math.isfinite(float(result["loss"])):
-                    raise self.journal.diverged(
-                        f"The validation loss of {sample.stem} is {float(result['loss'])} in epoch {epoch}:"
-                    )
-                totals.add(result, 1)
-                self.counted[sample.stem] = {name: result[name][0].numpy() for name in ("confusion", "thresholds")}
-                if i in chosen:
-                    pictures[sample.stem] = picture(sample, result["probabilities"], self.config)
+            counts_here, draws = i % self.replicas.workers == self.replicas.worker, self.replicas.chief and i in chosen
+            if counts_here or draws:
+                with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
+                    result = self.evaluate(sample)
+                    if draws:
+                        pictures[sample.stem] = picture(sample, result["probabilities"], self.config)
+            if counts_here:
+                found.append((i, {name: result[name].numpy().tolist() for name in ("loss", "confusion", "thresholds")}))
+        for i, result in sorted(self.replicas.gathered(found), key=operator.itemgetter(0)):
+            stem = self.validation[i].stem
+            if not math.isfinite(result["loss"]):
+                raise self.journal.diverged(f"The validation loss of {stem} is {result['loss']} in epoch {epoch}:")
+            totals.add(result, 1)
+            self.counted[stem] = {name: np.array(result[name][0]) for name in ("confusion", "thresholds")}
         warning = warning_of_one_class(totals.confusion, epoch)
         if warning:
             say(warning)
-        self.journal.pictures(int(self.train_step.step), pictures)
+        self.journal.pictures(int(self.train_step.step.numpy()), pictures)
         return {f"validation_{name}": value for name, value in totals.scores().items()}
 
 

@@ -7,11 +7,13 @@ the other one; n counts all pixels of a batch, so that the difference is below a
 
 import tensorflow as tf
 
+from unet_lowlevel.core.replicas import averaged, mean_of_batch
+
 EPSILON = 1e-3
 MOMENTUM = 0.9  # Of the moving averages: short trainings are common here, and 0.99 would lag behind them.
 
 
-def batch_moments(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def batch_moments(images: tf.Tensor, mean_of=tf.reduce_mean) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and biased variance of each channel over batch, height and width.
 
     mean[c] = sum over n, y, x of images[n, y, x, c] / (N * H * W)
@@ -19,12 +21,13 @@ def batch_moments(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     Args:
         images: float [N, H, W, C].
+        mean_of: how to average; `replicas.mean_of_batch` counts the images of other replicas, too.
 
     Returns:
         mean [C], variance [C].
     """
-    mean = tf.reduce_mean(images, [0, 1, 2])
-    return mean, tf.reduce_mean(tf.square(images - mean), [0, 1, 2])
+    mean = mean_of(images, [0, 1, 2])
+    return mean, mean_of(tf.square(images - mean), [0, 1, 2])
 
 
 def normalize(images, mean, variance, gamma, beta, epsilon: float = EPSILON) -> tf.Tensor:
@@ -47,8 +50,10 @@ def normalize(images, mean, variance, gamma, beta, epsilon: float = EPSILON) -> 
 class BatchNormalization(tf.Module):
     """Owns `gamma`, `beta` (trained) and `moving_mean`, `moving_variance` (averaged), all [channels]."""
 
-    def __init__(self, channels: int, *, name: str = "batch_normalization"):
+    def __init__(self, channels: int, *, synchronized: bool = False, name: str = "batch_normalization"):
+        """`synchronized`: a batch is what all replicas see of it, not only the images of this one."""
         super().__init__(name)
+        self.mean_of = mean_of_batch if synchronized else tf.reduce_mean
         with self.name_scope:
             self.gamma = tf.Variable(tf.ones([channels]), name="gamma")
             self.beta = tf.Variable(tf.zeros([channels]), name="beta")
@@ -65,11 +70,12 @@ class BatchNormalization(tf.Module):
         if not training:
             return normalize(images, self.moving_mean, self.moving_variance, self.gamma, self.beta)
         # In float32, whatever the layers compute in: a sum over all pixels has no room in bfloat16.
-        mean, variance = batch_moments(tf.cast(images, self.gamma.dtype))
-        self.move_averages(mean, variance)
+        mean, variance = batch_moments(tf.cast(images, self.gamma.dtype), self.mean_of)
+        self.move_averages(mean, variance, images)
         return normalize(images, mean, variance, self.gamma, self.beta)
 
-    def move_averages(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        """moving = MOMENTUM * moving + (1 - MOMENTUM) * batch, of both statistics [channels]."""
+    def move_averages(self, mean: tf.Tensor, variance: tf.Tensor, images: tf.Tensor) -> None:
+        """moving = MOMENTUM * moving + (1 - MOMENTUM) * batch, of both statistics; of replicas, their mean."""
+        mean, variance = averaged([mean, variance], images)
         self.moving_mean.assign_sub((1.0 - MOMENTUM) * (self.moving_mean - mean))
         self.moving_variance.assign_sub((1.0 - MOMENTUM) * (self.moving_variance - variance))

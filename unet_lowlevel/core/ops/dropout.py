@@ -2,6 +2,10 @@
 
 import tensorflow as tf
 
+from unet_lowlevel.core.replicas import uniform_of_batch
+
+fold_in = tf.random.experimental.stateless_fold_in
+
 
 def dropout(images: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Sets a random share of the values to 0 and enlarges the others, so that the expectation stays.
@@ -11,12 +15,18 @@ def dropout(images: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     Args:
         images: float, any shape.
         rate: share set to 0, in [0, 1).
-        seed: int32 [2]; the same seed drops the same values.
+        seed: int32 [3]; the same first two numbers drop the same values. The third tells how many images of the batch
+            come before these: it is 0, unless replicas share the batch.
 
     Returns:
         the shape of `images`.
 
     Reference: Srivastava et al. 2014, section 4 (here scaled while training instead of while testing).
     """
-    keep = tf.random.stateless_uniform(tf.shape(images), seed) >= rate
+    keep = uniform_of_batch(tf.shape(images), seed) >= rate
     return tf.where(keep, images / (1.0 - rate), 0.0)
+
+
+def seed_of_stream(seed: tf.Tensor, stream: int) -> tf.Tensor:
+    """Another seed for each stream; its third number stays."""
+    return tf.concat([fold_in(seed[:2], stream), seed[2:]], 0)

@@ -1,10 +1,28 @@
-"""The mean of what counts, for partly labelled images."""
+"""Means over the images of all replicas, and of what counts in partly labelled images."""
 
 import tensorflow as tf
 
+from unet_lowlevel.core.replicas import alone, summed
+
+
+def mean(values: tf.Tensor) -> tf.Tensor:
+    """mean = sum_i values[i] / number of values; of several replicas, the part of this one in the mean over all.
+
+    The parts add up to the mean, and their gradients to its gradient.
+
+    Args:
+        values: float32, of any shape.
+
+    Returns:
+        scalar.
+    """
+    if alone():
+        return tf.reduce_mean(values)
+    return tf.reduce_sum(values) / summed(tf.cast(tf.size(values), values.dtype))
+
 
 def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """mean = sum_i mask[i] values[i] / sum_i mask[i];  0 where the mask is 0 throughout
+    """mean = sum_i mask[i] values[i] / sum_i mask[i];  0 where the mask is 0 throughout; see `mean` for replicas.
 
     Args:
         values: float32, of any shape.
@@ -14,4 +32,4 @@ def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         scalar.
     """
     mask = tf.broadcast_to(mask, tf.shape(values))
-    return tf.math.divide_no_nan(tf.reduce_sum(mask * values), tf.reduce_sum(mask))
+    return tf.math.divide_no_nan(tf.reduce_sum(mask * values), summed(tf.reduce_sum(mask)))

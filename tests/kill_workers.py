@@ -1,0 +1,119 @@
+"""Kills one of two workers at random moments and starts both again: `python tests/kill_workers.py --kills 10`.
+
+In the end weights, optimizer and history.csv are, bit for bit, those of two workers that nobody disturbed, and the
+worker that was left has ended each time within a minute, with one sentence.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from kill_and_resume import FLAGS, assert_same_training, finish, start
+
+MINUTE = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens to."""
+    sockets = [socket.socket() for _ in range(count)]
+    for found in sockets:
+        found.bind(("127.0.0.1", 0))
+    ports = [found.getsockname()[1] for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports
+
+
+def start_workers(run: Path, flags: list[str], errors: Path, count: int = 2, **options) -> list[BaseProcess]:
+    """Trains in so many processes into `run`, going on with it if it has begun; see `kill_and_resume.start`.
+
+    What worker i says on its standard error is in the file errors-i.
+    """
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    goes_on = (run / "config.json").exists()
+    flags = ["--strategy", "multiworker", *(["--resume"] if goes_on else flags)]
+    processes = []
+    for i in range(count):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
+        text = json.dumps(config)
+        processes.append(start(["--run", str(run), *flags], of_worker(errors, i), cluster=text, **options))
+    return processes
+
+
+def of_worker(errors: Path, i: int) -> Path:
+    return errors.with_name(f"{errors.name}-{i}")
+
+
+def ended(process: BaseProcess) -> float:
+    """Waits for the end of a process; returns how long that took, in seconds."""
+    begin = time.monotonic()
+    process.join(2 * MINUTE)
+    if process.is_alive():
+        process.kill()
+    return time.monotonic() - begin
+
+
+def kill_one(run: Path, flags: list[str], errors: Path, victim: int, when: Callable[[], bool], **options) -> bool:
+    """Kills worker `victim` of two as soon as `when` says; the other has to end within a minute, with one sentence.
+
+    Returns:
+        False if the training was done before.
+    """
+    workers = start_workers(run, flags, errors, **options)
+    while workers[victim].is_alive() and not when():
+        workers[victim].join(0.05)
+    if not workers[victim].is_alive():
+        for i, worker in enumerate(workers):
+            finish(worker, of_worker(errors, i))
+        return False
+    workers[victim].kill()
+    seconds = ended(workers[1 - victim])
+    said = of_worker(errors, 1 - victim).read_text()
+    print(f"worker {victim} killed; the other ended {seconds:.1f} s later: {said.strip()}")
+    assert seconds < MINUTE
+    assert workers[1 - victim].exitcode == 75 and said.startswith("error: ") and said.count("\n") == 1, said
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    from unet_lowlevel.data.phantoms.phantom import write_phantoms
+
+    random.seed(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        data, errors, disturbed, undisturbed = (place / name for name in ("data", "errors", "disturbed", "undisturbed"))
+        write_phantoms(data, 12, (32, 32), slices_per_patient=3, seed=0)
+        flags = ["--data", str(data), "--plan", "off", "--no-check", "--epochs", "20", *FLAGS]
+        begin = time.monotonic()
+        for i, worker in enumerate(start_workers(undisturbed, flags, errors)):
+            finish(worker, of_worker(errors, i))
+        seconds = time.monotonic() - begin
+        print(f"undisturbed: {seconds:.1f} s")
+        kills = trainings = 0
+        while kills < arguments.kills:
+            end = time.monotonic() + random.uniform(0, seconds)
+            if kill_one(disturbed, flags, errors, random.randrange(2), lambda end=end: time.monotonic() > end):
+                kills += 1
+                continue
+            assert_same_training(undisturbed, disturbed)
+            shutil.rmtree(disturbed)
+            trainings += 1
+        for i, worker in enumerate(start_workers(disturbed, flags, errors)):
+            finish(worker, of_worker(errors, i))
+        assert_same_training(undisturbed, disturbed)
+        print(f"{kills} kills in {trainings + 1} trainings: each the same as the undisturbed one, bit for bit")
+
+
+if __name__ == "__main__":
+    main()

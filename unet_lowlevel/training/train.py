@@ -122,7 +122,7 @@ def follow(replicas: "Replicas", on_step: OnStep | None) -> dict:
     from unet_lowlevel.training.trainer import Trainer
 
     stored, parts, digest = replicas.told()
-    config = settings.from_json(stored, "the chief")
+    config = settings.apply(settings.from_json(stored, "the chief"), {"init": ""})  # it gives the weights, too
     with tempfile.TemporaryDirectory() as folder:
         run, pairs = Path(folder), find_pairs(config.data)
         with on_disk(run) if config.data.stream else in_memory(len(pairs)) as keep:

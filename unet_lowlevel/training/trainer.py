@@ -143,10 +143,8 @@ class Trainer:
             result = self.step(bool(signals.received), images, *batch)
             asked = bool(result.pop("stop"))  # by any process, before the step
             if not math.isfinite(float(result["loss"])):
-                step, names = (
-                    int(self.train_step.step.numpy()),
-                    listed([self.training[i].stem for i in index.numpy()], 8),
-                )
+                step = int(self.train_step.step.numpy())
+                names = listed([self.training[i].stem for i in index.numpy()], 8)
                 raise self.journal.diverged(
                     f"The loss is {float(result['loss'])} at step {step} (images {names}): look at these images, or"
                 )

@@ -35,10 +35,12 @@ setup(
         "formats": ["imagecodecs>=2024.6.1", "roifile>=2024.5.24"],
         # With pydantic 2.14 the descriptions of bioimageio.spec 0.5.12 fail.
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1", "bioimageio.core>=0.11", "pydantic<2.14"],
+        "cluster": ["ray[data,train]>=2.50"],
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "pytest-cov>=6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15"),
             *("pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25", "imagecodecs>=2024.6.1", "roifile>=2024.5.24"),
             *("onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1", "bioimageio.core>=0.11", "pydantic<2.14"),
+            "ray[data,train]>=2.50",
         ],
         "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],
     },

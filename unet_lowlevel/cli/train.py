@@ -69,18 +69,26 @@ def add_replicas(parser: Parser) -> None:
         "; ".join(f"{name}: {text}" for name, text in table.items()) for table in (STRATEGIES, CLUSTERS)
     )
     group.add_argument("--strategy", choices=STRATEGIES, default="none", help=f"{strategies} (default: none)")
-    group.add_argument(
-        "--cluster",
-        choices=CLUSTERS,
-        default="tf_config",
-        help=f"of multiworker, who tells each process of the others; {clusters} (default: tf_config)",
-    )
-    group.add_argument(
-        "--workers", metavar="N", type=int, default=2, help="of ray, how many processes it starts (default: 2)"
-    )
-    group.add_argument(
-        "--replicas", metavar="N", type=int, default=0, help="of mirrored, how many devices; 0: all GPUs (default: 0)"
-    )
+    rare = [
+        group.add_argument(
+            "--cluster",
+            choices=CLUSTERS,
+            default="tf_config",
+            help=f"of multiworker, who tells each process of the others; {clusters} (default: tf_config)",
+        ),
+        group.add_argument(
+            "--workers", metavar="N", type=int, default=2, help="of ray, how many processes it starts (default: 2)"
+        ),
+        group.add_argument(
+            "--replicas",
+            metavar="N",
+            type=int,
+            default=0,
+            help="of mirrored, how many devices; 0: all GPUs (default: 0)",
+        ),
+    ]
+    for flag in rare:
+        parser.hide(flag, "help", argparse.SUPPRESS)
 
 
 def train_as_asked(

@@ -59,6 +59,17 @@ def phantoms(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def phantoms_packed(phantoms, tmp_path_factory) -> Path:
+    """The phantoms as packed data of three shards."""
+    from unet_lowlevel.config import Config
+    from unet_lowlevel.data.packing import pack
+
+    folder = tmp_path_factory.mktemp("packed") / "phantoms"
+    pack(Config.of(data=str(phantoms)), folder, images_per_shard=5)
+    return folder
+
+
 TINY = ["--base-channels", "2", "--depth", "2", "--epochs", "2", "--batch-size", "4", "--group-regex", "patient-\\d+"]
 TINY += ["--plan", "off"]
 TINY += ["--threshold", "0.2"]  # in a few steps not much is learned: at 0.5 no foreground would be found

@@ -1081,6 +1081,52 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_held_out_is_what_no_run_has_seen",
         ),
     ],
+    "inference/collection.py": [
+        ("handfuls without end", "or size > room:", "or False:", "::test_handfuls_are_small_but_not_too_many"),
+        (
+            "a lost worker's images are taken up together",
+            "[[images] for images in handful] if lost else [handful]",
+            "[handful]",
+            "::test_an_image_that_ends_every_worker_is_given_up_and_the_others_are_done",
+        ),
+        (
+            "what is there is written again",
+            "return (self.folder / name).is_file()",
+            "return False",
+            "::test_what_a_lost_worker_has_written_is_not_written_again",
+        ),
+        (
+            "what a lost worker wrote last stands in no note",
+            "        self.note.wrote(name)\n        return",
+            "        return",
+            "::test_what_a_lost_worker_has_written_is_not_written_again",
+        ),
+        (
+            "a full disk is no reason to stop",
+            'if report["stopped"]:',
+            "if False:",
+            "::test_a_worker_that_cannot_write_ends_the_prediction",
+        ),
+        (
+            "what belongs to no object is not counted",
+            'outputs.lost += report["in_no_object"]',
+            "outputs.lost += 0",
+            "::test_workers_report_what_belongs_to_no_object",
+        ),
+    ],
+    "inference/images.py": [
+        ("slices of a volume apart", "(image.path, image.series) if isinstance(image, Slice) else stem", "stem"),
+        ("the order of the images counts", "dict(sorted(images.items()))", "images"),
+        ("shards overlap", "[shard.index :: shard.count]", "[shard.index :]"),
+    ],
+    "inference/unfinished.py": [
+        ("a mask that was cut off is finished", " and checksum(path) == digest", ""),
+        ("a mask of another network is finished", "return same and path.is_file()", "return path.is_file()"),
+        ("what somebody changed is removed", 'if self.files.get(name, ("",))[0] == checksum(path):', "if True:"),
+        ("other images, other shards", 'SHARDS = ("shards", "collection")', 'SHARDS = ("shards",)'),
+        ("a line goes on where another was cut off", '"\\n" if path.is_file() and path.stat().st_size else ""', '""'),
+        ("the whole does not wait for shards", "*notes_in(output, shard)}:", "*()}:"),
+    ],
     "inference/threshold.py": [
         ("one image moves the threshold", "error + 1e-9", "0.9 * error"),
         ("the best is taken, noise or not", "worse.mean(0) <= error + 1e-9", "worse.mean(0) <= 1e-9"),

@@ -14,7 +14,7 @@ FLOORS = [
     ["errors", "config"],
     ["core"],
     ["settings", "geometry", "machine", "packages", "terminal", "disk"],
-    ["pictures", "run_folder", "memory", "summary"],
+    ["pictures", "run_folder", "memory", "summary", "ray_session"],
     ["data", "scoring"],
     ["planning"],
     ["training"],

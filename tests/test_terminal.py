@@ -40,6 +40,17 @@ def test_progress_is_silent_without_a_terminal(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_log_is_told_now_and_then_how_far_the_work_is(monkeypatch, capsys):
+    clock = iter([0, 100, 110, 130, 140, 160])  # the first item takes long, as a start does
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    items = terminal.progress("predicting", "images", log=True)(iter("abcde"), 5)
+    assert list(items) == list("abcde")
+    assert capsys.readouterr().err.splitlines() == [
+        "predicting: 2 of 5 images, 0.0667 per second, 00:45 left",
+        "predicting: 4 of 5 images, 0.0667 per second, 00:15 left",
+    ]
+
+
 def test_a_terminal_has_a_bar_that_goes_away(monkeypatch):
     watched = Terminal()
     monkeypatch.setattr(sys, "stderr", watched)

@@ -23,14 +23,20 @@ def available_memory() -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def images_at_once(count: int) -> int:
+def images_at_once(count: int, threads: int = 0) -> int:
     """How many of `count` images are predicted at once.
 
     Of many images, one by each thread: threads that share an image wait for each other after every layer. Of few, one
     by all threads. 2 GiB for each are about what the default tiles take.
+
+    Args:
+        count: number of images.
+        threads: this process's part of those of the machine, with as much of the memory; 0: all.
     """
-    threads = os.cpu_count() or 1
-    return min(threads, max((available_memory() or 2**40) // 2**31, 1)) if count >= 4 * threads else 1
+    everything = os.cpu_count() or 1
+    threads = min(threads or everything, everything)
+    memory = (available_memory() or 2**40) * threads // everything
+    return min(threads, max(memory // 2**31, 1)) if count >= 4 * threads else 1
 
 
 def peak_bytes() -> int:
@@ -75,16 +81,17 @@ def without_remarks() -> Iterator[None]:
         logging.disable(level)
 
 
-def start_tensorflow(at_once: int = 1) -> None:
+def start_tensorflow(at_once: int = 1, threads: int = 0) -> None:
     """Imports TensorFlow without a word. Call it after the arguments are checked: it takes seconds.
 
-    An operation may use all threads, unless so many images are computed `at_once`: then one.
+    An operation may use all threads of this process (0: of the machine), unless so many images are computed `at_once`:
+    then one.
     """
     with quiet():
         import tensorflow as tf
     for gpu in tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already
             tf.config.experimental.set_memory_growth(gpu, True)  # else it takes all memory at once
-    if at_once > 1:
+    if at_once > 1 or threads:
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already
-            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_intra_op_parallelism_threads(1 if at_once > 1 else threads)

@@ -4,15 +4,18 @@ import contextlib
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
 
-Progress = Callable[[Iterable], Iterable]
+Progress = Callable[..., Iterable]
 # Called after every training step with its number and the mean loss of the epoch so far.
 OnStep = Callable[[int, float], None]
+# Seconds between two lines in a log.
+INTERVAL = 30
 
 
 def on_terminal() -> bool:
@@ -59,9 +62,32 @@ def wrapped(text: str, indent: int = 2) -> str:
     return textwrap.fill(text, 100, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
-def progress(what: str) -> Progress:
-    """A bar over the items of a list, on a terminal only."""
-    return lambda items: tqdm(items, desc=what, disable=not on_terminal(), leave=False)
+def progress(what: str, unit: str = "it", log: bool = False) -> Progress:
+    """A bar over the items of a list, or over `count` items, on a terminal only.
+
+    With `log`, what is no terminal gets a line now and then instead: how many are done, how fast, and the time left.
+    """
+
+    def shown(items: Iterable, count: int | None = None) -> Iterable:
+        if log and not on_terminal():
+            return logged(items, what, unit, len(items) if count is None else count)
+        return tqdm(items, desc=what, unit=unit, total=count, disable=not on_terminal(), leave=False)
+
+    return shown
+
+
+def logged(items: Iterable, what: str, unit: str, count: int) -> Iterator:
+    """The items; a line every `INTERVAL` seconds tells how far they are."""
+    begun = told = time.monotonic()
+    for number, item in enumerate(items):
+        now = time.monotonic()
+        if not number:  # what goes before the first item is not to be expected of the others
+            begun = told = now
+        elif now - told >= INTERVAL:
+            told, rate = now, number / (now - begun)
+            left = tqdm.format_interval((count - number) / rate)
+            complain(f"{what}: {number} of {count} {unit}, {rate:.3g} per second, {left} left")
+        yield item
 
 
 def show_path(path: Path | str) -> str:

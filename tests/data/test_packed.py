@@ -35,13 +35,6 @@ from unet_lowlevel.inference.cross_validation import cross_validate
 from unet_lowlevel.inference.images import find_images
 
 
-@pytest.fixture(scope="module")
-def phantoms_packed(phantoms, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("packed") / "phantoms"
-    pack(Config.of(data=str(phantoms)), folder, images_per_shard=5)
-    return folder
-
-
 @pytest.fixture
 def copy(phantoms_packed, tmp_path) -> Path:
     """One that may be damaged."""

@@ -172,6 +172,13 @@ def test_many_images_are_computed_at_once_as_memory_allows(threads, available, c
     assert machine.images_at_once(count) == at_once
 
 
+def test_a_part_of_the_threads_has_as_much_of_the_memory(monkeypatch):
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 16)
+    for available, at_once in ((2**40, 8), (2**35, 8), (2**33, 2), (2**20, 1)):
+        monkeypatch.setattr(machine, "available_memory", lambda available=available: available)
+        assert machine.images_at_once(99, 8) == at_once
+
+
 def test_what_cannot_be_used_is_listed_and_the_rest_done(tiny_run, gallery, tmp_path, capsys):
     gallery = shutil.copytree(gallery, tmp_path / "gallery")
     (gallery / "2.png").write_bytes(b"\x89PNG")
@@ -316,24 +323,84 @@ def test_mended_images_are_predicted_by_resuming(tiny_run, gallery, tmp_path, ca
     assert run_predict(tiny_run, [gallery], tmp_path / "new", "--resume") == 0  # nothing to go on with
 
 
-def test_another_run_is_noticed(tiny_run, gallery, tmp_path, capsys):
+def test_what_another_network_has_written_is_written_again(tiny_run, gallery, tmp_path, capsys):
     images, out = shutil.copytree(gallery, tmp_path / "in"), tmp_path / "out"
     run = shutil.copytree(tiny_run, tmp_path / "run")
     (images / "2.png").write_bytes(b"\x89PNG")
     assert run_predict(run, [images], out) == 3
+    before = on_disk(out)
     config = (run / "config.json").read_text()
     (run / "config.json").write_text(config.replace('"threshold": 0.2', '"threshold": 0.6'))
-    assert run_predict(run, [images], out, "--resume") == 2
-    assert "with weights" in capsys.readouterr().err
+    assert run_predict(run, [images], tmp_path / "other") == 3
+    capsys.readouterr()
+    for _ in range(2):  # what is of this network stays
+        assert run_predict(run, [images], out, "--resume") == 3
+    output, error = capsys.readouterr()
+    assert error.count("note: 6 files were cut off or changed, or are of another network: they are written again") == 1
+    assert "wrote masks of 6 images" in output and "wrote masks of 0 images to" in output and "6 were there" in output
+    for path in out.glob("*.png"):
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
+    assert any(before[path] != path.read_bytes() for path in out.glob("*.png"))
     (run / "config.json").write_text(config)
-    for name in ("threshold.json", "instances.json"):
-        (run / name).write_text("{}")
-        assert run_predict(run, [images], out, "--resume") == 2
-        assert "with weights" in capsys.readouterr().err
-        (run / name).unlink()
-    (out / "predict.json").write_text("[")
+    (run / "threshold.json").write_text("{}")
+    assert run_predict(run, [images], out, "--resume") == 3
+    assert "6 files" in capsys.readouterr().err
+    (out / "predict.jsonl").write_text("[")
     assert run_predict(run, [images], out, "--resume") == 2
-    assert "predict.json" in capsys.readouterr().err
+    assert "predict.jsonl" in capsys.readouterr().err
+
+
+def test_a_mask_that_was_cut_off_or_changed_is_written_again(tiny_run, gallery, whole, tmp_path, capsys):
+    """What was changed is kept under another name: it may be somebody's work."""
+    images, out = shutil.copytree(gallery, tmp_path / "in"), tmp_path / "out"
+    (images / "2.png").write_bytes(b"\x89PNG")
+    assert run_predict(tiny_run, [images], out, *FLAGS) == 3
+    changed = np.full((32, 32), 255, np.uint8)
+    (out / "0.png").unlink()
+    Image.fromarray(changed).save(out / "0.png")
+    (out / "1_overlay.png").write_bytes((out / "1_overlay.png").read_bytes()[:99])
+    shutil.copy(gallery / "2.png", images)
+    assert run_predict(tiny_run, [images], out, *FLAGS, "--resume") == 0
+    output, error = capsys.readouterr()
+    assert "wrote masks of 3 images" in output and "kept as they were: 0.png.before, 1_overlay.png.before" in error
+    np.testing.assert_array_equal(np.array(Image.open(out / "0.png.before")), changed)
+    for path in whole.iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_shards_together_write_what_one_prediction_does(tiny_run, gallery, tmp_path, capsys):
+    images, out = shutil.copytree(gallery, tmp_path / "in"), tmp_path / "out"
+    save_nifti(images / "scan.nii.gz", np.arange(32 * 32 * 3, dtype=np.uint16).reshape(32, 32, 3), np.eye(3), [0] * 3)
+    flags = ["--instances"]
+    assert run_predict(tiny_run, [images], tmp_path / "one", *flags) == 0
+    for shard in ("0/9", "1/9", "2/9", "0/9"):
+        resume = ["--resume"] if (out / f"predict_{shard[0]}_of_9.jsonl").exists() else []
+        assert run_predict(tiny_run, [images], out, *flags, "--shard", shard, *resume) == 0
+    assert sorted(path.name for path in out.glob("predict*")) == [f"predict_{i}_of_9.jsonl" for i in range(3)]
+    assert not (out / "objects.csv").exists()
+    for shard, words in (("0/9", "add --resume"), ("1/4", "shards 9, but now it is 4")):
+        assert run_predict(tiny_run, [images], out, *flags, "--shard", shard) == 2
+        assert words in capsys.readouterr().err
+    shutil.copy(images / "0.png", images / "more.png")  # then every shard would have other images
+    assert run_predict(tiny_run, [images], out, *flags, "--shard", "3/9") == 2
+    assert "collection '10 images" in capsys.readouterr().err
+    (images / "more.png").unlink()
+    assert run_predict(tiny_run, [images], out, *flags, "--resume") == 0
+    assert "wrote masks of 7 images" in capsys.readouterr().out  # of 10, the slices of the volume among them
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()
+    }
+
+
+def test_a_shard_without_images_is_no_error(tiny_run, gallery, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    shutil.copy(gallery / "0.png", tmp_path / "in")
+    (tmp_path / "in" / "bad.nii").touch()
+    assert run_predict(tiny_run, [tmp_path / "in"], tmp_path / "out", "--shard", "1/2") == 0
+    output, error = capsys.readouterr()
+    assert "wrote masks of 0 images" in output and not error  # the first shard names what cannot be used
+    assert run_predict(tiny_run, [tmp_path / "in"], tmp_path / "out", "--shard", "0/2") == 3
+    assert "bad.nii" in capsys.readouterr().err
 
 
 def test_a_prediction_goes_on_in_one_process(tiny_run, gallery, tmp_path, capsys):
@@ -358,7 +425,7 @@ def test_a_full_disk_is_one_sentence(tiny_run, gallery, tmp_path, capsys, monkey
     error = capsys.readouterr().err
     assert "is not writable (No space left on device): mend that and add --resume, or" in error
     assert error.count("\n") == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png", "predict.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png", "predict.jsonl"]
     monkeypatch.undo()
     assert run_predict(tiny_run, [gallery], tmp_path / "out", "--resume") == 0
 

@@ -18,7 +18,7 @@ from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.formats.volumes import open_volume
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import folders
-from unet_lowlevel.inference.measurements import measured, write_all, write_table
+from unet_lowlevel.inference.measurements import measured, read_table, write_all, write_table
 from unet_lowlevel.inference.separation import Separation, write_separation
 
 
@@ -161,22 +161,27 @@ def test_a_stop_loses_and_repeats_nothing(run, gallery, tmp_path, monkeypatch, c
 
 
 def test_mended_images_come_to_their_place(run, gallery, tmp_path, capsys):
-    """The tables are also written without them, and then anew."""
+    """The tables are also written without them, and then anew; one that somebody changed is kept beside them."""
     assert run_predict(run, gallery, tmp_path / "undisturbed") == 0
     images, out = shutil.copytree(gallery, tmp_path / "broken"), tmp_path / "out"
     (images / "1.png").write_bytes(b"\x89PNG")
     assert run_predict(run, images, out) == 3
     assert [row["image"] for row in table(out / "summary.csv")] == ["0", "2"]
     shutil.copy(gallery / "1.png", images)
-    (out / "0_instances.csv").rename(tmp_path / "kept")
     (out / "0_instances.csv").write_text("object,class,area,area_fraction\n1,1,2,much\n")
-    assert run_predict(run, images, out, "--resume") == 2
-    error = capsys.readouterr().err
-    assert "0_instances.csv is not a table of objects" in error and error.splitlines()[-1].count(". ") == 0
-    (tmp_path / "kept").replace(out / "0_instances.csv")
     assert run_predict(run, images, out, "--resume") == 0
-    for name in ("objects.csv", "summary.csv"):
+    assert "0_instances.csv.before" in capsys.readouterr().err
+    assert (out / "0_instances.csv.before").read_text().endswith("much\n")
+    for name in ("objects.csv", "summary.csv", "0_instances.csv"):
         assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+@pytest.mark.parametrize("row", ["1,1,2,much", "1,1,2", "1,1,2,inf"])
+def test_a_table_of_other_content_is_refused(row, tmp_path):
+    (tmp_path / "a.csv").write_text(f"object,class,area,area_fraction\n{row}\n")
+    with pytest.raises(UserError) as caught:
+        read_table(tmp_path / "a.csv")
+    sentence(caught, "a.csv is not a table of objects", "add --resume")
 
 
 @pytest.mark.parametrize("name", ["objects.csv", "summary.csv"])

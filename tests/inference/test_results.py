@@ -19,7 +19,7 @@ from unet_lowlevel.data.files import read_image
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import results
 from unet_lowlevel.inference.predictor import load
-from unet_lowlevel.inference.results import Outputs, canvas, output_names, step_of_gray
+from unet_lowlevel.inference.results import Outputs, Wanted, canvas, output_names, step_of_gray
 from unet_lowlevel.inference.separation import Separation, write_separation
 from unet_lowlevel.pictures import CLASS_COLOURS
 
@@ -50,9 +50,9 @@ def test_names():
 def test_two_images_do_not_write_one_file(tmp_path):
     """The probabilities of one image would be the mask of the other."""
     images = {stem: tmp_path / f"{stem}.png" for stem in ("a", "a_probability")}
-    assert Outputs(images, tmp_path, 1, False, True, True).channels == []
+    assert Outputs(images, tmp_path, Wanted(1, separation=Separation(), with_overlays=True)).channels == []
     with pytest.raises(UserError) as caught:
-        Outputs(images, tmp_path, 1, True, False, False)
+        Outputs(images, tmp_path, Wanted(1, with_probabilities=True))
     sentence(caught, "a_probability.png", "two images")
 
 

@@ -529,7 +529,7 @@ def test_an_image_with_too_many_objects_does_not_stop_the_others(tiny_run, tmp_p
         assert "65536 objects" in failure and str(tmp_path / name) in failure
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("a.png", "a_instances.png", "a_instances.csv", "c.tif", "c_instances.tif", "c_instances.csv"),
-        *("objects.csv", "summary.csv", "predict.json"),
+        *("objects.csv", "summary.csv", "predict.jsonl"),
     }
 
 

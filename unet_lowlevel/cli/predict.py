@@ -1,6 +1,8 @@
 """Prediction from the command line."""
 
 import argparse
+import contextlib
+import functools
 import hashlib
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from unet_lowlevel.cli.arguments import (
 )
 from unet_lowlevel.errors import UserError, listed
 from unet_lowlevel.inference import FORMATS, OUTLINES, TILE_SIZE
-from unet_lowlevel.inference.images import find_images, unused
+from unet_lowlevel.inference.images import WHOLE, find_images, images_of, local, place_of, shard_of, unused
 from unet_lowlevel.machine import images_at_once, start_tensorflow
 from unet_lowlevel.packages import optional_package
+from unet_lowlevel.ray_session import check_ray
 from unet_lowlevel.terminal import complain, note, progress, say, show_path
 from unet_lowlevel.training.interruption import Stopped
 
@@ -45,9 +48,12 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         metavar="PATH",
         nargs="+",
         required=True,
-        help="image files or volumes, folders of them, or packed data",
+        type=place_of,
+        help="image files or volumes, folders of them, packed data, or lists of such names (.txt, one a line)",
     )
-    parser.add_argument("--output", metavar="DIR", required=True, help="folder for the masks; nothing is overwritten")
+    parser.add_argument(
+        "--output", metavar="DIR", required=True, type=local, help="folder for the masks; nothing is overwritten"
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -91,6 +97,22 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         "probabilities and instances are NIfTI or PNG; nifti: of all volumes .nii.gz; png: of each image and slice PNG "
         "(default: auto)",
     )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        default="0/1",
+        type=shard_of,
+        help="only part I, from 0 to N - 1, of the images: for the jobs of an array, which write into one folder; at "
+        "last the same command with --resume and without --shard sees to what is missing",
+    )
+    parser.add_argument(
+        "--cluster",
+        choices=("ray",),
+        help="predict by processes of Ray: on the cluster of RAY_ADDRESS or `ray start`, else on this machine",
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes of --cluster (default: one on each machine of it)"
+    )
     add_settings(parser, *CHANGES)
     parser.set_defaults(by_keras=by_keras)
     return run_command(predict, parser, argv)
@@ -113,20 +135,37 @@ def predict(arguments: argparse.Namespace) -> int:
             raise UserError(f"{flag} {value} is for objects: add --instances, or leave it out.")
     if "roi" in objects_as:
         optional_package("roifile", "--objects-as roi", "formats")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers is {arguments.workers}, but must be at least 1: leave it out for one a machine.")
+    if arguments.workers and not arguments.cluster:
+        raise UserError(f"--workers {arguments.workers} is for a cluster: add --cluster ray, or leave it out.")
+    if arguments.cluster:
+        check_ray()
     check_runs(arguments.run)
     mistakes: list[str] = []
     images = find_images(arguments.images, lambda mistake: mistakes.append(str(mistake)))
     for name in arguments.images:
         if others := unused(name, images, mistakes):
             note(f"{name} holds {listed(others)}, which prediction does not use")
+    everything = sorted(images)
+    if arguments.shard != WHOLE:
+        images = images_of(arguments.shard, images)
+        mistakes = mistakes if arguments.shard.index == 0 else []  # one names what none can use
     start_tensorflow(images_at_once(len(images)))
     from unet_lowlevel.inference.folders import predict_files
     from unet_lowlevel.inference.model_card import note_unfinished
 
+    if arguments.cluster:
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):  # TensorFlow runs already
+            tf.config.set_visible_devices([], "GPU")  # they are for the workers
     predictor = predictor_of(arguments)
     note_unfinished([arguments.run] if arguments.by_keras else arguments.run)
-    given = {name: value for name, value in given_settings(arguments).items() if name in CHANGES}
-    predictor.config = settings.apply(predictor.config, given)
+    chosen = settings_of_masks(arguments)
+    if arguments.shard != WHOLE:  # shards of other images would be others
+        digest = hashlib.sha256("\n".join(everything).encode()).hexdigest()
+        chosen["collection"] = f"{len(everything)} images, {digest[:12]}"
     try:
         done = predict_files(
             predictor,
@@ -138,10 +177,12 @@ def predict(arguments: argparse.Namespace) -> int:
             objects_as=objects_as,
             with_overlays=arguments.overlays,
             file_format=arguments.format,
-            settings=settings_of_masks(arguments),
+            settings=chosen,
             resume=arguments.resume,
+            shard=arguments.shard,
             failures=mistakes,
-            progress=progress("predicting"),
+            progress=progress("predicting", "images", log=True),
+            workers=by_cluster(arguments) if arguments.cluster else None,
         )
     except Stopped as stopped:
         complain(
@@ -150,7 +191,7 @@ def predict(arguments: argparse.Namespace) -> int:
         )
         raise
     total = len(images) + len(mistakes)
-    if not done.written and not done.there:
+    if not done.written and not done.there and done.failures:
         others = f" The other {total - 1} cannot be used either." if total > 1 else ""
         raise UserError(done.failures[0] + others)
     there = f"; {done.there} were there" if done.there else ""
@@ -185,12 +226,23 @@ def predictor_of(arguments: argparse.Namespace):
     """The `Predictor` that the flags ask for."""
     from unet_lowlevel.inference.predictor import load
 
-    if not arguments.by_keras:
-        return load(arguments.run, average=arguments.average, tile_size=arguments.tile_size, plain=arguments.plain)
-    from unet_lowlevel.reference.keras_unet import KerasUNet
-    from unet_lowlevel.reference.weights import load_keras
+    if arguments.by_keras:
+        from unet_lowlevel.reference.keras_unet import KerasUNet
+        from unet_lowlevel.reference.weights import load_keras
 
-    predictor = load(arguments.run, tile_size=arguments.tile_size, network=KerasUNet)
-    if arguments.model:
-        load_keras(Path(arguments.model), predictor.networks[0].model)
+        predictor = load(arguments.run, tile_size=arguments.tile_size, network=KerasUNet)
+        if arguments.model:
+            load_keras(Path(arguments.model), predictor.networks[0].model)
+    else:
+        predictor = load(arguments.run, average=arguments.average, tile_size=arguments.tile_size, plain=arguments.plain)
+    given = {name: value for name, value in given_settings(arguments).items() if name in CHANGES}
+    predictor.config = settings.apply(predictor.config, given)
     return predictor
+
+
+def by_cluster(arguments: argparse.Namespace):
+    """What predicts by the workers that the flags ask for, see `folders.Workers`."""
+    from unet_lowlevel.inference.collection import predict_by_ray
+
+    load = functools.partial(predictor_of, arguments)
+    return functools.partial(predict_by_ray, workers=arguments.workers or 0, load=load)

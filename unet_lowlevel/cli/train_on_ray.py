@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import unet_lowlevel
 from unet_lowlevel.errors import UserError, WorkerLost, reason
+from unet_lowlevel.ray_session import NO_RAY, python_path, start
 
 # How often Ray starts all workers again. Each time the training goes on from its last checkpoint.
 RESTARTS = 10
@@ -37,18 +37,9 @@ def train_on_ray(main: Callable, flags: list[str], run: Path, workers: int) -> i
         from ray.train.tensorflow import TensorflowTrainer
         from ray.util.queue import Queue
     except ImportError:
-        raise UserError("--cluster ray needs Ray: pip install 'unet-lowlevel[cluster]'.") from None
-    # So that the workers find this package in a checkout, too.
-    places = [str(Path(unet_lowlevel.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {"PYTHONPATH": os.pathsep.join(places), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    at_hand = "RAY_ADDRESS" in os.environ
-    ray.init(
-        num_cpus=None if at_hand else workers,
-        include_dashboard=None if at_hand else False,
-        logging_level="ERROR",
-        log_to_driver=False,  # what the workers say comes through the queue, and nothing else
-        runtime_env={"env_vars": environment},
-    )
+        raise UserError(NO_RAY) from None
+    # What the workers say comes through the queue, and nothing else.
+    start(workers, {"PYTHONPATH": python_path(), "TF_CPP_MIN_LOG_LEVEL": "3"})
     lines = Queue(actor_options={"num_cpus": 0})
     listener = threading.Thread(target=repeat, args=(lines,))
     listener.start()

@@ -5,6 +5,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from unet_lowlevel.data.formats.nifti import write_nifti
 from unet_lowlevel.data.formats.segmentation import NoSegmentation, write_segmentation
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.formats.writing import refuse_existing, write_image
+from unet_lowlevel.data.packed import Part
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import OUTLINES
 from unet_lowlevel.inference.coco import TOTAL, image_of, write_coco, write_total
@@ -33,6 +35,7 @@ from unet_lowlevel.inference.measurements import (
 from unet_lowlevel.inference.outlines import Outline, outlines, write_geojson, write_rois
 from unet_lowlevel.inference.predictor import Predictor, Tile
 from unet_lowlevel.inference.separation import Separation, as_uint16, foreground_probabilities, separate
+from unet_lowlevel.inference.unfinished import Before, Note
 from unet_lowlevel.packages import optional_package
 from unet_lowlevel.pictures import LABEL_PALETTE, overlay
 
@@ -76,7 +79,7 @@ def collected(
     *,
     channels: Sequence[str] = (),
     separation: Separation | None = None,
-    source: Path | Slice | None = None,
+    source: Path | Slice | Part | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays to write for an image, from its probabilities tile by tile.
 
@@ -152,69 +155,81 @@ def write_dicom(path: Path, sources: Sequence[Path], masks: np.ndarray, classes:
     write_segmentation(path, sources, masks // step_of_gray(classes), max(classes - 1, 1))
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written for each image; see `folders.predict_files`."""
+
+    classes: int
+    with_probabilities: bool = False
+    separation: Separation | None = None
+    pixel_size: float | None = None
+    objects_as: Sequence[str] = ()
+    with_overlays: bool = False
+    file_format: str = "auto"
+
+
 class Outputs:
     """The files of a prediction: chooses their names and writes them.
 
     Attributes:
         names: {stem: {kind: file name}} of what is to be written for an image, without what its volume has.
-        done: stems of the images whose files all exist from before.
+        done: stems of the images whose files are all finished from before.
+        unfinished: names of files that are there, and are to be written again.
         written: number of other images whose masks are written.
         failures: a sentence for each image or volume that cannot be used.
         foreground, lost: number of pixels of the masks, and of those that belong to no object; with objects only.
+        note: is told of the files that are written.
     """
 
     def __init__(
-        self,
-        images: dict[str, Path | Slice],
-        folder: Path,
-        classes: int,
-        probabilities: bool,
-        instances: bool,
-        overlays: bool,
-        file_format: str = "auto",
-        resume: bool = False,
-        pixel_size: float | None = None,
-        objects_as: Sequence[str] = (),
+        self, images: dict[str, Path | Slice | Part], folder: Path, wanted: Wanted, before: Before | None = None
     ):
-        """Chooses all names; with `resume` only of files that do not exist. For `pixel_size` see `pixel_of`.
+        """Chooses all names; of a prediction that goes on, those of files that are not finished from `before`.
 
         Raises:
-            UserError: when one of them exists already or two are the same.
+            UserError: when one of them exists already, and not from before, or two are the same.
         """
-        self.folder, self.classes, self.written, self.pixel_size = folder, classes, 0, pixel_size
+        self.folder, self.classes, self.written, self.pixel_size = folder, wanted.classes, 0, wanted.pixel_size
         self.failures: list[str] = []
         self.foreground = self.lost = 0
-        self.objects_as = objects_as
-        self.channels = [str(k) for k in range(classes)] if probabilities else []
+        self.unfinished: list[str] = []
+        self.note: Note | None = None
+        self.objects_as = wanted.objects_as
+        self.separation, instances = wanted.separation, wanted.separation is not None
+        classes, file_format = wanted.classes, wanted.file_format
+        self.channels = [str(k) for k in range(classes)] if wanted.with_probabilities else []
         self.names: dict[str, dict[str, str]] = {}
         self.volumes: dict[str, VolumeOfMasks] = {}
-        wanted = {"with_probabilities": probabilities, "with_instances": instances, "objects_as": objects_as}
+        kinds = {"with_probabilities": wanted.with_probabilities, "with_instances": instances}
+        kinds["objects_as"] = wanted.objects_as
         for stem, image in images.items():
             self.names[stem] = {}
             if not isinstance(image, Slice) or file_format == "png":
                 mask_suffix = DICOM if file_format == "auto" and isinstance(image, Path) and is_dicom(image) else None
-                self.names[stem] |= output_names(stem, classes, ".png", **wanted, mask_suffix=mask_suffix)
+                self.names[stem] |= output_names(stem, classes, ".png", **kinds, mask_suffix=mask_suffix)
             elif (name := volume_stem(stem)) not in self.volumes:
                 volume = image.volume
                 suffix = ".nii.gz" if file_format == "nifti" else volume.suffix
                 # The frames of a segmentation need places.
                 placed = file_format == "auto" and isinstance(volume, DicomSeries) and volume.affine is not None
-                names = output_names(name, classes, suffix, **wanted, mask_suffix=DICOM if placed else None)
+                names = output_names(name, classes, suffix, **kinds, mask_suffix=DICOM if placed else None)
                 self.volumes[name] = VolumeOfMasks(image, volume.count, names, folder, classes)
-            if overlays:
+            if wanted.with_overlays:
                 self.names[stem]["overlay"] = f"{stem}_overlay.png"
         # {image or volume: its slices}, in the order of the tables.
         self.slices = {
             volume_stem(stem) if volume else stem: volume.count if volume else 0
             for stem, volume in ((stem, self.volume_of(stem, image)) for stem, image in images.items())
         }
-        for name in [OBJECTS, SUMMARY, *[TOTAL] * ("coco" in objects_as)] if instances and not resume else ():
+        for name in [OBJECTS, SUMMARY, *[TOTAL] * ("coco" in self.objects_as)] if instances and not before else ():
             refuse_existing(folder / name)
         taken = set()
         for names in (*self.names.values(), *(volume.names for volume in self.volumes.values())):
             for what, name in list(names.items()):
-                if resume and (folder / name).is_file():
+                if before and before.finished(name):
                     del names[what]
+                elif before and (folder / name).is_file() and not (folder / name).is_symlink():
+                    self.unfinished.append(name)
                 else:
                     refuse_existing(folder / name)
                 if name in taken:
@@ -224,16 +239,16 @@ class Outputs:
                     optional_package("highdicom", folder / name)
         self.done = {stem for stem, image in images.items() if not self.names[stem] and not self.rest(stem, image)}
 
-    def volume_of(self, stem: str, source: Path | Slice) -> "VolumeOfMasks | None":
+    def volume_of(self, stem: str, source: Path | Slice | Part) -> "VolumeOfMasks | None":
         """The volume of masks that an image belongs to."""
         return self.volumes.get(volume_stem(stem)) if isinstance(source, Slice) else None
 
-    def rest(self, stem: str, source: Path | Slice) -> dict[str, str]:
+    def rest(self, stem: str, source: Path | Slice | Part) -> dict[str, str]:
         """{kind: file name} of what is to be written for the volume of an image."""
         volume = self.volume_of(stem, source)
         return volume.names if volume else {}
 
-    def fail(self, stem: str, source: Path | Slice, error: UserError) -> None:
+    def fail(self, stem: str, source: Path | Slice | Part, error: UserError) -> None:
         """Notes that an image cannot be used; then the masks of its volume are not written either."""
         volume = self.volume_of(stem, source)
         if volume is None:
@@ -248,7 +263,7 @@ class Outputs:
         if "coco" in self.objects_as:
             write_total(self.folder, self.slices, max(self.classes - 1, 1))
 
-    def write(self, stem: str, source: Path | Slice, image: np.ndarray, found: dict[str, Any]) -> None:
+    def write(self, stem: str, source: Path | Slice | Part, image: np.ndarray, found: dict[str, Any]) -> None:
         """Writes the arrays of an image (see `collected`); those of a volume together with its last slice."""
         volume = self.volume_of(stem, source)
         try:
@@ -268,6 +283,10 @@ class Outputs:
                 self.written += volume.count
         except NoSegmentation as error:
             self.failures.append(str(error))
+        finally:
+            for name in {**self.names[stem], **self.rest(stem, source)}.values():
+                if self.note:
+                    self.note.wrote(name)
 
 
 class VolumeOfMasks:

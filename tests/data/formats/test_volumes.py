@@ -270,7 +270,7 @@ def test_of_a_volume_with_a_bad_slice_no_masks_are_written(tiny_run, tmp_path, c
     tifffile.imwrite(tmp_path / "in" / "good.tif", bad[:3], photometric="minisblack")
     output = tmp_path / "out"
     assert predict(["--run", str(tiny_run), "--images", str(tmp_path / "in"), "--output", str(output)]) == 3
-    assert sorted(path.name for path in output.iterdir()) == ["good.tif", "predict.json"]
+    assert sorted(path.name for path in output.iterdir()) == ["good.tif", "predict.jsonl"]
     printed, error = capsys.readouterr()
     assert "wrote masks of 3 images" in printed and "5 of 8 images could not be used" in error
     found = tmp_path / "in" / "bad.tif"

@@ -104,6 +104,7 @@ def test_without_synchronization_each_replica_normalizes_by_its_images(processes
             np.testing.assert_allclose(found[f"arr_{i}"], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_other_and_both_go_on_bit_for_bit(phantoms, tmp_path):
     from kill_and_resume import assert_same_training
 

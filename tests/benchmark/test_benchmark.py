@@ -199,6 +199,7 @@ def test_every_form_of_the_book_is_measured():
             assert all(name in titles for name in names if name not in ("recomputed", "InPlaceSGD")), names
 
 
+@pytest.mark.slow
 def test_benchmark_measures_and_writes_what_it_prints(processes, tmp_path, capfd, monkeypatch):
     """Of the fast forms only one row, for each takes a process of its own."""
     small_peers(monkeypatch, processes)

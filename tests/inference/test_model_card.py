@@ -86,7 +86,13 @@ def scattered(phantoms, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("implementation", "threshold"), [("lowlevel", "0.2"), ("highlevel", "0.2"), ("keras", "0.2"), ("lowlevel", "0")]
+    ("implementation", "threshold"),
+    [
+        ("lowlevel", "0.2"),
+        ("highlevel", "0.2"),
+        pytest.param("keras", "0.2", marks=pytest.mark.slow),
+        ("lowlevel", "0"),
+    ],
 )
 def test_a_training_ends_with_the_scores_of_an_evaluation(implementation, threshold, scattered, tmp_path, capsys):
     """From the counts of its validation, or of the choice of the threshold."""

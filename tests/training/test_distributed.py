@@ -19,7 +19,7 @@ from unet_lowlevel.training.steps import train_step
 from unet_lowlevel.training.train import follow
 
 # An epoch is a step, so that history.csv has the loss of each. Seven images are shared unevenly.
-STEPS = ["--base-channels", "4", "--depth", "3", "--epochs", "20", "--steps-per-epoch", "1", "--batch-size", "7"]
+STEPS = ["--base-channels", "4", "--depth", "2", "--epochs", "20", "--steps-per-epoch", "1", "--batch-size", "7"]
 STEPS += ["--dropout-rate", "0.2", "--ema-decay", "0.9", "--threshold", "0.2", "--sync-batch-norm", "--clip-norm", "1"]
 STEPS += ["--plan", "off", "--no-check", "--group-regex", "patient-\\d+"]
 
@@ -121,7 +121,7 @@ def test_a_killed_worker_ends_the_other_and_both_go_on_bit_for_bit(phantoms, tmp
 
 def test_a_signal_to_any_worker_stops_all_and_any_number_goes_on(runs, phantoms, tmp_path):
     run, errors, notes = tmp_path / "run", tmp_path / "errors", tmp_path / "notes"
-    workers = start_workers(run, ["--data", str(phantoms), *STEPS, "--epochs", "20"], errors, pause=0.2, notes=notes)
+    workers = start_workers(run, ["--data", str(phantoms), *STEPS, "--epochs", "20"], errors, pause=0.1, notes=notes)
     while not notes.exists() and all(worker.is_alive() for worker in workers):
         workers[1].join(0.1)
     os.kill(workers[1].pid, signal.SIGTERM)

@@ -44,6 +44,7 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(phantoms, tmp_path):
     kill_and_resume(tmp_path, phantoms, kills=3, seed=int(time.time()) % 1000, epochs=4)
 
@@ -188,7 +189,9 @@ def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(part, damage, 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the new name")
-@pytest.mark.parametrize(("implementation", "taken"), [("lowlevel", True), ("keras", False)])
+@pytest.mark.parametrize(
+    ("implementation", "taken"), [("lowlevel", True), pytest.param("keras", False, marks=pytest.mark.slow)]
+)
 def test_a_run_that_is_renamed_is_saved_under_its_new_name(taken, implementation, phantoms, tmp_path, capsys):
     """And not torn in two; nothing is written to what has taken its place."""
     run, moved = tmp_path / "run", tmp_path / "renamed run"

@@ -43,6 +43,7 @@ SETTINGS |= {"threshold": 0.2, "plan": "off"}
 AVERAGED = {"ema_decay": 0.5}
 # The two training loops; highlevel has that of lowlevel.
 LOOPS = ["lowlevel", "keras"]
+ONE_QUICKLY = ["lowlevel", pytest.param("keras", marks=pytest.mark.slow)]
 
 
 def stop_at_step(*wanted):
@@ -171,7 +172,7 @@ def test_learning_one_batch_goes_on_with_the_same_config(phantoms, tmp_path):
     sentence(caught, "--overfit-one-batch True, not False")
 
 
-@pytest.mark.parametrize("implementation", LOOPS)
+@pytest.mark.parametrize("implementation", ONE_QUICKLY)
 def test_from_files_the_training_is_the_same_bit_for_bit(phantoms, tmp_path, implementation):
     """Its second half comes from files, for a machine with less memory.
 
@@ -342,7 +343,7 @@ def test_without_instance_labels_no_thresholds_are_chosen(tiny_run, labelled, tm
     assert not (run / "instances.json").exists()
 
 
-@pytest.mark.parametrize("implementation", LOOPS)
+@pytest.mark.parametrize("implementation", ONE_QUICKLY)
 def test_a_training_that_diverged_goes_on_more_carefully(implementation, phantoms, tmp_path, capsys):
     """From the last checkpoint, with the remedies that the message names."""
     run = tmp_path / "run"
@@ -438,7 +439,7 @@ def test_paper_preset_trains(phantoms, tmp_path):
     assert np.isfinite(float(history(tmp_path / "run")[0]["validation_loss"]))
 
 
-@pytest.mark.parametrize("implementation", LOOPS)
+@pytest.mark.parametrize("implementation", ONE_QUICKLY)
 def test_a_network_that_finds_no_foreground_is_no_result(implementation, phantoms, tmp_path, capsys):
     """In three steps from outputs that are all background; the run folder stays for its curves, and can go on."""
     run, flags = tmp_path / "run", ["--data", str(phantoms), *TINY, "--epochs", "1", "--schedule", "constant"]

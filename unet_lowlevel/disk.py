@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 from pathlib import Path
+from typing import IO
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -31,6 +32,22 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def lock(file: IO) -> bool:
+    """Keeps a file for this process as long as it is open; False if another one has it.
+
+    Where the system or the file system has no locks, nobody is kept out.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        pass
+    return True
 
 
 class Place:

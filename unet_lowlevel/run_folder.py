@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from unet_lowlevel.config import Config
-from unet_lowlevel.disk import Place, put_in_place, sync
+from unet_lowlevel.disk import Place, lock, put_in_place, sync
 from unet_lowlevel.errors import UserError, shown
 from unet_lowlevel.packages import installed_version
 from unet_lowlevel.settings import check, from_json, load_json, to_json
@@ -138,9 +138,7 @@ def in_use(folder: Path) -> Iterator[None]:
         UserError: when another process is training there.
     """
     refusal = UserError(f"--run {folder} is in use by another training: wait for its end, or choose another name.")
-    try:
-        import fcntl
-    except ImportError:  # Windows, where the folder is not locked
+    if os.name == "nt":  # where the folder is not locked
         yield
         return
     path = folder / LOCK
@@ -151,12 +149,8 @@ def in_use(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"--run {folder} cannot be written to ({error.strerror}): choose another place.") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise refusal from None
-        except OSError:  # a file system without locks
-            pass
+        if not lock(file):
+            raise refusal
         if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise refusal  # the other training has just ended, and what is locked here was its file
         with contextlib.closing(Place(folder)) as place:

@@ -25,6 +25,7 @@ from unet_lowlevel.data.instances import read_instances
 from unet_lowlevel.data.packed import BEFORE, BEHIND, FIXED, INDEX, UNFINISHED, Packed, as_packed, is_url, read_index
 from unet_lowlevel.data.samples import Sample, decoded, normalization
 from unet_lowlevel.data.storage import target_and_weights
+from unet_lowlevel.disk import lock
 from unet_lowlevel.errors import UserError, reason, shown
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import Progress
@@ -188,14 +189,8 @@ def begun(output: Path, note: dict[str, Any]) -> Iterator[None]:
     if before != note:
         raise UserError(f"--output {output} {what_differs(before, note)}: give the same flags, or name another folder.")
     with path.open("rb") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--output {output} is in use by another packing: wait for its end.") from None
-        except (ImportError, OSError):  # Windows, or a file system without locks
-            pass
+        if not lock(file):
+            raise UserError(f"--output {output} is in use by another packing: wait for its end.")
         try:
             yield
         finally:

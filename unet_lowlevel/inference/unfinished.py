@@ -12,10 +12,9 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from unet_lowlevel.data.formats.writing import make_output
-from unet_lowlevel.disk import put_in_place
+from unet_lowlevel.disk import lock, put_in_place
 from unet_lowlevel.errors import UserError, shown
 from unet_lowlevel.inference.images import WHOLE, Shard
 
@@ -162,24 +161,13 @@ def begun(output: Path, settings: Mapping[str, object], shard: Shard = WHOLE) ->
     make_output(output)
     with contextlib.ExitStack() as stack:
         for path in {note_of(output, shard), *notes_in(output, shard)}:
-            lock(stack.enter_context(path.open("a")), output)
+            if not lock(stack.enter_context(path.open("a"))):
+                raise UserError(f"--output {output} is in use by another prediction: wait for its end.")
         try:
             yield Note(note_of(output, shard), settings)
         finally:
             if not set(output.iterdir()) - set(notes_in(output)):  # nothing was written
                 end(output, shard)
-
-
-def lock(file: TextIO, output: Path) -> None:
-    """Keeps a file for this process as long as it is open; a `UserError` if another one has it."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"--output {output} is in use by another prediction: wait for its end.") from None
-    except (ImportError, OSError):  # Windows, or a file system without locks
-        pass
 
 
 def end(output: Path, shard: Shard = WHOLE) -> None:

@@ -140,10 +140,9 @@ class Replicas:
 
     def synchronize(self, variables: Sequence[tf.Variable]) -> None:
         """Gives the variables in every process the values that they have in the chief."""
-        if self.workers > 1:
-            for variable in variables:
-                own = variable.numpy()
-                variable.assign(self.total(own if self.chief else np.zeros_like(own)))
+        for variable in variables:
+            own = variable.numpy()
+            variable.assign(self.total(own if self.chief else np.zeros_like(own)))
 
     @contextlib.contextmanager
     def others(self):

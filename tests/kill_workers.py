@@ -1,14 +1,19 @@
 """Kills one of two workers at random moments and starts both again: `python tests/kill_workers.py --kills 10`.
 
 In the end weights, optimizer and history.csv are, bit for bit, those of two workers that nobody disturbed, and the
-worker that was left has ended each time within a minute, with one sentence.
+worker that was left has ended each time within a minute, with one sentence. With --ray Ray starts both again.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import random
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -82,10 +87,53 @@ def kill_one(run: Path, flags: list[str], errors: Path, victim: int, when: Calla
     return True
 
 
+def workers_of_ray(mark: str) -> list[int]:
+    """The processes of Ray that train, of those that were given this variable."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            trains = b"RayTrainWorker" in (folder / "cmdline").read_bytes()
+            if trains and mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def kill_by_ray(run: Path, flags: list[str], kills: int) -> str:
+    """Trains by two workers of Ray, and kills one of them so many times, each time after new steps were saved.
+
+    Returns:
+        what the command printed.
+    """
+    command = [sys.executable, Path(__file__).parents[1] / "scripts" / "train_lowlevel.py", "--run", run, *flags]
+    mark = f"MARK={run}"
+    with open(run.with_name("printed"), "w+") as printed:
+        process = subprocess.Popen(
+            [*command, "--strategy", "multiworker", "--cluster", "ray"],
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"MARK": str(run)},
+        )
+        for kill in range(kills):
+            seen = set(run.glob("checkpoints/*.index"))
+            while process.poll() is None and not set(run.glob("checkpoints/*.index")) - seen:
+                time.sleep(0.1)
+            time.sleep(random.uniform(0, 3) if kill else 0)
+            workers = workers_of_ray(mark)
+            assert process.poll() is None and len(workers) == 2, f"the training ended after {kill} kills"
+            os.kill(random.choice(workers), signal.SIGKILL)
+            print(f"kill {kill + 1}")
+        process.wait()
+        printed.seek(0)
+        output = printed.read()
+    assert process.returncode == 0, output
+    return output
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ray", action="store_true")
     arguments = parser.parse_args()
     from unet_lowlevel.data.phantoms.phantom import write_phantoms
 
@@ -94,12 +142,18 @@ def main() -> None:
         place = Path(folder)
         data, errors, disturbed, undisturbed = (place / name for name in ("data", "errors", "disturbed", "undisturbed"))
         write_phantoms(data, 12, (32, 32), slices_per_patient=3, seed=0)
-        flags = ["--data", str(data), "--plan", "off", "--no-check", "--epochs", "20", *FLAGS]
+        epochs = str(10 * arguments.kills if arguments.ray else 20)
+        flags = ["--data", str(data), "--plan", "off", "--no-check", "--epochs", epochs, *FLAGS]
         begin = time.monotonic()
         for i, worker in enumerate(start_workers(undisturbed, flags, errors)):
             finish(worker, of_worker(errors, i))
         seconds = time.monotonic() - begin
         print(f"undisturbed: {seconds:.1f} s")
+        if arguments.ray:
+            kill_by_ray(disturbed, flags, arguments.kills)
+            assert_same_training(undisturbed, disturbed)
+            print(f"{arguments.kills} kills: the same as the undisturbed training, bit for bit")
+            return
         kills = trainings = 0
         while kills < arguments.kills:
             end = time.monotonic() + random.uniform(0, seconds)

@@ -1,21 +1,13 @@
 """Training in workers that Ray starts."""
 
-import contextlib
-import os
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 from kill_and_resume import FLAGS, assert_same_training, finish
-from kill_workers import of_worker, start_workers
+from kill_workers import kill_by_ray, of_worker, start_workers
 
 from unet_lowlevel.cli import train
 from unet_lowlevel.cli.train_on_ray import Lines, repeat
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_without_ray_it_is_one_sentence(phantoms, tmp_path, monkeypatch, capsys):
@@ -39,35 +31,11 @@ def test_what_workers_say_is_said_here(capsys):
     assert capsys.readouterr() == ("loss 0.5\n", "error: ...\n")
 
 
-def workers_of_ray(mark: str) -> list[int]:
-    """The processes of Ray that train, of those that were given this variable."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            trains = b"RayTrainWorker" in (folder / "cmdline").read_bytes()
-            if trains and mark.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-    return sorted(found)
-
-
 @pytest.mark.slow
 def test_ray_starts_all_again_when_a_worker_is_killed(phantoms, tmp_path):
     flags = ["--data", str(phantoms), "--plan", "off", "--no-check", "--epochs", "6", *FLAGS]
     for i, worker in enumerate(start_workers(tmp_path / "undisturbed", flags, tmp_path / "errors")):
         finish(worker, of_worker(tmp_path / "errors", i))
-    run = tmp_path / "run"
-    command = [sys.executable, ROOT / "scripts" / "train_lowlevel.py", "--run", run, *flags]
-    process = subprocess.Popen(
-        [*command, "--strategy", "multiworker", "--cluster", "ray"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"MARK": str(run)},
-    )
-    while process.poll() is None and not list(run.glob("checkpoints/*.index")):
-        time.sleep(0.1)
-    os.kill(workers_of_ray(f"MARK={run}")[-1], signal.SIGKILL)
-    output = process.communicate()[0]
-    assert process.returncode == 0, output
+    output = kill_by_ray(tmp_path / "run", flags, kills=1)
     assert "has lost another" in output or output.count("training on") > 1, output
-    assert_same_training(tmp_path / "undisturbed", run)
+    assert_same_training(tmp_path / "undisturbed", tmp_path / "run")

@@ -333,6 +333,9 @@ def test_urls_are_packed_data_or_nothing(tmp_path):
     with pytest.raises(UserError) as caught:
         find_images([f"file://{tmp_path}"])
     sentence(caught, f"file://{tmp_path}/packed.json cannot be read", "name other data")
+    with pytest.raises(UserError) as caught:
+        read_index("s3://bucket/mine")
+    sentence(caught, "s3://bucket/mine/packed.json cannot be read", "knows no s3://", "gs://")
 
 
 def test_images_of_other_channels_are_named(tmp_path):

@@ -1,9 +1,12 @@
 """Packing: the same bytes whatever order or interruption; one sentence for what cannot be packed."""
 
+import functools
 import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from unet_lowlevel.data.files import find_pairs
 from unet_lowlevel.data.formats import writing
 from unet_lowlevel.data.packed import read_index
 from unet_lowlevel.data.packing import pack, pack_shard, shards_of, write_index
+from unet_lowlevel.data.packing_by_ray import pack_by_ray, packed_shard
 from unet_lowlevel.errors import UserError
 
 
@@ -55,6 +59,42 @@ def test_what_is_in_the_folder(data, expected, tmp_path):
     dataset = tf.data.TFRecordDataset([str(tmp_path / "expected" / name) for name in names])  # checks its checksums
     stems = [tf.train.Example.FromString(each).features.feature["stem"] for each in dataset.as_numpy_iterator()]
     assert [stem.bytes_list.value[0] for stem in stems] == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+def test_a_worker_writes_a_shard_and_says_what_is_wrong(data, expected, tmp_path, monkeypatch):
+    """As a process of Ray does, which begins in another folder."""
+    monkeypatch.chdir("/")
+    pairs = find_pairs(Config.of(data=str(data)).data)
+    name = "shard-00001-of-00003.tfrecord"
+    (tmp_path / "out").mkdir()
+    path = Path("out", name)
+    assert packed_shard(pairs[2:4], Config.of(data=str(data)), path, str(tmp_path)) == (path, "")
+    assert (tmp_path / path).read_bytes() == expected[name]
+    pairs[3].image.write_bytes(b"")
+    _, mistake = packed_shard(pairs[2:4], Config.of(data=str(data)), path, str(tmp_path))
+    assert pairs[3].image.name in mistake and mistake.endswith(".") and "\n" not in mistake
+
+
+@pytest.mark.slow
+def test_ray_packs_the_same_bytes_also_when_a_process_is_killed(data, expected, tmp_path):
+    shards = shards_of(find_pairs(Config.of(data=str(data)).data), 2)
+    killed = []
+
+    def kill_one(finished, count):
+        assert count == len(shards)
+        for path in finished:
+            if not killed:
+                workers = subprocess.run(["pgrep", "-f", "ray::packed_shard"], capture_output=True, text=True).stdout
+                killed.extend(workers.split()[:1] or [""])
+                for worker in filter(None, killed):
+                    os.kill(int(worker), signal.SIGKILL)
+            yield path
+
+    pack(Config.of(data=str(data)), tmp_path / "ray", 2, kill_one, functools.partial(pack_by_ray, workers=1))
+    assert killed and contents(tmp_path / "ray") == expected
+    (tmp_path / "data" / "images" / "b.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"b\.png"):
+        pack(Config.of(data=str(data)), tmp_path / "broken", 2, pack_shards=pack_by_ray)
 
 
 def test_shards_can_be_written_in_any_order(data, expected, tmp_path):

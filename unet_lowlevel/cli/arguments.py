@@ -17,6 +17,7 @@ from tqdm import tqdm
 from unet_lowlevel import __version__, run_folder
 from unet_lowlevel.config import PRESETS, Config
 from unet_lowlevel.errors import UserError, reason, shown
+from unet_lowlevel.ray_session import check_ray
 from unet_lowlevel.scoring import check_scores
 from unet_lowlevel.settings import checked, flag, is_list, is_utf8, resolve, sections, settings
 from unet_lowlevel.terminal import complain, say, show_path
@@ -242,6 +243,28 @@ def given_scores(arguments: argparse.Namespace) -> list[str] | None:
     scores = [name.strip() for name in arguments.scores.split(",") if name.strip()]
     check_scores(scores)
     return scores
+
+
+def add_cluster(parser: Parser) -> None:
+    """Adds --cluster and --workers of what processes of Ray can do together."""
+    parser.add_argument(
+        "--cluster",
+        choices=("ray",),
+        help="by processes of Ray: on the cluster of RAY_ADDRESS or `ray start`, else on this machine",
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes of --cluster (default: one on each machine of it)"
+    )
+
+
+def check_cluster(arguments: argparse.Namespace) -> None:
+    """Raises a `UserError` for what --cluster and --workers cannot ask for."""
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers is {arguments.workers}, but must be at least 1: leave it out for one a machine.")
+    if arguments.workers and not arguments.cluster:
+        raise UserError(f"--workers {arguments.workers} is for a cluster: add --cluster ray, or leave it out.")
+    if arguments.cluster:
+        check_ray()
 
 
 def check_runs(runs: str | list[str]) -> list[Config]:

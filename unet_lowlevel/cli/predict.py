@@ -9,8 +9,10 @@ from pathlib import Path
 from unet_lowlevel import settings
 from unet_lowlevel.cli.arguments import (
     Parser,
+    add_cluster,
     add_runs,
     add_settings,
+    check_cluster,
     check_runs,
     given_settings,
     run_command,
@@ -21,7 +23,6 @@ from unet_lowlevel.inference import FORMATS, OUTLINES, TILE_SIZE
 from unet_lowlevel.inference.images import WHOLE, find_images, images_of, local, place_of, shard_of, unused
 from unet_lowlevel.machine import images_at_once, start_tensorflow
 from unet_lowlevel.packages import optional_package
-from unet_lowlevel.ray_session import check_ray
 from unet_lowlevel.terminal import complain, note, progress, say, show_path
 from unet_lowlevel.training.interruption import Stopped
 
@@ -105,14 +106,7 @@ def main(argv: list[str] | None = None, *, by_keras: bool = False) -> int:
         help="only part I, from 0 to N - 1, of the images: for the jobs of an array, which write into one folder; at "
         "last the same command with --resume and without --shard sees to what is missing",
     )
-    parser.add_argument(
-        "--cluster",
-        choices=("ray",),
-        help="predict by processes of Ray: on the cluster of RAY_ADDRESS or `ray start`, else on this machine",
-    )
-    parser.add_argument(
-        "--workers", metavar="N", type=int, help="processes of --cluster (default: one on each machine of it)"
-    )
+    add_cluster(parser)
     add_settings(parser, *CHANGES)
     parser.set_defaults(by_keras=by_keras)
     return run_command(predict, parser, argv)
@@ -135,12 +129,7 @@ def predict(arguments: argparse.Namespace) -> int:
             raise UserError(f"{flag} {value} is for objects: add --instances, or leave it out.")
     if "roi" in objects_as:
         optional_package("roifile", "--objects-as roi", "formats")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise UserError(f"--workers is {arguments.workers}, but must be at least 1: leave it out for one a machine.")
-    if arguments.workers and not arguments.cluster:
-        raise UserError(f"--workers {arguments.workers} is for a cluster: add --cluster ray, or leave it out.")
-    if arguments.cluster:
-        check_ray()
+    check_cluster(arguments)
     check_runs(arguments.run)
     mistakes: list[str] = []
     images = find_images(arguments.images, lambda mistake: mistakes.append(str(mistake)))

@@ -168,6 +168,12 @@ def read_bytes(path: str, offset: int = 0, length: int = -1) -> bytes:
             file.seek(offset)
             return file.read(length)
     except Exception as error:  # of TensorFlow: one for each file system
+        if "File system scheme" in str(error):
+            scheme = path.split("://")[0]
+            raise UserError(
+                f"{path} cannot be read, because TensorFlow knows no {scheme}://: copy it to a disk, or to gs://, and "
+                "name that."
+            ) from None
         raise UserError(f"{path} cannot be read ({reason(error)}): restore the file, or name other data.") from None
 
 

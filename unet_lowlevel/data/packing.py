@@ -6,13 +6,14 @@ packing.json             what is packed, and how; who finds it goes on
 shard-....tfrecord.json  what the index will say of a shard that is finished
 """
 
+import collections
 import contextlib
 import hashlib
 import json
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,16 @@ from unet_lowlevel.errors import UserError, reason, shown
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.terminal import Progress
 
+# Writes {path: pairs} by a configuration, and gives the path of each shard that is finished.
+PackShards = Callable[[Mapping[Path, list[Pair]], Config], Iterable[Path]]
+
 
 def pack(
-    config: Config, output: str | Path, images_per_shard: int = 512, progress: Progress = lambda items: items
+    config: Config,
+    output: str | Path,
+    images_per_shard: int = 512,
+    progress: Progress = lambda items, count: items,
+    pack_shards: PackShards | None = None,
 ) -> Packed:
     """Packs a data set; goes on where a packing with the same settings was interrupted, to the same bytes.
 
@@ -40,7 +48,8 @@ def pack(
         config: where the data is, what channels and masks mean, whether there are weight maps.
         output: folder, new or of such a packing.
         images_per_shard: how many records a file has.
-        progress: may be tqdm.
+        progress: wraps the shards, of which it is told the number.
+        pack_shards: who writes them, such as `packing_by_ray.pack_by_ray`; None: this process, one after another.
 
     Returns:
         the packed folder.
@@ -53,10 +62,9 @@ def pack(
     pairs, output = find_pairs(config.data), Path(output)
     shards = shards_of(pairs, images_per_shard)
     with begun(output, settings_of(config) | {"images_per_shard": images_per_shard, "data": digest_of(pairs)}):
-        for name, members in progress(list(shards.items())):
-            if not (output / f"{name}.json").is_file() and not (output / INDEX).is_file():
-                pack_shard(members, config, output / name)
         if not (output / INDEX).is_file():
+            missing = {output / name: of for name, of in shards.items() if not (output / f"{name}.json").is_file()}
+            collections.deque(progress((pack_shards or in_turn)(missing, config), len(missing)), maxlen=0)
             write_index(output, list(shards), config)
         for name in shards:
             (output / f"{name}.json").unlink(missing_ok=True)
@@ -96,6 +104,13 @@ def shards_of(pairs: list[Pair], images_per_shard: int) -> dict[str, list[Pair]]
         f"shard-{number:05d}-of-{count:05d}.tfrecord": pairs[start : start + images_per_shard]
         for number, start in enumerate(starts)
     }
+
+
+def in_turn(shards: Mapping[Path, list[Pair]], config: Config) -> Iterator[Path]:
+    """Writes shards one after another; see `PackShards`."""
+    for path, pairs in shards.items():
+        pack_shard(pairs, config, path)
+        yield path
 
 
 def pack_shard(pairs: list[Pair], config: Config, path: Path) -> None:

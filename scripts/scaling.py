@@ -53,11 +53,7 @@ def measure(kind: str, count: int, steps: int) -> dict:
         float(run(False, BATCH, *batch)["loss"])
         times.append(1000 * (time.perf_counter() - start))
     parameters = sum(weight.shape.num_elements() for weight in step.weights)
-    return {
-        "milliseconds": times[2:],
-        "parameters": parameters,
-        "normalizations": sum("gamma" in name for name in step.names),
-    }
+    return {"milliseconds": times[2:], "parameters": parameters}
 
 
 def of_processes(kind: str, count: int, steps: int) -> dict:
@@ -89,18 +85,18 @@ def quality(count: int, synchronized: bool, folder: Path) -> float:
     return float((run / "history.csv").read_text().splitlines()[-1].split(",")[5])
 
 
-def estimate(count: int, bandwidth: float, latency: float, parameters: int, normalizations: int, flops: float) -> dict:
+def estimate(count: int, bandwidth: float, latency: float, parameters: int, flops: float, parts: int) -> dict:
     """Seconds of a step on GPUs that nobody has measured: the model that the README gives in words.
 
-    compute = flops of the replica's images / FLOPS
-    exchange = 2 (count - 1) / count * 4 bytes * parameters / bandwidth + 2 (count - 1) latency * (normalizations + 4)
+    compute = parts (--accumulate) * flops of a part's images / FLOPS
+    exchange = 2 (count - 1) / count * 4 bytes * parameters / bandwidth + 2 (count - 1) latency * (6 + 3 parts)
 
     Adding up in a ring sends every number 2 (count - 1) / count times from each replica, and takes 2 (count - 1) turns
-    for each of the sums: the gradients, the loss, the counts, and the statistics of each normalization.
+    for each of the sums: the gradients, the loss, the counts, the moving statistics, and numbers of images and pixels.
     """
     turns = 2 * (count - 1)
-    exchange = turns / count * 4 * parameters / bandwidth + turns * latency * (normalizations + 4)
-    return {"compute": flops / FLOPS, "exchange": exchange}
+    exchange = turns / count * 4 * parameters / bandwidth + turns * latency * (6 + 3 * parts)
+    return {"compute": parts * flops / FLOPS, "exchange": exchange}
 
 
 def tables(results: dict) -> str:
@@ -113,14 +109,14 @@ def tables(results: dict) -> str:
         dice = [f"{results['dice'][kind][count]:.4f}" for kind in ("alone", "synchronized")]
         lines.append(f"| {' | '.join([count, *times, *dice])} |")
     first = results["mirrored"]["1"]
-    lines += ["", "| | images of 256x256 a replica | compute | exchange | efficiency | with 4 batches a step |"]
+    lines += ["", "| | images of 256x256 a replica | compute | exchange | efficiency | with `--accumulate 4` |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for place, (count, bandwidth, latency) in PLACES.items():
         for images in (4, 32):
             flops = 1e9 * results["gflop_of_an_image"] * images
-            found = estimate(count, bandwidth, latency, first["parameters"], first["normalizations"], flops)
-            shares = [n * found["compute"] / (n * found["compute"] + found["exchange"]) for n in (1, 4)]
-            times = [f"{1000 * found[name]:.1f} ms" for name in ("compute", "exchange")]
+            found = [estimate(count, bandwidth, latency, first["parameters"], flops, parts) for parts in (1, 4)]
+            shares = [times["compute"] / sum(times.values()) for times in found]
+            times = [f"{1000 * found[0][name]:.1f} ms" for name in ("compute", "exchange")]
             lines.append(f"| {' | '.join([place, str(images), *times, *(f'{share:.0%}' for share in shares)])} |")
     return "\n".join(lines)
 

@@ -13,6 +13,14 @@ import pytest
 pytest.register_assert_rewrite("kill_and_resume")  # its assertions show both sides, as those of the tests do
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What computes the network is what may differ on a GPU; single other tests are marked where they stand."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).with_name("core")):
+            item.add_marker("gpu")
+
+
 def pytest_collection_finish():
     """What is imported by now stays: who looks for garbage need not go through it."""
     gc.freeze()
@@ -22,10 +30,12 @@ def pytest_collection_finish():
 def all_threads():
     """TensorFlow runs with all threads from the start, whichever test comes first.
 
-    Else a prediction of many images would be the first thing in some workers, and leave them with one thread.
+    Else a prediction of many images would be the first thing in some workers, and leave them with one thread. GPUs
+    multiply in float32, not in TF32.
     """
     import tensorflow as tf
 
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     tf.config.list_logical_devices()
 
 

@@ -54,8 +54,9 @@ class ModelConfig:
     precision: str = setting(
         "float32",
         "what the layers compute in; weights, statistics, losses and updates are float32 always. bfloat16 is about "
-        "twice as fast on processors with instructions for it, and slower on others",
-        choices=("float32", "bfloat16"),
+        "twice as fast on processors with instructions for it, and slower on others; float16 is for GPUs that have no "
+        "bfloat16, and slow elsewhere",
+        choices=("float32", "bfloat16", "float16"),
         everyday=True,
     )
     recompute: bool = setting(
@@ -359,6 +360,13 @@ class TrainingConfig:
         0, "training steps an epoch; 0: one pass over the images", minimum=0, maximum=10**6, everyday=True
     )
     batch_size: int = setting(4, "images a training step", minimum=1, maximum=10**5, everyday=True)
+    accumulate: int = setting(
+        1,
+        "parts in which the gradient of a batch is computed, one after another: a batch of 32 in 4 parts takes the "
+        "memory of 8 images. Batch normalization sees a part; all else is as of the whole batch",
+        minimum=1,
+        maximum=10**5,
+    )
     crop_size: int = setting(
         0,
         "side in pixels of the square that training sees of an image; 0: the largest image, at most 256. Smaller "

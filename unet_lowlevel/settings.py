@@ -153,6 +153,12 @@ def check(config: Config) -> Config:
         raise UserError(f"--class-weights has no effect on --loss {loss.loss}: leave it out, or use cross_entropy.")
     if loss.weight_map and loss.loss not in ("cross_entropy", "dice_cross_entropy", "focal"):
         raise UserError(f"--weight-map has no effect on --loss {loss.loss}: use cross_entropy, or --no-weight-map.")
+    if config.training.accumulate > 1 and (loss.loss == "batch_dice" or data.ignored is not None):
+        cause = "--loss batch_dice" if loss.loss == "batch_dice" else "pixels without a label"
+        raise UserError(
+            f"--accumulate adds up the losses of the parts of a batch, but with {cause} that of a batch is no sum over "
+            "its images: leave one of them out."
+        )
     if changes.augment and changes.flips and changes.flip_axes != "both" and changes.quarter_turns:
         raise UserError(
             f"--flip-axes is {changes.flip_axes}, but turns by 90 degrees make the other flip of it: add "

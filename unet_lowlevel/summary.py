@@ -79,7 +79,7 @@ def training_bytes(config: Config) -> int:
     """Approximate peak bytes of a training step, without the data.
 
     The outputs of all convolutions, times what was measured over batches of 8 to 64, widths, depths and paddings: 2.3
-    to 3.1 with batch normalization, 1.6 without it, 1.3 with `recompute`; bfloat16 takes a little more than half.
+    to 3.1 with batch normalization, 1.6 without it, 1.3 with `recompute`; 16 bits take a little more than half.
 
     Args:
         config: with `crop_size` resolved; any `in_channels`.
@@ -88,8 +88,8 @@ def training_bytes(config: Config) -> int:
     layers = summarize(model, side, side)
     values = sum(math.prod(layer.shape) for layer in layers if "conv" in layer.name or layer.name.endswith("/up"))
     times = (2.5 if model.batch_normalization else 1.6) * (0.55 if model.recompute else 1)
-    size = 2 if model.precision == "bfloat16" else 4
-    return round(times * config.training.batch_size * values * size)
+    images = math.ceil(config.training.batch_size / config.training.accumulate)
+    return round(times * images * values * (4 if model.precision == "float32" else 2))
 
 
 def step_operations(config: Config) -> int:

@@ -29,7 +29,7 @@ def example() -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
 BOTH = pytest.mark.parametrize("make", [optimizers.make_optimizer, fast.make_optimizer], ids=["book", "in place"])
 
 
-def run(make, config: OptimizerConfig, rates=None) -> tuple[list[tf.Variable], optimizers.Optimizer]:
+def run(make, config: OptimizerConfig, rates=None) -> tuple[list[tf.Variable], optimizers.Adam | optimizers.SGD]:
     """The weights after ten steps of ours."""
     start, gradients = example()
     weights = [tf.Variable(value) for value in start]

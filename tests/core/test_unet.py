@@ -19,7 +19,7 @@ from unet_lowlevel.training.steps import whole_logits
 
 BOTH = pytest.mark.parametrize("network", [UNet, FastUNet])
 TINY = ModelConfig(in_channels=1, depth=3, base_channels=2)
-SEED = tf.constant([0, 0])
+SEED = tf.constant([0, 0, 0])
 
 
 def images_of(*shape, seed=0):
@@ -212,6 +212,13 @@ def test_whole_in_same_mode_is_the_network():
 # Training and inference.
 
 
+def test_it_runs_on_a_gpu_where_there_is_one():
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    model = UNet(ModelConfig(in_channels=1, depth=2, base_channels=2))
+    assert model(tf.zeros([1, 8, 8, 1]), training=False).device.endswith(f"{kind}:0")
+    assert all(variable.device.endswith(f"{kind}:0") for variable in model.variables)
+
+
 def test_training_is_keyword_only_and_required():
     model = UNet(TINY)
     for arguments in [(True,), ()]:
@@ -249,10 +256,10 @@ def test_dropout_acts_in_training_only_and_is_a_function_of_the_seed(position, n
     np.testing.assert_array_equal(model(images, training=False), plain(images, training=False))
     # Up to rounding: the fast form sums the convolution of the joined features by parts.
     np.testing.assert_allclose(plain(images, training=True), plain(images, training=False), rtol=0, atol=1e-6)
-    first = model(images, training=True, seed=tf.constant([1, 2]))
-    np.testing.assert_array_equal(model(images, training=True, seed=tf.constant([1, 2])), first)
+    first = model(images, training=True, seed=tf.constant([1, 2, 0]))
+    np.testing.assert_array_equal(model(images, training=True, seed=tf.constant([1, 2, 0])), first)
     for other in ([1, 3], [2, 2]):
-        assert not np.allclose(model(images, training=True, seed=tf.constant(other)), first)
+        assert not np.allclose(model(images, training=True, seed=tf.constant([*other, 0])), first)
     assert not np.allclose(first, plain(images, training=True))
 
 

@@ -36,3 +36,13 @@ def test_only_the_low_level_network_has_fast_forms(implementation, name, tmp_pat
         make_trainer(implementation, tiny_config(**{name: True}), tmp_path, samples(), samples())
     sentence(caught, f"--{name} is given", "train_lowlevel.py")
     make_trainer("lowlevel", tiny_config(**{name: True}), tmp_path, samples(), samples())
+
+
+@pytest.mark.parametrize(
+    ("flags", "flag"), [({"accumulate": 2}, "--accumulate"), ({"precision": "float16"}, "--precision float16")]
+)
+def test_keras_takes_no_batch_in_parts_and_no_float16(flags, flag, tmp_path):
+    with pytest.raises(UserError) as caught:
+        make_trainer("keras", tiny_config(**flags), tmp_path, samples(), samples())
+    sentence(caught, f"{flag} is given", "train_lowlevel.py")
+    make_trainer("highlevel", tiny_config(**flags), tmp_path, samples(), samples())

@@ -57,19 +57,20 @@ def test_replicas_train_as_one_does(name, runs):
         np.testing.assert_allclose(theirs[variable], ours[variable], rtol=1e-3, atol=1e-4, err_msg=variable)
 
 
-def step_of_two(path):
+def step_of_two(path, accumulate):
     """Writes to a file what a step of two replicas does without synchronized normalization."""
     replicas = cluster.replicas_of("mirrored", devices=2)
     with replicas.scope():
-        model, step = unsynchronized()
+        model, step = unsynchronized(accumulate)
     images, labels = batch()
     results = replicas.compiled(step)(False, len(images), tf.constant(images), tf.constant(labels))
     moving = [v.numpy() for name, v in model.named_variables().items() if "moving" in name]
     np.savez(path, *[g.numpy() for g in results["gradients"]], *moving, loss=results["loss"].numpy())
 
 
-def unsynchronized():
-    config = settings.apply(Config(), {"base_channels": 2, "depth": 2, "in_channels": 1, "crop_size": 16})
+def unsynchronized(accumulate=1):
+    flags = {"base_channels": 2, "depth": 2, "in_channels": 1, "crop_size": 16, "accumulate": accumulate}
+    config = settings.apply(Config(), flags)
     model = UNet(config.model, seed=3)
     return model, train_step(model, config, (16, 16), 10)
 
@@ -79,22 +80,26 @@ def batch():
     return random.normal(size=(7, 16, 16, 1)).astype(np.float32), random.integers(0, 2, (7, 16, 16)).astype(np.int32)
 
 
-def test_without_synchronization_each_replica_normalizes_by_its_images(processes, tmp_path):
-    """Held to one network that is given the two parts of the batch one after the other."""
-    process = processes.Process(target=step_of_two, args=(str(tmp_path / "two.npz"),))
+@pytest.mark.parametrize(
+    ("accumulate", "parts_of_each"), [(1, [[(0, 3)], [(3, 7)]]), (2, [[(0, 1), (1, 3)], [(3, 5), (5, 7)]])]
+)
+def test_without_synchronization_each_replica_normalizes_by_its_images(accumulate, parts_of_each, processes, tmp_path):
+    """Held to one network that is given the parts of the batch one after the other."""
+    process = processes.Process(target=step_of_two, args=(str(tmp_path / "two.npz"), accumulate))
     process.start()
     model, step = unsynchronized()
     images, labels = batch()
     expected, moved, total = 0.0, 0.0, 0.0
     moving = [v for name, v in model.named_variables().items() if "moving" in name]
     start = [v.numpy() for v in moving]
-    for part in (slice(0, 3), slice(3, 7)):
-        share = (part.stop - part.start) / 7
-        with tf.GradientTape() as tape:
-            loss = share * step.loss(labels[part], model(images[part], training=True))
-        expected = expected + np.array([g.numpy() for g in tape.gradient(loss, step.weights)], object)
-        moved = moved + share * np.array([v.numpy() for v in moving], object)
-        total += float(loss)
+    for parts in parts_of_each:
+        for first, last in parts:
+            with tf.GradientTape() as tape:
+                logits = model(images[first:last], training=True)
+                loss = (last - first) / 7 * step.loss(labels[first:last], logits)
+            expected = expected + np.array([g.numpy() for g in tape.gradient(loss, step.weights)], object)
+            total += float(loss)
+        moved = moved + (parts[-1][1] - parts[0][0]) / 7 * np.array([v.numpy() for v in moving], object)
         for variable, value in zip(moving, start, strict=True):
             variable.assign(value)
     process.join()

@@ -85,6 +85,7 @@ def test_a_signal_saves_and_ends(number, steps, whole, phantoms, tmp_path, capsy
     assert told(run) == told(whole)
 
 
+@pytest.mark.gpu
 def test_an_interrupted_training_goes_on_bit_for_bit(whole, phantoms, tmp_path, monkeypatch):
     """Interrupted in epoch 2 of 3, before its checkpoint; of an end after it, see the signals above."""
     torn = tmp_path / "torn"

@@ -165,7 +165,7 @@ def train_normalization(layer: BatchNormalization, features: tf.Tensor, again: b
         else:
             outputs, mean, variance = batch_norm(features, layer.gamma, beta)
         if not again:
-            layer.move_averages(mean, variance, features)
+            layer.move_averages(mean, variance)
     return outputs
 
 
@@ -379,6 +379,6 @@ class InPlaceSGD(optimizers.SGD):
             )
 
 
-def make_optimizer(config: OptimizerConfig, weights: Sequence[tf.Variable]) -> optimizers.Optimizer:
+def make_optimizer(config: OptimizerConfig, weights: Sequence[tf.Variable]) -> optimizers.Adam | optimizers.SGD:
     """The optimizer that the configuration names, in place."""
     return (InPlaceAdam if config.optimizer == "adam" else InPlaceSGD)(weights, config)

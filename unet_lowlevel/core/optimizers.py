@@ -147,14 +147,11 @@ class SGD(tf.Module):
                 variable.assign(value)
 
 
-Optimizer = Adam | SGD
-
-
 def slots(weights: Sequence[tf.Variable]) -> list[tf.Variable]:
     """A variable of zeros for each weight, named after it."""
     return [tf.Variable(tf.zeros_like(w), trainable=False, name=w.name.split(":")[0]) for w in weights]
 
 
-def make_optimizer(config: OptimizerConfig, weights: Sequence[tf.Variable]) -> Optimizer:
+def make_optimizer(config: OptimizerConfig, weights: Sequence[tf.Variable]) -> Adam | SGD:
     """The optimizer that the configuration names, for these weights."""
     return Adam(weights, config) if config.optimizer == "adam" else SGD(weights, config)

@@ -50,22 +50,23 @@ def mean_of_batch(values: tf.Tensor, axes: list[int]) -> tf.Tensor:
     return sums / count
 
 
-def averaged(values: list[tf.Tensor], images: tf.Tensor) -> list[tf.Tensor]:
-    """The mean of each of the values over the replicas, each replica weighted by the number of its images.
+def average_variables(variables: list[tf.Variable], images: tf.Tensor) -> None:
+    """Gives each of the variables its mean over the replicas, each replica weighted by the number of its images.
 
     Args:
-        values: float, such as means over the images of the replica.
+        variables: float32, of which each replica has moved its own.
         images: those of this replica, [N, ...].
     """
     if alone():
-        return values
-    count = tf.cast(tf.shape(images)[0], values[0].dtype)
-    *sums, total = summed([*(count * value for value in values), count])
-    return [value / total for value in sums]
+        return
+    count = tf.cast(tf.shape(images)[0], tf.float32)
+    *sums, total = summed([*(count * variable for variable in variables), count])
+    for variable, value in zip(variables, sums, strict=True):
+        variable.assign(value / total)
 
 
 def uniform_of_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Random numbers for the images of a batch, of which this replica gets its own.
+    """Random numbers for some images of a batch: their own, as if the whole batch were here.
 
     output = tf.random.stateless_uniform([seed[2] + shape[0], *shape[1:]], seed[:2])[seed[2]:]
 
@@ -73,15 +74,13 @@ def uniform_of_batch(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
     Args:
         shape: int32 [4], of the images of this replica.
-        seed: int32 [3], or [2] without replicas; the third number is that of `images_before`.
+        seed: int32 [3]; the third number is how many images of the batch come before these.
 
     Returns:
         float32, 0 or more, below 1.
 
     Reference: Salmon et al. 2011, section 2.2 (a random number is a function of the counter).
     """
-    if alone():
-        return tf.random.stateless_uniform(shape, seed[:2])
     before = tf.cast(seed[2], tf.int64) * tf.reduce_prod(tf.cast(shape[1:], tf.int64))
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed[:2])
     counter = tf.stack([counter[0] + tf.cast(before // 4, tf.uint64), counter[1]])

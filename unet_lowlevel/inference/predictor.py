@@ -382,7 +382,7 @@ def load(
                 have been trained with, see `views.trained_flips`; "rotations", by 7 angles.
         tile_size: side in pixels of the largest window that a network sees at once.
         plain: predict with the network of `core/unet.py`, without its fast forms.
-        precision: what layers compute in, "float32" or "bfloat16"; "": as in the training of each run.
+        precision: what layers compute in, "float32", "bfloat16" or "float16"; "": as in the training of each run.
         network: makes the network from (model configuration, seed=...); None: ours.
 
     Raises:

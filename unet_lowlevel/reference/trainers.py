@@ -13,11 +13,13 @@ def make_trainer(implementation: str, config: Config, run: Path, training: list[
     Raises:
         UserError: for a setting that this implementation lacks.
     """
-    for name in ("recompute", "plain"):
-        if getattr(config.model, name) and implementation != "lowlevel":
-            raise UserError(
-                f"--{name} is given, but only train_lowlevel.py can do so: train with it, or leave the flag out."
-            )
+    ours_alone = {"--recompute": config.model.recompute, "--plain": config.model.plain}
+    if implementation == "keras":
+        ours_alone["--accumulate"] = config.training.accumulate > 1
+        ours_alone["--precision float16"] = config.model.precision == "float16"
+    for flag, given in ours_alone.items():
+        if given and implementation != "lowlevel":
+            raise UserError(f"{flag} is given, but only train_lowlevel.py can do so: train with it, or leave it out.")
     # TensorFlow and Keras take a while to import, so they are imported only when used.
     from unet_lowlevel.training.trainer import Trainer
 

@@ -60,15 +60,17 @@ class Replicas:
         first = self.worker * self.local
         return slice(self.share(batch_size, first), self.share(batch_size, first + self.local))
 
-    def check(self, images: int) -> None:
-        """Raises a `UserError` unless each replica has at least one of the images of a batch.
+    def check(self, images: int, parts: int = 1) -> None:
+        """Raises a `UserError` unless each replica has at least one of the images of each part of a batch.
 
         On none TensorFlow 2.21 computes wrongly: a convolution of an empty batch returns as many channels as it got.
         """
-        if images < self.count:
+        if images < self.count * parts:
+            replicas = f"{self.count} replicas" if self.count > 1 else ""
+            who = " with ".join(filter(None, [replicas, f"{parts} parts (--accumulate)" if parts > 1 else ""]))
             raise UserError(
-                f"{self.count} replicas cannot share a batch of {images} images, as an epoch has here: take another "
-                "--batch-size, or set --steps-per-epoch, which makes all batches full."
+                f"{who} cannot share a batch of {images} images, as an epoch has here: take another --batch-size, or "
+                "set --steps-per-epoch, which makes all batches full."
             )
 
     def compiled(self, train_step: TrainStep) -> Callable[..., dict]:

@@ -7,7 +7,6 @@ from unet_lowlevel.core import fast, optimizers
 from unet_lowlevel.core.losses import probabilities
 from unet_lowlevel.core.more_losses import make_loss
 from unet_lowlevel.core.ops.cropping import mirror_crop
-from unet_lowlevel.core.replicas import alone, summed
 from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.geometry import smallest_valid_size, valid_margin
@@ -22,11 +21,7 @@ def train_step(model: UNet, config: Config, crop: tuple[int, int], total_steps: 
 
     def counts(labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         found = logit_counts(labels, logits, config.training.decision_threshold, ignored)
-        return (
-            found
-            if alone()
-            else {name: summed(tf.reduce_sum(count, 0, keepdims=True)) for name, count in found.items()}
-        )
+        return {name: tf.reduce_sum(count, 0, keepdims=True) for name, count in found.items()}
 
     return TrainStep(model, make_loss(config.loss, ignored), optimizer, config, crop, total_steps, counts)
 

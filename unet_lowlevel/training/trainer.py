@@ -61,7 +61,8 @@ class Trainer:
         self.training, self.validation = training, validation
         self.replicas = replicas or Replicas()
         self.batches = TrainingBatches(training, config, self.replicas.of_worker)
-        self.replicas.check(self.batches.images_in(self.batches.steps_per_epoch - 1))
+        smallest = self.batches.images_in(self.batches.steps_per_epoch - 1)
+        self.replicas.check(smallest, config.training.accumulate)
         self.total_steps = config.training.epochs * self.batches.steps_per_epoch
         crop = (config.training.crop_size,) * 2
         with self.replicas.scope():

@@ -7,7 +7,7 @@ the other one; n counts all pixels of a batch, so that the difference is below a
 
 import tensorflow as tf
 
-from unet_lowlevel.core.replicas import averaged, mean_of_batch
+from unet_lowlevel.core.replicas import mean_of_batch
 
 EPSILON = 1e-3
 MOMENTUM = 0.9  # Of the moving averages: short trainings are common here, and 0.99 would lag behind them.
@@ -71,11 +71,10 @@ class BatchNormalization(tf.Module):
             return normalize(images, self.moving_mean, self.moving_variance, self.gamma, self.beta)
         # In float32, whatever the layers compute in: a sum over all pixels has no room in bfloat16.
         mean, variance = batch_moments(tf.cast(images, self.gamma.dtype), self.mean_of)
-        self.move_averages(mean, variance, images)
+        self.move_averages(mean, variance)
         return normalize(images, mean, variance, self.gamma, self.beta)
 
-    def move_averages(self, mean: tf.Tensor, variance: tf.Tensor, images: tf.Tensor) -> None:
-        """moving = MOMENTUM * moving + (1 - MOMENTUM) * batch, of both statistics; of replicas, their mean."""
-        mean, variance = averaged([mean, variance], images)
+    def move_averages(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        """moving = MOMENTUM * moving + (1 - MOMENTUM) * batch, of both statistics."""
         self.moving_mean.assign_sub((1.0 - MOMENTUM) * (self.moving_mean - mean))
         self.moving_variance.assign_sub((1.0 - MOMENTUM) * (self.moving_variance - variance))

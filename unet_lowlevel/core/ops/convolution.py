@@ -1,7 +1,5 @@
 """Convolution."""
 
-from typing import Any
-
 import tensorflow as tf
 
 from unet_lowlevel.core.ops.initializers import bias_variable, weight_variable
@@ -31,10 +29,8 @@ def conv2d(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | None = None, 
     # a missing batch axis, and return uninitialized memory for images one pixel smaller than the filter.
     if not images.shape.is_compatible_with([None, None, None, weight.shape[2]]):
         raise ValueError(f"images {images.shape} do not fit a filter for [N, H, W, {weight.shape[2]}]")
-    if padding == "valid" and any(
-        side is not None and side < filter_side
-        for side, filter_side in zip(images.shape[1:3], weight.shape[:2], strict=True)
-    ):
+    sides = zip(images.shape[1:3], weight.shape[:2], strict=True)
+    if padding == "valid" and any(side is not None and side < filter_side for side, filter_side in sides):
         raise ValueError(f"images {images.shape} are smaller than the filter {weight.shape}")
     outputs = tf.nn.conv2d(images, tf.cast(weight, images.dtype), strides=1, padding=padding.upper())
     return outputs if bias is None else tf.nn.bias_add(outputs, tf.cast(bias, images.dtype))
@@ -59,10 +55,9 @@ class Conv2D(tf.Module):
         super().__init__(name)
         self.padding = padding
         with self.name_scope:
-            self.weight = weight_variable(
-                [kernel_size, kernel_size, in_channels, out_channels], kernel_size**2 * in_channels, seed
-            )
-            self.bias: Any = bias_variable(out_channels) if use_bias else None
+            shape = [kernel_size, kernel_size, in_channels, out_channels]
+            self.weight = weight_variable(shape, kernel_size**2 * in_channels, seed)
+            self.bias: tf.Variable = bias_variable(out_channels) if use_bias else None  # or None
 
     @tf.Module.with_name_scope
     def __call__(self, images: tf.Tensor) -> tf.Tensor:

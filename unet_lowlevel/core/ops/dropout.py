@@ -16,7 +16,7 @@ def dropout(images: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
         images: float, any shape.
         rate: share set to 0, in [0, 1).
         seed: int32 [3]; the same first two numbers drop the same values. The third tells how many images of the batch
-            come before these: it is 0, unless replicas share the batch.
+            come before these, which are elsewhere: see `accumulation.py` and `replicas.py`.
 
     Returns:
         the shape of `images`.

@@ -37,8 +37,7 @@ def weight_variable(shape, fan_in: float, seed: int) -> tf.Variable:
         fan_in: see `he_normal`; height * width * in_channels for a convolution.
         seed: the network's seed; the current name scope selects the stream.
     """
-    scope = f"{tf.get_current_name_scope()}/weight"
-    stream = zlib.crc32(scope.encode()) & 0x7FFFFFFF
+    stream = zlib.crc32(f"{tf.get_current_name_scope()}/weight".encode()) & 0x7FFFFFFF
     return tf.Variable(he_normal(shape, fan_in, (seed, stream)), name="weight")
 
 

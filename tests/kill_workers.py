@@ -113,16 +113,21 @@ def kill_by_ray(run: Path, flags: list[str], kills: int) -> str:
             stderr=subprocess.STDOUT,
             env=os.environ | {"MARK": str(run)},
         )
-        for kill in range(kills):
-            seen = set(run.glob("checkpoints/*.index"))
-            while process.poll() is None and not set(run.glob("checkpoints/*.index")) - seen:
-                time.sleep(0.1)
-            time.sleep(random.uniform(0, 3) if kill else 0)
-            workers = workers_of_ray(mark)
-            assert process.poll() is None and len(workers) == 2, f"the training ended after {kill} kills"
-            os.kill(random.choice(workers), signal.SIGKILL)
-            print(f"kill {kill + 1}")
-        process.wait()
+        try:
+            for kill in range(kills):
+                seen, workers = set(run.glob("checkpoints/*.index")), []
+                while process.poll() is None and (len(workers) < 2 or not set(run.glob("checkpoints/*.index")) - seen):
+                    time.sleep(0.1)
+                    workers = workers_of_ray(mark)
+                time.sleep(random.uniform(0, 1) if kill else 0)
+                assert process.poll() is None, f"the training ended after {kill} kills"
+                os.kill(random.choice(workers), signal.SIGKILL)
+                print(f"kill {kill + 1}", flush=True)
+                while set(workers) & set(workers_of_ray(mark)):  # Ray ends the other as well
+                    time.sleep(0.1)
+            process.wait()
+        finally:
+            process.terminate()
         printed.seek(0)
         output = printed.read()
     assert process.returncode == 0, output

@@ -57,3 +57,11 @@ def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, monkeypatch, capf
 def test_flags_that_make_no_sense_are_refused(flags, words, tmp_path, capfd):
     assert predict(["--run", "demo", "--images", str(tmp_path), "--output", str(tmp_path / "out"), *flags]) == 2
     assert words in capfd.readouterr().err
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch):
+    """At once: Ray itself waits for minutes."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError) as caught, ray_session.ray_session(1):
+        pass
+    sentence(caught, "RAY_ADDRESS 127.0.0.1:1 is not to be reached", "RAY_AUTH_MODE=token", "unset RAY_ADDRESS")

@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,19 +91,30 @@ def start(processors: int, variables: Mapping[str, str] | None = None) -> None:
         "runtime_env": variables and {"env_vars": dict(variables)},
     }
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in this place
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
+        check_answer(address)
         with quiet():
             try:
                 ray.init(**always, **own)
             except ValueError:  # there is a cluster, whose processors are what they are
                 ray.init(**always)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        address = os.environ.get("RAY_ADDRESS", "")
+    except (OSError, RuntimeError, ValueError) as error:
         where = f"RAY_ADDRESS {address} is" if address else "The cluster of Ray is"
-        raise UserError(f"{where} not to be reached ({reason(error)}): start it, or unset RAY_ADDRESS.") from None
+        raise UserError(
+            f"{where} not to be reached ({reason(error)}): start it, set RAY_AUTH_MODE=token if it wants its token, or "
+            "unset RAY_ADDRESS."
+        ) from None
     finally:
         if handler is not signal.SIG_DFL:  # with which SIGTERM would end this process, and not Ray's
             signal.signal(signal.SIGTERM, handler)
+
+
+def check_answer(address: str) -> None:
+    """Raises an `OSError` if nobody answers at HOST:PORT or ray://HOST:PORT, for which Ray would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def python_path() -> str:

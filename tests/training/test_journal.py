@@ -84,6 +84,13 @@ def test_tensorboard_has_curves_pictures_histograms_graph_and_text(tiny_run):
     train_tags, validation_tags = set(train.Tags()["tensors"]), set(validation.Tags()["tensors"])
     for name in ("learning_rate", "gradient_norm", "weight_norm", "images_per_second"):
         assert f"training/{name}" in train_tags
+    for name in ("loss", "learning_rate", "gradient_norm"):
+        assert [event.step for event in train.Tensors(f"step/{name}")] == [1, 2, 3, 4, 5, 6]
+    for events in (train, validation):
+        for tag in events.Tags()["tensors"]:
+            if tag.split("/")[0] in ("epoch", "step", "training"):
+                assert events.SummaryMetadata(tag).summary_description, tag
+    assert "custom_scalars__config__" in train_tags
     assert {"weights/encoder/level_1/conv_1/weight", "gradients/decoder/level_1/up/weight"} <= train_tags
     assert "configuration" in train_tags
     assert sum(tag.startswith("image_truth_prediction_errors/") for tag in validation_tags) == 3

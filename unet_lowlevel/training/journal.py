@@ -87,6 +87,7 @@ class Journal:
                 "Dice, the median of 3 epochs, is better than ever before"
             )
         self.saved, self.saved_steps = time.monotonic(), self.totals.steps
+        self.steps: list[tuple[int, dict]] = []  # that TensorBoard has not been told of
         if resume:
             # A killed training may have written steps to TensorBoard after its last checkpoint.
             forget_after(run, self.step if restored else -1)
@@ -209,6 +210,11 @@ class Journal:
             self.totals = Totals()
             self.save()
 
+    def add_step(self, result: dict) -> None:
+        """Notes the result of a `TrainStep` for the curves, which are written when the state is saved."""
+        values = {name: result[name] for name in ("loss", "learning_rate", "gradient_norm")}
+        self.steps.append((self.step, values))
+
     def due(self) -> bool:
         """Whether the state has not been saved for --checkpoint-steps steps or --checkpoint-minutes minutes."""
         steps, minutes = self.config.training.checkpoint_steps, self.config.training.checkpoint_minutes
@@ -224,6 +230,8 @@ class Journal:
             self.save()
 
     def save(self) -> None:
+        self.summaries.steps(self.steps)
+        self.steps.clear()
         self.summaries.flush()
         self.progress.tally.assign(self.totals.to_json())
         self.checkpoints.newest.save(self.step)

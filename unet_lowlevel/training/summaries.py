@@ -4,11 +4,15 @@ Training and validation use the same tags in two folders, so that their curves o
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR
+from tensorboard.plugins.custom_scalar import metadata as custom_scalars
+from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 from tensorboard.plugins.histogram.metadata import create_summary_metadata
 from tensorflow.core.util.event_pb2 import Event
 
@@ -16,14 +20,34 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.disk import put_in_place, sync
 from unet_lowlevel.settings import to_json
 
-# Shown beside the curve.
+# Shown beside the curve: what it is, what is healthy, and what to do if it is not.
 DESCRIPTIONS = {
+    "epoch/loss": "The mean loss of an image. Both curves fall; where that of the validation rises while that of the "
+    "training falls, the network learns by heart: more data, larger random changes, or --dropout-rate.",
+    "epoch/dice": "The Dice of all pixels, the mean over the foreground classes, at the threshold of the run: 1 is "
+    "perfect, 0 finds nothing. By that of the validation the best epoch is chosen.",
+    "epoch/iou": "The intersection over union at the same threshold, Dice / (2 - Dice) of one class: the same order of "
+    "networks in smaller numbers.",
     "epoch/mean_iou": "IoU of foreground and background, averaged over the thresholds 0.5, 0.55, ... 0.95: the "
-    "score of the 2019 project. It is often above 0.4 without any foreground; the best epoch is chosen by the Dice."
+    "score of the 2019 project. It is often above 0.4 without any foreground; the best epoch is chosen by the Dice.",
+    "step/loss": "The loss of the batch of each step: a rough curve, whose trend counts. Where it jumps up and stays, "
+    "lower --learning-rate or set --clip-norm 1.",
+    "step/learning_rate": "The learning rate of each step: the schedule as it was meant. It jumps where a training was "
+    "resumed with other --epochs.",
+    "step/gradient_norm": "The length of the gradient of each step, before clipping. Ten times the usual now and then "
+    "is what --clip-norm is for; near 0 from the start, nothing is learned: look at masks and --learning-rate.",
+    "training/learning_rate": "The learning rate of the last step of an epoch.",
+    "training/gradient_norm": "The length of the gradient in the last step of an epoch, before clipping.",
+    "training/weight_norm": "The length of all weights. It grows slowly and levels off; where it keeps growing, try "
+    "--weight-decay.",
+    "training/images_per_second": "Images a second in the training steps of an epoch. Where it falls, something else "
+    "runs on the machine, or its memory is full.",
 }
 # Shown beside the pictures; see `pictures.comparison`.
 LEGEND = "image, truth, prediction, errors: blue missed, red found too much, yellow another class; gray has no label"
 HISTOGRAM = create_summary_metadata(display_name=None, description=None)
+LAYOUT = custom_scalars.create_summary_metadata()
+LAYOUT.data_class = DATA_CLASS_TENSOR  # without it TensorBoard takes the page for empty
 
 
 class Summaries:
@@ -38,6 +62,11 @@ class Summaries:
         with self.writers[part].as_default(step=step):
             for tag, value in values.items():
                 tf.summary.scalar(tag, value, description=DESCRIPTIONS.get(tag))
+
+    def steps(self, steps: Iterable[tuple[int, dict[str, tf.Tensor]]]) -> None:
+        """Curves of the training with a point for each step: (step, values by name)."""
+        for step, values in steps:
+            self.scalars("train", step, {f"step/{name}": float(value) for name, value in values.items()})
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """Comparisons of validation images, uint8 [H, W, 3] by stem."""
@@ -59,7 +88,7 @@ class Summaries:
             tf.summary.graph(function.get_concrete_function().graph)
 
     def configuration(self, config: Config) -> None:
-        """Every setting as a table."""
+        """Every setting as a table; and which curves stand together on the page of custom scalars."""
         rows = [
             f"| {section}.{name} | {json.dumps(value)} |"
             for section, part in to_json(config).items()
@@ -67,6 +96,8 @@ class Summaries:
         ]
         with self.writers["train"].as_default(step=0):
             tf.summary.text("configuration", "\n".join(["| setting | value |", "| --- | --- |", *rows]))
+            layout = overview().SerializeToString()
+            tf.summary.write(custom_scalars.CONFIG_SUMMARY_TAG, layout, metadata=LAYOUT)
 
     def flush(self) -> None:
         """Writes all to the disk."""
@@ -79,6 +110,19 @@ class Summaries:
     def close(self) -> None:
         for writer in self.writers.values():
             writer.close()
+
+
+def overview() -> Layout:
+    """The first charts to look at."""
+    charts = {
+        "Loss": ["epoch/loss"],
+        "Dice": ["epoch/dice"],
+        "Loss of each step": ["step/loss"],
+        "Learning rate": ["step/learning_rate"],
+        "Gradient norm": ["step/gradient_norm"],
+    }
+    shown = [Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in charts.items()]
+    return Layout(category=[Category(title="Overview", chart=shown)])
 
 
 def buckets(values: np.ndarray) -> np.ndarray:

@@ -150,6 +150,7 @@ class Trainer:
                     f"The loss is {float(result['loss'])} at step {step} (images {names}): look at these images, or"
                 )
             totals.add(result, images)
+            self.journal.add_step(result)
             totals.seconds = spent + time.perf_counter() - start
             bar.set_postfix(loss=f"{totals.loss / totals.images:.4f}", iou=self.newest_iou(), refresh=False)
             bar.update()

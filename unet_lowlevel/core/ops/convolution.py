@@ -57,7 +57,7 @@ class Conv2D(tf.Module):
         with self.name_scope:
             shape = [kernel_size, kernel_size, in_channels, out_channels]
             self.weight = weight_variable(shape, kernel_size**2 * in_channels, seed)
-            self.bias: tf.Variable = bias_variable(out_channels) if use_bias else None  # or None
+            self.bias: tf.Variable = bias_variable(out_channels) if use_bias else None
 
     @tf.Module.with_name_scope
     def __call__(self, images: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from unet_lowlevel.config import ModelConfig
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.settings import resolve
-from unet_lowlevel.summary import summarize, table
+from unet_lowlevel.summary import summarize, table, training_bytes
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,11 @@ def test_table_of_the_paper():
     config = dataclasses.replace(resolve("paper").model, in_channels=1)
     text = table(summarize(config, 572, 572), 572, 572, 1)
     assert "31,030,658" in text and "388x388x2" in text and "28x28x1024" in text
+
+
+def test_the_memory_of_a_step_is_that_of_its_largest_part():
+    def needed(**flags):
+        return training_bytes(resolve(flags={"in_channels": 1, "crop_size": 64} | flags))
+
+    assert needed(batch_size=9, accumulate=2) == needed(batch_size=5) > needed(batch_size=9, accumulate=3)
+    assert needed(precision="float16") == needed(precision="bfloat16") == needed() // 2

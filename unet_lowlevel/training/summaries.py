@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR
 from tensorboard.plugins.custom_scalar import metadata as custom_scalars
 from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 from tensorboard.plugins.histogram.metadata import create_summary_metadata
+from tensorflow.core.framework.summary_pb2 import DATA_CLASS_TENSOR
 from tensorflow.core.util.event_pb2 import Event
 
 from unet_lowlevel.config import Config

@@ -4,7 +4,11 @@ import gc
 import os
 import shutil
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports tensorflow
+# Before anything imports TensorFlow.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# Between operations. oneDNN prepares a convolution anew in each thread that meets it: one of images of one channel now
+# and then in another way in one than in the other, so that the last digit depends on which of them comes to it.
+os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 
 from pathlib import Path
 
@@ -27,18 +31,15 @@ def pytest_collection_finish():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def threads():
-    """TensorFlow has all threads within an operation from the start, whichever test comes first, and one between them.
+def all_threads():
+    """TensorFlow has all threads within an operation from the start, whichever test comes first.
 
-    Else a prediction of many images would be the first thing in some workers, and leave them with one thread. And
-    oneDNN prepares a convolution anew in each thread that meets it: of images of one channel now and then in another
-    way in one than in the other, so that the last digit depends on which of them comes to it. GPUs multiply in float32,
-    not in TF32.
+    Else a prediction of many images would be the first thing in some workers, and leave them with one thread. GPUs
+    multiply in float32, not in TF32.
     """
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.list_logical_devices()
 
 

@@ -19,7 +19,7 @@ RESUMED = "training/test_interruption.py::test_an_interrupted_training_goes_on_b
 
 MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "core/accumulation.py": [
-        ("parts count alike", "summed(last - first) / summed(images)", "1 / parts"),
+        ("parts count alike", "summed(last - first) / everywhere", "1 / parts"),
         ("parts drop the same", "function(share, before + first,", "function(share, before,"),
         ("the last part is the batch", "tf.nest.map_structure(tf.add, total, found)", "found"),
     ],

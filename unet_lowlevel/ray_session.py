@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_lowlevel.errors import UserError, reason
+from unet_lowlevel.errors import UserError, cut, reason
 from unet_lowlevel.machine import quiet
+from unet_lowlevel.terminal import complain
 
 NO_RAY = "--cluster ray needs Ray: pip install 'unet-lowlevel[cluster]'."
 # Bytes of shared memory for what Ray's processes hand each other: here only names and numbers.
@@ -55,6 +56,7 @@ def ray_session(workers: int = 0) -> Iterator[Share]:
         UserError: without Ray, where the cluster does not answer, and for more workers than processors.
     """
     check_ray()
+    complain("starting Ray ...")
     import ray
 
     connected = ray.is_initialized()
@@ -68,6 +70,11 @@ def ray_session(workers: int = 0) -> Iterator[Share]:
         finally:
             if not connected:
                 ray.shutdown()
+
+
+def failed(error: BaseException, remedy: str) -> UserError:
+    """What to raise for an error of Ray, whose last line tells what has happened."""
+    return UserError(f"--cluster ray has failed ({cut(str(error).strip().splitlines()[-1])}): {remedy}.")
 
 
 def start(processors: int, variables: Mapping[str, str] | None = None) -> None:

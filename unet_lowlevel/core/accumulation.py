@@ -26,12 +26,13 @@ def in_parts(function: Callable[..., Any], parts: int, *batch: tf.Tensor) -> Any
         batch: tensors [N, ...].
     """
     images, before = tf.shape(batch[0])[0], images_before(batch[0])
+    everywhere = summed(images)
     edges = [images * i // parts for i in range(parts + 1)]
     total: Any = None
     for first, last in itertools.pairwise(edges):
-        with tf.control_dependencies(tf.nest.flatten(total) if first is not edges[0] else []):
+        with tf.control_dependencies([] if total is None else tf.nest.flatten(total)):
             part = [tf.identity(tensor[first:last]) for tensor in batch]
-        share = tf.cast(summed(last - first) / summed(images), tf.float32)
+        share = tf.cast(summed(last - first) / everywhere, tf.float32)
         found = function(share, before + first, *part)
         total = found if total is None else tf.nest.map_structure(tf.add, total, found)
     return total

@@ -7,9 +7,8 @@ from pathlib import Path
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import Pair
 from unet_lowlevel.data.packing import pack_shard
-from unet_lowlevel.errors import UserError, cut
-from unet_lowlevel.ray_session import ray_session
-from unet_lowlevel.terminal import complain
+from unet_lowlevel.errors import UserError
+from unet_lowlevel.ray_session import failed, ray_session
 
 
 def pack_by_ray(shards: Mapping[Path, list[Pair]], config: Config, workers: int = 0) -> Iterator[Path]:
@@ -25,7 +24,6 @@ def pack_by_ray(shards: Mapping[Path, list[Pair]], config: Config, workers: int 
     Raises:
         UserError: when a pair cannot be used, files cannot be written, or processes are lost again and again.
     """
-    complain("starting Ray ...")
     with ray_session(workers) as share:
         import ray
 
@@ -36,8 +34,7 @@ def pack_by_ray(shards: Mapping[Path, list[Pair]], config: Config, workers: int 
             try:
                 path, mistake = ray.get(done)
             except ray.exceptions.RayError as error:
-                what = cut(str(error).strip().splitlines()[-1])
-                raise UserError(f"--cluster ray has failed ({what}): the same command goes on.") from error
+                raise failed(error, "the same command goes on") from error
             if mistake:
                 raise UserError(mistake)
             yield path

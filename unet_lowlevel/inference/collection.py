@@ -13,15 +13,15 @@ from pathlib import Path
 
 from unet_lowlevel.data.formats.volumes import Slice
 from unet_lowlevel.data.packed import Part, Record, read_index
-from unet_lowlevel.errors import UserError, cut, reason
+from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.inference.folders import predict_images
 from unet_lowlevel.inference.images import units
 from unet_lowlevel.inference.predictor import Predictor
 from unet_lowlevel.inference.results import Outputs, Wanted
 from unet_lowlevel.inference.unfinished import Before, Note, lines_of
 from unet_lowlevel.machine import images_at_once, start_tensorflow
-from unet_lowlevel.ray_session import ray_session
-from unet_lowlevel.terminal import Progress, complain, note
+from unet_lowlevel.ray_session import failed, ray_session
+from unet_lowlevel.terminal import Progress, note
 from unet_lowlevel.training.interruption import StopSignals
 
 # How often a worker may be lost with an image in its hands before that is given up.
@@ -61,7 +61,6 @@ def predict_by_ray(
     Raises:
         UserError: when files cannot be written, or actors cannot work.
     """
-    complain("starting Ray ...")
     with ray_session(workers) as share:
         import ray.data
 
@@ -126,8 +125,7 @@ def until_stopped(rows: Callable[[], Iterable[dict]], signals: StopSignals) -> I
             if report is None:
                 return
             if isinstance(report, BaseException):
-                what = cut(str(report).strip().splitlines()[-1])
-                raise UserError(f"--cluster ray has failed ({what}): mend that and add --resume.") from report
+                raise failed(report, "mend that and add --resume") from report
             yield report
 
 

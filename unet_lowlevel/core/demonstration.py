@@ -47,14 +47,12 @@ def show(op: Callable, loop: Callable, *arguments, gradients: bool = True, limit
             say(indented(f"{name} {list(value.shape)}", *lines_of(value)))
         else:
             say(f"  {name} {value}")
-    say(f"\nBy hand ({os.path.relpath(inspect.getfile(loop))})")
+    say(f"\nBy hand ({loop.__module__.replace('.', '/')}.py)")
     say(textwrap.indent(inspect.getsource(loop).rstrip(), "    "))
 
     places = [i for i, value in enumerate(arguments) if is_float(value)]
     tensors = [tf.constant(value, tf.float32) if is_float(value) else value for value in arguments]
-    with contextlib.ExitStack() as stack:
-        forward = stack.enter_context(onednn_lines())
-        tape = stack.enter_context(tf.GradientTape(persistent=True))
+    with onednn_lines() as forward, tf.GradientTape() as tape:
         tape.watch([tensors[i] for i in places])
         outputs = tf.nest.flatten(op(*tensors))
     expected = [np.asarray(value, np.float64) for value in tf.nest.flatten(loop(*arguments))]

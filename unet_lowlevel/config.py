@@ -445,7 +445,12 @@ class Config:
     def of(cls, preset: str = "default", file: str | None = None, **settings) -> "Config":
         """The settings given by name, from any section, on top of a preset (or several, "a,b") and a JSON file.
 
-            Config.of(data="data/mine", epochs=60, precision="bfloat16")
+        >>> config = Config.of(preset="original", depth=4)
+        >>> config.model.depth, config.model.base_channels, config.loss.loss, sorted(config.given)[:2]
+        (4, 16, 'dice', ['augment', 'batch_normalization'])
+        >>> Config.of(dept=4)
+        Traceback (most recent call last):
+        unet_lowlevel.errors.UserError: dept is no setting: did you mean depth?
 
         Raises:
             UserError: for an unknown name, a value outside its limits, or values that contradict each other.

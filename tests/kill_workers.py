@@ -1,7 +1,8 @@
 """Kills one of two workers at random moments and starts both again: `python tests/kill_workers.py --kills 10`.
 
 In the end weights, optimizer and history.csv are, bit for bit, those of two workers that nobody disturbed, and the
-worker that was left has ended each time within a minute, with one sentence. With --ray Ray starts both again.
+worker that was left has ended each time within a minute, with one sentence. Where it still waited for the other to
+begin, it goes on waiting, and only the killed one is started again. With --ray Ray starts both again.
 """
 
 import argparse
@@ -37,31 +38,28 @@ def free_ports(count: int) -> list[int]:
 
 
 def start_workers(run: Path, flags: list[str], errors: Path, count: int = 2, **options) -> list[BaseProcess]:
-    """Trains in so many processes into `run`, going on with it if it has begun; see `kill_and_resume.start`.
+    """Trains in so many processes into `run`, going on with it if it has begun; see `start_worker`."""
+    ports = free_ports(count)
+    return [start_worker(i, ports, run, flags, errors, **options) for i in range(count)]
 
-    What worker i says on its standard error is in the file errors-i.
-    """
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+
+def start_worker(i: int, ports: list[int], run: Path, flags: list[str], errors: Path, **options) -> BaseProcess:
+    """Worker i of those at the ports; see `kill_and_resume.start`. What it says on standard error is in errors-i."""
     goes_on = (run / "config.json").exists()
-    flags = ["--strategy", "multiworker", *(["--resume"] if goes_on else flags)]
-    processes = []
-    for i in range(count):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
-        text = json.dumps(config)
-        processes.append(start(["--run", str(run), *flags], of_worker(errors, i), cluster=text, **options))
-    return processes
+    flags = ["--run", str(run), "--strategy", "multiworker", *(["--resume"] if goes_on else flags)]
+    workers = [f"127.0.0.1:{port}" for port in ports]
+    config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}}
+    return start(flags, of_worker(errors, i), cluster=json.dumps(config), **options)
 
 
 def of_worker(errors: Path, i: int) -> Path:
     return errors.with_name(f"{errors.name}-{i}")
 
 
-def ended(process: BaseProcess) -> float:
-    """Waits for the end of a process; returns how long that took, in seconds."""
+def ended(process: BaseProcess, patience: float) -> float:
+    """Waits so many seconds for the end of a process; returns how long that took."""
     begin = time.monotonic()
-    process.join(2 * MINUTE)
-    if process.is_alive():
-        process.kill()
+    process.join(patience)
     return time.monotonic() - begin
 
 
@@ -71,7 +69,8 @@ def kill_one(run: Path, flags: list[str], errors: Path, victim: int, when: Calla
     Returns:
         False if the training was done before.
     """
-    workers = start_workers(run, flags, errors, **options)
+    ports = free_ports(2)
+    workers = [start_worker(i, ports, run, flags, errors, **options) for i in range(2)]
     while workers[victim].is_alive() and not when():
         workers[victim].join(0.05)
     if not workers[victim].is_alive():
@@ -79,7 +78,14 @@ def kill_one(run: Path, flags: list[str], errors: Path, victim: int, when: Calla
             finish(worker, of_worker(errors, i))
         return False
     workers[victim].kill()
-    seconds = ended(workers[1 - victim])
+    seconds = ended(workers[1 - victim], MINUTE)
+    if workers[1 - victim].is_alive():  # it waits for the other, which was killed before they had met
+        print(f"worker {victim} killed and started again, for which the other has waited")
+        workers[victim] = start_worker(victim, ports, run, flags, errors, **options)
+        for i, worker in enumerate(workers):
+            ended(worker, 2 * MINUTE)
+            assert worker.exitcode == 0, of_worker(errors, i).read_text()
+        return True
     said = of_worker(errors, 1 - victim).read_text()
     print(f"worker {victim} killed; the other ended {seconds:.1f} s later: {said.strip()}")
     assert seconds < MINUTE

@@ -4,6 +4,7 @@ Training and validation use the same tags in two folders, so that their curves o
 folder of its own, and so has what belongs to the run as a whole.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -73,12 +74,12 @@ class Summaries:
             counts: `counts.threshold_counts` at `counts.CURVE`, int64 [K, T, 2, 2].
         """
         with self.writers["validation"].as_default(step=step):
-            for k, table in enumerate(counts, start=1):
-                (tn, fp), (fn, tp) = np.moveaxis(table.astype(np.float64), 0, -1)
-                scores = class_scores(table)
+            for k, of_class in enumerate(counts, start=1):
+                (tn, fp), (fn, tp) = np.moveaxis(of_class.astype(np.float64), 0, -1)
+                scores = class_scores(of_class)
                 data = np.stack([tp, fp, tn, fn, scores["precision"][:, 1], scores["recall"][:, 1]])
                 tag = f"precision_recall/class_{k}"
-                metadata = pr_curves.create_summary_metadata(None, described(tag), len(table))
+                metadata = pr_curves.create_summary_metadata(None, described(tag), len(of_class))
                 tf.summary.write(tag, data.astype(np.float32), metadata=metadata)
 
     def confusion(self, step: int, confusion: np.ndarray) -> None:
@@ -147,6 +148,12 @@ class Summaries:
     def close(self) -> None:
         for writer in self.writers.values():
             writer.close()
+
+
+def add_result(run: Path, row: Mapping[str, Any]) -> None:
+    """`Summaries.result` after a training, which is safe by then: what cannot be written is left out."""
+    with contextlib.suppress(OSError, tf.errors.OpError), contextlib.closing(Summaries(run, ["summary"])) as summaries:
+        summaries.result(row)
 
 
 def table(rows: list[list[str]]) -> str:

@@ -307,7 +307,7 @@ def run_training(
 
     For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
-    from unet_lowlevel.training.summaries import Summaries
+    from unet_lowlevel.training.summaries import add_result
     from unet_lowlevel.training.trainer import Trainer
 
     if replicas:
@@ -339,8 +339,7 @@ def run_training(
         from unet_lowlevel.inference.model_card import store_first_card
 
         store_first_card(run, store_thresholds(run) or trainer.journal.counts, data.groups)
-    with contextlib.closing(Summaries(run, ["summary"])) as summaries:
-        summaries.result(trainer.journal.kept())
+    add_result(run, trainer.journal.kept())
     return trainer
 
 

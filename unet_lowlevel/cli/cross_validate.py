@@ -63,9 +63,9 @@ def cross_validate_as_asked(arguments: argparse.Namespace, on_step: OnStep | Non
     runs = fold_runs(folder, config.data.folds)
     say(
         f"\n{scores_table(rows)}\n\n"
-        f"runs, scores.csv and predictions/ of all {rows[-1]['images']} images by the folds that held them out are in "
-        f"{show_path(folder)}\n"
-        f"by all folds together, {to_predict(config, runs, folder.name)}\n"
+        f"runs, scores.csv and predictions/ are in {show_path(folder)}\n"
+        f"each of {rows[-1]['images']} images was predicted by the fold that held it out\n"
+        f"{to_predict(config, runs, folder.name)}\n"
         f"look at curves and pictures:\n{tensorboard(folder)}"
     )
     empty = [run.name for run in runs if read_fold(run).nothing_found()]

@@ -15,7 +15,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.reference.trainers import make_trainer
-from unet_lowlevel.terminal import OnStep, complain, say, show_path, tensorboard, to_paste
+from unet_lowlevel.terminal import OnStep, complain, say, show_path, tensorboard, to_paste, wrapped
 from unet_lowlevel.training.cluster import CLUSTERS, STRATEGIES, replicas_of
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.train import CHANGES_ON_RESUME, PHANTOM_SETTINGS, PHANTOMS, is_of_phantoms, train
@@ -175,11 +175,11 @@ def report(run: Path, kept: dict) -> None:
 
     config = run_folder.read(run)[0]
     if config.training.overfit_one_batch:
-        say(overfitting_verdict(read_history(run / "history.csv")[-1]["train_dice"]))
+        say(wrapped(overfitting_verdict(read_history(run / "history.csv")[-1]["train_dice"])))
     say(
         f"{config.training.keep} epoch {kept['epoch']}: validation Dice {kept['validation_dice']:.4f}, "
         f"IoU {kept['validation_iou']:.4f}, mean IoU over thresholds {kept['validation_mean_iou']:.4f}\n"
-        f"weights, curves and settings are in {show_path(run)}"
+        f"weights, curves and settings are in {show_path(run)}\n"
     )
     if not config.training.overfit_one_batch:  # what it has learned by heart is of no use elsewhere
         output = f"--output {show_path(Path('scores') / run.name)}"
@@ -190,10 +190,11 @@ def report(run: Path, kept: dict) -> None:
 
 def to_predict(config: Config, runs: list[Path], name: str) -> str:
     """What to paste to predict new images, into predictions/`name`: new phantoms if `config` is of phantoms."""
-    images, lines = "new_images", ["predict the images of a folder, here new_images:"]
+    folds = " with all folds" if len(runs) > 1 else ""
+    images, lines = "new_images", [f"predict{folds} new images, here those in the folder new_images:"]
     if is_of_phantoms(config):
         folder = PHANTOMS.with_name("new_phantoms")
-        images, lines = show_path(folder / "images"), ["draw new phantoms and predict them:"]
+        images, lines = show_path(folder / "images"), [f"predict{folds} new phantoms:"]
         if not folder.exists():
             (height, width), output = PHANTOM_SETTINGS["size"], f"--output {show_path(folder)}"
             size = f"--height {height} --width {width}"

@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 from checked_data import GROUPS, change, cut, path, read, report, stem, write_clean
+from PIL import Image
+from skimage.measure import label
 
 from unet_lowlevel import pictures
 from unet_lowlevel.cli.check import main
@@ -60,6 +62,18 @@ def test_how_much_is_labelled(data, capsys):
     code, found = report(capsys, data, "--ignore-value", "254")
     assert code == 1 and list(found) == ["mask"]
     assert f"{stem(data, 5)}.png has no pixel with a label" in found["mask"]["what"]
+
+
+def test_label_images_are_masks_and_objects(clean, data, capsys):
+    """A number for each object, and nothing else; the refusal names the flag for it."""
+    shutil.rmtree(data / "masks")
+    (data / "masks").mkdir()
+    for file in (clean / "masks").iterdir():
+        Image.fromarray(label(read(file)).astype(np.uint16)).save(data / "masks" / file.name)
+    code, found = report(capsys, data)
+    assert code == 1 and "--mask-values 0:0,other:1 if they are numbers of objects" in found["mask"]["fix"]
+    flags = ["--mask-values", "0:0,other:1", "--instances", str(data / "masks")]
+    assert report(capsys, data, *flags) == (0, {})
 
 
 def test_the_demonstration_is_good(clean, tmp_path, monkeypatch, capsys):

@@ -117,7 +117,7 @@ def told(run: Path) -> dict[str, collections.Counter]:
     from tensorflow.core.util.event_pb2 import Event
 
     found = {}
-    for folder in ("train", "validation"):
+    for folder in ("train", "validation", "network", "summary"):
         found[folder] = collections.Counter()
         for path in (run / folder).glob("events.*"):
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():

@@ -46,7 +46,9 @@ def test_to_rgb_stretches_to_black_and_white():
 def test_constant_images(value):
     image = np.full((6, 8, 1), value)
     np.testing.assert_array_equal(pictures.to_rgb(image), 0)
-    assert_picture(pictures.comparison(image, LABELS, LABELS, 1), 6, 38)
+    shown = pictures.comparison(image, LABELS, LABELS / 1.0, LABELS, 1)
+    height, width = pictures.fitting((6, 8), pictures.SMALLEST_PANEL)
+    assert_picture(shown, 2 * (height + 20), 2 * width + 8)
 
 
 @pytest.mark.parametrize("channels", [2, 4])
@@ -155,21 +157,49 @@ def test_colours_of_errors():
     assert list(picture[0, 4]) == list(pictures.CONFUSED)
 
 
+def panels_of(picture, size, side):
+    """The four panels of a comparison of an image of this size, reduced to that size again."""
+    height, width = pictures.fitting(size, side)
+    corners = [(top + 20, left) for top in (0, height + 20) for left in (0, width + 8)]
+    rows, columns = ((np.arange(n) + 0.5) * drawn / n for n, drawn in zip(size, (height, width), strict=True))
+    grid = np.ix_(rows.astype(int), columns.astype(int))
+    return [picture[top : top + height, left : left + width][grid] for top, left in corners]
+
+
 def test_comparison_is_four_panels():
-    guess = np.roll(LABELS, 1, axis=1)
-    picture = pictures.comparison(RAMP, LABELS, guess, 1)
-    assert_picture(picture, 6, 4 * 8 + 6)
-    panels = [picture[:, start : start + 8] for start in (0, 10, 20, 30)]
+    guess, sure = np.roll(LABELS, 1, axis=1), np.linspace(0, 1, LABELS.size).reshape(LABELS.shape)
+    picture = pictures.comparison(RAMP, LABELS, sure, guess, 1)
     expected = [
         pictures.to_rgb(RAMP),
         pictures.colour_labels(LABELS, 1),
-        pictures.colour_labels(guess, 1),
+        (255 * sure[..., np.newaxis] * np.ones(3)).astype(np.uint8),
         pictures.errors(RAMP, LABELS, guess),
     ]
-    for panel, wanted in zip(panels, expected, strict=True):
+    for panel, wanted in zip(panels_of(picture, RAMP.shape[:2], pictures.SMALLEST_PANEL), expected, strict=True):
         np.testing.assert_array_equal(panel, wanted)
-    for start in (8, 18, 28):
-        assert (picture[:, start : start + 2] == 255).all()
+    assert (picture[:20] == 255).mean() > 0.7 and (picture[:20] == 0).any()  # headings
+
+
+def test_comparison_of_several_classes_shows_the_class_as_bright_as_it_is_sure():
+    labels, sure = np.array([[0, 1], [2, 2]]), np.array([[0.9, 0.5], [0.25, 1.0]])
+    picture = pictures.comparison(np.zeros((2, 2, 1)), labels, sure, labels, 3)
+    shown = panels_of(picture, (2, 2), pictures.SMALLEST_PANEL)[2]
+    np.testing.assert_array_equal(shown, (pictures.colour_labels(labels, 3) * sure[..., np.newaxis]).astype(np.uint8))
+
+
+def test_comparison_outlines_objects_where_there_are_any():
+    labels = np.zeros((9, 19), int)
+    labels[1:8, 1:8], labels[1:8, 9:15] = 1, 1
+    numbers = labels * (1 + (np.arange(19) > 8))
+    picture = pictures.comparison(np.zeros((9, 19, 1)), labels, labels / 1.0, labels, 1, (numbers, numbers))
+    for panel in panels_of(picture, (9, 19), pictures.SMALLEST_PANEL)[1:3]:
+        np.testing.assert_array_equal(panel, pictures.overlay(np.zeros((9, 19, 1)), labels, numbers))
+
+
+def test_comparison_of_a_large_image_is_not_larger_than_a_screen():
+    image = np.zeros((2000, 1000, 1))
+    picture = pictures.comparison(image, np.zeros((2000, 1000), int), image[..., 0], np.ones((2000, 1000), int), 1)
+    assert_picture(picture, 2 * (pictures.LARGEST_PANEL + 20), pictures.LARGEST_PANEL + 8)
 
 
 def test_objects_are_outlined_in_truth_and_prediction():
@@ -286,14 +316,19 @@ def test_legends_name_the_colours_of_the_panels():
 def test_arrays_need_not_be_contiguous():
     image, labels = np.moveaxis(np.random.default_rng(0).normal(size=(3, 8, 6)), 0, 2)[::2, ::-1], LABELS.T[::2, ::-1]
     assert not image.flags.c_contiguous and not labels.flags.c_contiguous
-    for draw in (pictures.overlay, lambda image, labels: pictures.comparison(image, labels, 1 - labels, 1)):
+
+    def compared(image, labels):
+        return pictures.comparison(image, labels, labels / 2.0, 1 - labels, 1)
+
+    for draw in (pictures.overlay, compared):
         expected = draw(np.ascontiguousarray(image), np.ascontiguousarray(labels))
         np.testing.assert_array_equal(draw(image, labels), expected)
 
 
 def test_arguments_are_left_alone():
-    image, labels, guess = RAMP.copy(), LABELS.copy(), 1 - LABELS
-    pictures.comparison(image, labels, guess, 1)
+    image, labels, guess, sure = RAMP.copy(), LABELS.copy(), 1 - LABELS, LABELS / 2.0
+    pictures.comparison(image, labels, sure, guess, 1)
+    np.testing.assert_array_equal(sure, LABELS / 2.0)
     pictures.overlay(image, labels)
     np.testing.assert_array_equal(image, RAMP)
     np.testing.assert_array_equal(labels, LABELS)

@@ -407,6 +407,7 @@ class TrainingConfig:
     checkpoint_steps: int = setting(0, "save the state also within an epoch, after so many steps; 0: never", minimum=0)
     checkpoints_to_keep: int = setting(2, "newest checkpoints kept, beside the best", minimum=1)
     pictures: int = setting(4, "validation pictures in TensorBoard", minimum=0, maximum=64)
+    profile: int = setting(0, "record which operation takes how long in so many steps; 0: none", minimum=0)
     threshold: float = setting(
         0.0,
         "probability from which a pixel is foreground (one-class networks); 0: 0.5 while training, and then the one of "
@@ -444,7 +445,12 @@ class Config:
     def of(cls, preset: str = "default", file: str | None = None, **settings) -> "Config":
         """The settings given by name, from any section, on top of a preset (or several, "a,b") and a JSON file.
 
-            Config.of(data="data/mine", epochs=60, precision="bfloat16")
+        >>> config = Config.of(preset="original", depth=4)
+        >>> config.model.depth, config.model.base_channels, config.loss.loss, sorted(config.given)[:2]
+        (4, 16, 'dice', ['augment', 'batch_normalization'])
+        >>> Config.of(dept=4)
+        Traceback (most recent call last):
+        unet_lowlevel.errors.UserError: dept is no setting: did you mean depth?
 
         Raises:
             UserError: for an unknown name, a value outside its limits, or values that contradict each other.

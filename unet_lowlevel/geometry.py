@@ -20,7 +20,11 @@ def lost_by_block(config: ModelConfig) -> int:
 
 
 def valid_margin(config: ModelConfig) -> int:
-    """Pixels that a valid network loses per axis: 184 for the paper (572 -> 388); 0 in same mode."""
+    """Pixels that a valid network loses per axis; 0 in same mode.
+
+    >>> 572 - valid_margin(Config.of(preset="paper").model)
+    388
+    """
     if config.padding == "same":
         return 0
     # One block at the bottleneck, two (down and up) at every other level; a pixel of level l covers 2^(l - 1) pixels.
@@ -79,6 +83,11 @@ def receptive_field(path: list[tuple[str, int]]) -> int:
 
     Args:
         path: (kind, k) of each layer, from the image on; kind is "convolution", "pooling" or "up".
+
+    >>> receptive_field([("convolution", 3), ("convolution", 3)])
+    5
+    >>> receptive_field([("convolution", 3), ("pooling", 2), ("convolution", 3)])
+    8
     """
     width = 1
     for kind, k in reversed(path):
@@ -107,7 +116,11 @@ class Span:
 
 
 def spans(length: int, size: int, config: ModelConfig) -> list[Span]:
-    """The tiles that cover an axis of `length` pixels, in windows of at most about `size` pixels."""
+    """The tiles that cover an axis of `length` pixels, in windows of at most about `size` pixels.
+
+    >>> [(tile.start, tile.stop, tile.window, tile.window_size) for tile in spans(1000, 512, ModelConfig())]
+    [(0, 364, -4, 464), (364, 636, 268, 464), (636, 1000, 540, 464)]
+    """
     return (spans_of_valid if config.padding == "valid" else spans_of_same)(length, size, config)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from unet_lowlevel.config import IGNORED
@@ -21,6 +21,8 @@ PICTURE_PALETTE = np.concatenate([LABEL_PALETTE[:IGNORED], [UNLABELLED]])
 MISSED = np.array([60, 120, 255], np.uint8)  # foreground in the truth only: blue
 INVENTED = np.array([255, 70, 50], np.uint8)  # foreground in the prediction only: red
 CONFUSED = np.array([255, 200, 40], np.uint8)  # foreground in both, of different classes: yellow
+# Larger side of a panel of a `comparison`, in pixels.
+SMALLEST_PANEL, LARGEST_PANEL = 384, 768
 
 # Picture uint8 [H, W, 3] of any size, its name, and the colour of its frame or None.
 Tile = tuple[np.ndarray, str, tuple[int, int, int] | None]
@@ -164,11 +166,48 @@ def legend_of_classes(classes: int, *, tinted: bool) -> list[tuple[np.ndarray | 
     return [*zip(PICTURE_PALETTE[labels] if tinted else colour_labels(labels, classes), names, strict=True)]
 
 
-def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """The `panels` side by side with a white line between; [H, 4 W + 6, 3]."""
-    line = np.full((image.shape[0], 2, 3), 255, np.uint8)
-    first, *others = panels(image, truth, prediction, classes)
-    return np.concatenate([first, *(part for panel in others for part in (line, panel))], axis=1)
+def comparison(
+    image: np.ndarray,
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    prediction: np.ndarray,
+    classes: int,
+    objects: Sequence[np.ndarray | None] = (None, None),
+) -> np.ndarray:
+    """Image and truth, and below them probabilities and errors, each with its heading and legend; uint8 [., ., 3].
+
+    Args:
+        image: [H, W, C].
+        truth, prediction: the class of each pixel, int [H, W].
+        probabilities: of that class or, of one class, of the foreground, float [H, W] in 0 ... 1: how bright it is.
+        classes: of the network.
+        objects: of truth and prediction, see `panels`; where there are objects, they are shown instead of brightness.
+    """
+    original, true, found, wrong = panels(image, truth, prediction, classes, *objects)
+    heads = headings(classes, objects=objects[0] is not None, ignored=bool((truth == IGNORED).any()))
+    heads[3] = ("errors", [entry for entry in heads[3][1] if entry[0] is not UNLABELLED])  # the truth tells it
+    if objects[1] is None:
+        colours = colour_labels(prediction if classes > 2 else np.ones_like(prediction), classes)
+        found = colours * probabilities[..., np.newaxis]
+        heads[2] = ("probability: the brighter, the surer", heads[2][1])
+    side = min(max(max(image.shape[:2]), SMALLEST_PANEL), LARGEST_PANEL)
+    height, width = fitting(image.shape[:2], side)
+    gap, line = 8, 20
+    page = Image.new("RGB", (2 * width + gap, 2 * (height + line)), "white")
+    draw = ImageDraw.Draw(page)
+    draw.font = ImageFont.load_default(13)
+    kind = Image.Resampling.BOX if side < max(image.shape[:2]) else Image.Resampling.NEAREST
+    for number, (panel, (title, legend)) in enumerate(zip((original, true, found, wrong), heads, strict=True)):
+        top, left = (number // 2) * (height + line), (number % 2) * (width + gap)
+        page.paste(Image.fromarray(panel.astype(np.uint8)).resize((width, height), kind), (left, top + line))
+        write(draw, (left, top + 2), title, width)
+        left += round(draw.textlength(title)) + 12
+        for colour, meaning in legend:
+            if colour is not None:
+                draw.rectangle((left, top + 5, left + 10, top + 15), tuple(colour.tolist()), "black")
+                draw.text((left + 15, top + 2), meaning, fill="black")
+                left += round(draw.textlength(meaning)) + 27
+    return np.asarray(page)
 
 
 def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:

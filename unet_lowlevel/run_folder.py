@@ -9,7 +9,7 @@ instances.json   thresholds that separate objects, once chosen: at the end of th
 model_card.md    what the network was shown, its scores and limits, and model_card.json: at the end of the training
 best/            the weights of the epoch with the best validation Dice (--keep last: those of the last epoch)
 history.csv      one line per epoch
-train/, validation/    TensorBoard
+train/, validation/, network/, summary/    TensorBoard; with --profile also plugins/
 .lock            locked as long as a training works here
 """
 

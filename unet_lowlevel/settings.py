@@ -37,7 +37,11 @@ def flag(name: str) -> str:
 
 
 def typed(values: dict) -> list[str]:
-    """The flags of {setting: value} as they are typed in a shell: --epochs 40, --stream, --no-stream."""
+    """The flags of {setting: value} as they are typed in a shell.
+
+    >>> typed({"epochs": 40, "stream": False, "normalization_range": (-1000, 400)})
+    ['--epochs 40', '--no-stream', '--normalization-range=-1000,400']
+    """
     found = []
     for name, value in values.items():
         if isinstance(value, bool):

@@ -24,6 +24,7 @@ from unet_lowlevel.reference.keras_trainer import KerasTrainer
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import load_keras, read_keras
 from unet_lowlevel.training.checkpoints import restore_best
+from unet_lowlevel.training.summaries import FOLDERS
 
 IMPLEMENTATIONS = ("lowlevel", "highlevel", "keras")
 
@@ -39,7 +40,7 @@ def runs(phantoms, tmp_path_factory):
 
 def tags(run):
     found = {}
-    for part in ("train", "validation"):
+    for part in FOLDERS:
         events = EventAccumulator(str(run / part))
         events.Reload()
         found[part] = set(events.Tags()["tensors"]), events.Tags()["graph"]
@@ -57,13 +58,32 @@ def test_run_folders_are_alike(runs):
 
 
 def test_tensorboard_tags_are_the_same(runs):
-    """But for those of each step, which `fit` does not hand out."""
+    """But for what lies within blocks of layers, and for what `fit` does not hand out."""
     expected = tags(runs["lowlevel"])
-    assert len(expected["train"][0]) > 20
-    assert tags(runs["highlevel"]) == expected
-    of_steps = {f"step/{name}" for name in ("loss", "learning_rate", "gradient_norm")}
-    names, graph = expected["train"]
-    assert tags(runs["keras"]) == expected | {"train": (names - of_steps, graph)}
+    assert len(expected["train"][0]) > 20 and expected["network"] == (set(), True)
+
+    def without(*words):
+        return {
+            part: ({n for n in names if not any(w in n for w in words)}, graph)
+            for part, (names, graph) in expected.items()
+        }
+
+    assert tags(runs["highlevel"]) == without("/activation_", "/dead_units", "feature_maps/")
+    found = without(
+        "step/",
+        "/gradient_norm",
+        "/update_",
+        "/activation_",
+        "/dead_units",
+        "feature_maps/",
+        "receptive_field/",
+        "epoch/precision",
+        "epoch/recall",
+        "epoch/confusion",
+        "precision_recall/",
+    )
+    found["train"] = found["train"][0] | {"training/gradient_norm"}, False
+    assert tags(runs["keras"]) == found
 
 
 def test_histories_are_the_same_up_to_rounding(runs):

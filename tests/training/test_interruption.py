@@ -17,6 +17,7 @@ from unet_lowlevel import run_folder
 from unet_lowlevel.cli.train import main
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.training.interruption import StopSignals
+from unet_lowlevel.training.summaries import FOLDERS
 
 # With dropout, momentum, schedule, warm-up, average and clipping all at work.
 LONG = [*TINY, "--epochs", "3", "--steps-per-epoch", "5", "--dropout-rate", "0.3", "--ema-decay", "0.9"]
@@ -214,7 +215,7 @@ def test_a_run_that_is_renamed_is_saved_under_its_new_name(taken, implementation
     assert line.endswith(f"go on with --run '{moved}' --resume.")
     assert on_disk(run) == before if taken else not run.exists()
     assert {path.name for path in moved.iterdir()} - {"best.keras"} == {
-        "config.json", "split.json", "plan.json", "history.csv", "checkpoints", "best", "train", "validation"
+        "config.json", "split.json", "plan.json", "history.csv", "checkpoints", "best", *FOLDERS
     }  # fmt: skip
     assert [row["epoch"] for row in history(moved)] == ["1", "2"]
     assert main(["--run", str(moved), "--resume"], implementation) == 0

@@ -14,7 +14,7 @@ from unet_lowlevel.training.summaries import Summaries, forget_after
 def test_histograms_are_those_of_tensorflow(values, tmp_path):
     summaries = Summaries(tmp_path)
     weight, gradient = tf.Variable(values, dtype=tf.float32), tf.constant(-values, tf.float32)
-    summaries.histograms(1, ["kernel"], [weight], [gradient])
+    summaries.histograms(1, ["output/weight"], [weight], [gradient])
     with summaries.writers["train"].as_default(step=1):
         tf.summary.histogram("expected", weight)
     summaries.close()
@@ -25,12 +25,12 @@ def test_histograms_are_those_of_tensorflow(values, tmp_path):
         (event,) = events.Tensors(tag)
         return tf.make_ndarray(event.tensor_proto)
 
-    found, expected = read("weights/kernel"), read("expected")
-    assert events.SummaryMetadata("weights/kernel") == events.SummaryMetadata("expected")
+    found, expected = read("output/weights/filter"), read("expected")
+    assert events.SummaryMetadata("output/weights/filter") == events.SummaryMetadata("expected")
     assert found.shape == expected.shape and found[:, 2].sum() == expected[:, 2].sum() == values.size
     if np.ptp(values):  # of equal values TensorFlow makes one bucket without width
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(read("gradients/kernel")[::-1, 2], found[:, 2])
+        np.testing.assert_allclose(read("output/gradients/filter")[::-1, 2], found[:, 2])
     else:
         edges = found[found[:, 2] > 0, :2]
         assert len(edges) == 1 and edges[0, 0] <= values.flat[0] <= edges[0, 1]
@@ -38,12 +38,16 @@ def test_histograms_are_those_of_tensorflow(values, tmp_path):
 
 def test_pictures_tell_what_their_colours_mean(tmp_path):
     summaries = Summaries(tmp_path)
-    summaries.pictures(1, {"a": np.zeros((2, 14, 3), np.uint8)})
+    picture = np.arange(84, dtype=np.uint8).reshape(2, 14, 3)
+    summaries.pictures(1, {"pictures/a": picture})
     summaries.close()
     events = EventAccumulator(str(tmp_path / "validation"))
     events.Reload()
-    told = events.SummaryMetadata("image_truth_prediction_errors/a").summary_description
-    assert told.startswith("image, truth, prediction, errors: blue missed, red found too much")
+    told = events.SummaryMetadata("pictures/a")
+    assert "blue missed, red found too much" in told.summary_description and told.plugin_data.plugin_name == "images"
+    width, height, png = tf.make_ndarray(events.Tensors("pictures/a")[0].tensor_proto)
+    assert (width, height) == (b"14", b"2")
+    np.testing.assert_array_equal(tf.io.decode_png(png), picture)
     assert MISSED.argmax() == 2 and INVENTED.argmax() == 0 and CONFUSED[:2].min() > 150 > CONFUSED[2]
 
 

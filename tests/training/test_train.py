@@ -37,6 +37,7 @@ from unet_lowlevel.inference.separation import Separation, read_separation
 from unet_lowlevel.inference.threshold import read_threshold
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.journal import kept_epoch, read_history
+from unet_lowlevel.training.summaries import FOLDERS
 from unet_lowlevel.training.train import nothing_found, with_default_data
 
 # What TINY says, for Python; and what `tiny_run` has beside it.
@@ -56,7 +57,7 @@ def stop_at_step(*wanted):
 def test_run_folder_has_everything(tiny_run):
     names = {path.name for path in tiny_run.iterdir()}
     written = {"config.json", "split.json", "plan.json", "history.csv", "model_card.md", "model_card.json"}
-    assert names == {*written, "checkpoints", "best", "train", "validation"}
+    assert names == {*written, "checkpoints", "best", *FOLDERS}
     plan = json.loads((tiny_run / "plan.json").read_text())
     assert plan["plan"] == [] and plan["fingerprint"]["images"] == 12 and plan["fingerprint"]["groups"] == 4
     content = json.loads((tiny_run / "config.json").read_text())

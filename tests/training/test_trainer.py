@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from conftest import sentence
 from kill_and_resume import history, state
+from PIL import Image
 from tiny_training import samples, tiny_config
 
 from unet_lowlevel.config import DataConfig
@@ -13,14 +14,15 @@ from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.samples import Sample, at_working_size
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.pictures import colour_labels
+from unet_lowlevel.pictures import SMALLEST_PANEL, colour_labels, fitting
 from unet_lowlevel.reference.layers_unet import LayersUNet
 from unet_lowlevel.settings import apply
 from unet_lowlevel.training import journal
 from unet_lowlevel.training.checkpoints import restore_best
+from unet_lowlevel.training.drawings import picture
 from unet_lowlevel.training.journal import kept_epoch
 from unet_lowlevel.training.totals import Totals
-from unet_lowlevel.training.trainer import Trainer, picture
+from unet_lowlevel.training.trainer import Trainer
 
 
 def test_a_loss_that_is_not_finite_names_step_and_files(tmp_path):
@@ -161,9 +163,10 @@ def test_pictures_of_shrunk_images_have_the_size_as_stored():
     rng = np.random.default_rng(0)
     stored = Sample("a", rng.integers(0, 256, (9, 7, 1), np.uint8), rng.integers(0, 2, (9, 7), np.uint8))
     sample = at_working_size(stored, DataConfig(resolution=0.5))
-    shown = picture(sample, tf.zeros([1, 9, 7, 1]), tiny_config())
-    assert shown.shape == (9, 4 * 7 + 6, 3)
-    np.testing.assert_array_equal(shown[:, 9:16], colour_labels(stored.label, 1))
+    shown = picture(sample, np.zeros([9, 7, 1], np.float32), tiny_config())
+    height, width = fitting((9, 7), SMALLEST_PANEL)
+    truth = Image.fromarray(colour_labels(stored.label, 1)).resize((width, height), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(shown[20 : height + 20, width + 8 :], np.asarray(truth))
 
 
 def test_a_smaller_last_batch_counts_by_its_images(tmp_path, monkeypatch):

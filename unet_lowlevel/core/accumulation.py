@@ -25,14 +25,16 @@ def in_parts(function: Callable[..., Any], parts: int, *batch: tf.Tensor) -> Any
         parts: how many; of sizes that differ by one image at most. No more than there are images.
         batch: tensors [N, ...].
     """
-    images, before = tf.shape(batch[0])[0], images_before(batch[0])
-    everywhere = summed(images)
-    edges = [images * i // parts for i in range(parts + 1)]
+    with tf.name_scope("parts_of_batch") as scope:
+        images, before = tf.shape(batch[0])[0], images_before(batch[0])
+        everywhere = summed(images)
+        edges = [images * i // parts for i in range(parts + 1)]
     total: Any = None
     for first, last in itertools.pairwise(edges):
-        with tf.control_dependencies([] if total is None else tf.nest.flatten(total)):
+        with tf.name_scope(scope), tf.control_dependencies(tf.nest.flatten(total or [])):
             part = [tf.identity(tensor[first:last]) for tensor in batch]
-        share = tf.cast(summed(last - first) / everywhere, tf.float32)
-        found = function(share, before + first, *part)
+            share = tf.cast(summed(last - first) / everywhere, tf.float32)
+            before_part = before + first
+        found = function(share, before_part, *part)
         total = found if total is None else tf.nest.map_structure(tf.add, total, found)
     return total

@@ -105,3 +105,12 @@ def dice_cross_entropy(labels, logits, weight_map=None, *, smooth: float = 1.0, 
     """loss = dice + cross_entropy: the first sees regions, the second every pixel."""
     regions = dice(labels, logits, smooth=smooth, labelled=labelled)
     return regions + cross_entropy(labels, logits, weight_map, class_weights=class_weights, labelled=labelled)
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import array, show
+
+    labels, logits = array("0 1  1 0", 1, 2, 2, dtype="int32"), array("-2 3  -1 0", 1, 2, 2, 1)
+    show(dice, by_hand.dice, labels, logits)
+    show(cross_entropy, by_hand.cross_entropy, labels, logits)

@@ -27,6 +27,7 @@ from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
 from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import OnStep, say
+from unet_lowlevel.training.drawings import picture
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
@@ -34,7 +35,6 @@ from unet_lowlevel.training.steps import whole_logits
 from unet_lowlevel.training.trainer import (
     check_validation,
     image_too_large,
-    picture,
     step_too_large,
     warning_of_one_class,
 )
@@ -182,7 +182,7 @@ class KerasTrainer:
         channels = self.config.model.in_channels
         if not self.journal.history:
             self.journal.summaries.graph(
-                tf.function(self.model, [tf.TensorSpec([None, None, None, channels])], autograph=False)
+                "network", tf.function(self.model, [tf.TensorSpec([None, None, None, channels])], autograph=False)
             )
         with contextlib.closing(self.journal), StopSignals() as signals:
             if self.journal.out_of_patience():
@@ -325,11 +325,12 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         return {stem: {name: values[i] for name, values in each.items()} for i, stem in enumerate(stems)}
 
     def pictures(self) -> dict:
-        """Validation pictures by stem."""
+        """Validation pictures by tag."""
         samples, config = self.trainer.validation, self.trainer.config
         pictures = {}
         for sample in (samples[i] for i in evenly(len(samples), config.training.pictures)):
             self.validating = sample
             p = probabilities(whole_logits(self.trainer.unet, tf.constant(sample.normalized()[None])))
-            pictures[sample.stem] = picture(sample, tf.image.resize(p, sample.truth.shape), config)
+            p = tf.image.resize(p, sample.truth.shape)[0].numpy()
+            pictures[f"pictures/{sample.stem}"] = picture(sample, p, config)
         return pictures

@@ -25,6 +25,9 @@ def score_text(score: float | None, like: float | None = None) -> str:
     Args:
         score: what to write.
         like: the number whose size decides, such as the mean of a column; None: the score itself.
+
+    >>> score_text(0.87654), score_text(0.00012345), score_text(None)
+    ('0.8765', '1.234e-04', '-')
     """
     if score is None:
         return "-"

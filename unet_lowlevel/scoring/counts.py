@@ -12,6 +12,9 @@ from unet_lowlevel.core.losses import probabilities
 
 # `mean_iou` cuts the prediction at each of these probabilities, to show how sure the network is.
 THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+# Those of a precision-recall curve; every second of the upper half is one of `THRESHOLDS`.
+CURVE = tuple(round(0.025 * i, 3) for i in range(41))
+OF_CURVE = slice(20, 40, 2)
 
 
 def predicted_labels(probabilities: tf.Tensor, threshold: float = 0.5) -> tf.Tensor:
@@ -89,16 +92,20 @@ def threshold_counts(
 
 
 def probability_counts(
-    labels: tf.Tensor, probabilities: tf.Tensor, threshold: float = 0.5, ignored: int | None = None
+    labels: tf.Tensor,
+    probabilities: tf.Tensor,
+    threshold: float = 0.5,
+    ignored: int | None = None,
+    thresholds: tuple[float, ...] = THRESHOLDS,
 ) -> dict[str, tf.Tensor]:
     """The counts of each image for the scores, from probabilities [N, H, W, K].
 
     Returns:
         confusion: `confusion_counts` of the decided classes; thresholds: `threshold_counts`.
     """
-    table = threshold_counts(labels, probabilities, ignored)
-    if probabilities.shape[-1] == 1 and threshold in THRESHOLDS:
-        return {"confusion": table[:, 0, THRESHOLDS.index(threshold)], "thresholds": table}  # counted already
+    table = threshold_counts(labels, probabilities, ignored, thresholds)
+    if probabilities.shape[-1] == 1 and threshold in thresholds:
+        return {"confusion": table[:, 0, thresholds.index(threshold)], "thresholds": table}  # counted already
     predictions = predicted_labels(probabilities, threshold)
     confusion = confusion_counts(labels, predictions, max(probabilities.shape[-1], 2), ignored)
     return {"confusion": confusion, "thresholds": table}

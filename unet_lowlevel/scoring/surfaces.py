@@ -31,6 +31,11 @@ def surface_distances(truth: np.ndarray, prediction: np.ndarray) -> tuple[float,
 
     Args:
         truth, prediction: bool [H, W].
+
+    >>> truth, prediction = np.zeros([2, 9, 9], bool)
+    >>> truth[2, :], prediction[5, :] = True, True  # two lines, 3 pixels apart
+    >>> surface_distances(truth, prediction)
+    (3.0, 3.0)
     """
     if not truth.any() and not prediction.any():
         return 0.0, 0.0

@@ -42,6 +42,9 @@ HISTORY = (
     "weight_norm",
 )
 
+# Curves of both training and validation.
+SCORES = ("loss", "dice", "iou", "mean_iou", "precision", "recall")
+
 
 class Journal:
     """Checkpoints, the best weights, history.csv and TensorBoard of one training, new or resumed."""
@@ -184,27 +187,45 @@ class Journal:
             self.counts = counts
         return wanted
 
-    def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """See `Summaries.pictures`."""
         with self.writing():
             self.summaries.pictures(step, pictures)
 
-    def end_epoch(self, row: dict, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
+    def validated(
+        self, step: int, pictures: Mapping[str, np.ndarray], confusion: np.ndarray, curve: np.ndarray
+    ) -> None:
+        """Adds a validation to TensorBoard; see `Summaries.pictures`, `Summaries.confusion`, `Summaries.curves`."""
+        with self.writing():
+            self.summaries.pictures(step, pictures)
+            self.summaries.confusion(step, confusion)
+            self.summaries.curves(step, curve)
+
+    def end_epoch(
+        self,
+        row: dict,
+        names: list[str],
+        weights: list[tf.Variable],
+        gradients: list[tf.Tensor],
+        levels: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """Adds an epoch to TensorBoard and history.csv, and saves the state.
 
         Args:
-            row: a value for each name in `HISTORY`.
+            row: a value for each name in `HISTORY`, and perhaps more scores of `SCORES`.
             names, weights, gradients: of the trained variables, after the last step.
+            levels: curves of the levels, by tag.
         """
         step = row["step"]
         with self.writing():
             for part in ("train", "validation"):
-                scores = {f"epoch/{name}": row[f"{part}_{name}"] for name in ("loss", "dice", "iou", "mean_iou")}
+                scores = {f"epoch/{name}": row[f"{part}_{name}"] for name in SCORES if f"{part}_{name}" in row}
                 self.summaries.scalars(part, step, scores)
             more = ("learning_rate", "gradient_norm", "weight_norm", "images_per_second")
             self.summaries.scalars("train", step, {f"training/{name}": row[name] for name in more})
+            self.summaries.scalars("train", step, levels)
             self.summaries.histograms(step, names, weights, gradients)
-            self.history.append(row)
+            self.history.append({name: row[name] for name in HISTORY})
             write_history(self.run / "history.csv", self.history)
             self.progress.epoch.assign(row["epoch"])
             self.totals = Totals()

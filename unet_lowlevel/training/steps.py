@@ -10,7 +10,7 @@ from unet_lowlevel.core.ops.cropping import mirror_crop
 from unet_lowlevel.core.step import TrainStep
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.geometry import smallest_valid_size, valid_margin
-from unet_lowlevel.scoring.counts import logit_counts, probability_counts
+from unet_lowlevel.scoring.counts import CURVE, OF_CURVE, logit_counts, probability_counts
 
 
 def train_step(model: UNet, config: Config, crop: tuple[int, int], total_steps: int) -> TrainStep:
@@ -76,11 +76,14 @@ class EvaluationStep(tf.Module):
 
         Returns:
             loss (scalar), probabilities [N, H, W, K], and per image confusion and thresholds, see
-            `counts.probability_counts`.
+            `counts.probability_counts`; curve: the same as thresholds, for a precision-recall curve.
         """
         logits = whole_logits(self.model, images)
         p = probabilities(logits)
         if self.config.data.resizes:
             p = tf.image.resize(p, tf.shape(truth)[1:])
-        counted = probability_counts(truth, p, self.config.training.decision_threshold, self.config.data.ignored)
+        training, ignored = self.config.training, self.config.data.ignored
+        counted = probability_counts(truth, p, training.decision_threshold, ignored, CURVE)
+        curve = counted["thresholds"]
+        counted |= {"thresholds": curve[:, :, OF_CURVE], "curve": curve}
         return {"loss": self.loss(labels, logits), "probabilities": p} | counted

@@ -1,110 +1,147 @@
 """Writes to TensorBoard; no other module does.
 
-Training and validation use the same tags in two folders, so that their curves overlay.
+Training and validation use the same tags in two folders, so that their curves overlay. The graph of the network has a
+folder of its own, and so has what belongs to the run as a whole.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorboard.plugins.custom_scalar import metadata as custom_scalars
-from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 from tensorboard.plugins.histogram.metadata import create_summary_metadata
+from tensorboard.plugins.hparams import summary_v2 as hparams
+from tensorboard.plugins.image import metadata as images
+from tensorboard.plugins.pr_curve import metadata as pr_curves
 from tensorflow.core.framework.summary_pb2 import DATA_CLASS_TENSOR
 from tensorflow.core.util.event_pb2 import Event
 
 from unet_lowlevel.config import Config
 from unet_lowlevel.disk import put_in_place, sync
-from unet_lowlevel.settings import to_json
+from unet_lowlevel.scoring.counts import class_scores
+from unet_lowlevel.settings import load_json, to_json
+from unet_lowlevel.training.descriptions import described, overview
+from unet_lowlevel.training.graphs import readable_graph
+from unet_lowlevel.training.levels import tag_of
 
-# Shown beside the curve: what it is, what is healthy, and what to do if it is not.
-DESCRIPTIONS = {
-    "epoch/loss": "The mean loss of an image. Both curves fall; where that of the validation rises while that of the "
-    "training falls, the network learns by heart: more data, larger random changes, or --dropout-rate.",
-    "epoch/dice": "The Dice of all pixels, the mean over the foreground classes, at the threshold of the run: 1 is "
-    "perfect, 0 finds nothing. By that of the validation the best epoch is chosen.",
-    "epoch/iou": "The intersection over union at the same threshold, Dice / (2 - Dice) of one class: the same order of "
-    "networks in smaller numbers.",
-    "epoch/mean_iou": "IoU of foreground and background, averaged over the thresholds 0.5, 0.55, ... 0.95: the "
-    "score of the 2019 project. It is often above 0.4 without any foreground; the best epoch is chosen by the Dice.",
-    "step/loss": "The loss of the batch of each step: a rough curve, whose trend counts. Where it jumps up and stays, "
-    "lower --learning-rate or set --clip-norm 1.",
-    "step/learning_rate": "The learning rate of each step: the schedule as it was meant. It jumps where a training was "
-    "resumed with other --epochs.",
-    "step/gradient_norm": "The length of the gradient of each step, before clipping. Ten times the usual now and then "
-    "is what --clip-norm is for; near 0 from the start, nothing is learned: look at masks and --learning-rate.",
-    "training/learning_rate": "The learning rate of the last step of an epoch.",
-    "training/gradient_norm": "The length of the gradient in the last step of an epoch, before clipping.",
-    "training/weight_norm": "The length of all weights. It grows slowly and levels off; where it keeps growing, try "
-    "--weight-decay.",
-    "training/images_per_second": "Images a second in the training steps of an epoch. Where it falls, something else "
-    "runs on the machine, or its memory is full.",
-}
-# Shown beside the pictures; see `pictures.comparison`.
-LEGEND = "image, truth, prediction, errors: blue missed, red found too much, yellow another class; gray has no label"
 HISTOGRAM = create_summary_metadata(display_name=None, description=None)
 LAYOUT = custom_scalars.create_summary_metadata()
 LAYOUT.data_class = DATA_CLASS_TENSOR  # without it TensorBoard takes the page for empty
+# In the run folder.
+FOLDERS = ("train", "validation", "network", "summary")
+# Scores that runs are compared by: columns of history.csv, in the epoch whose weights are kept.
+BEST = ("dice", "iou", "loss")
+# The settings that TensorBoard's table of runs shows first; the others can be added to it.
+FIRST = ("learning_rate", "batch_size", "crop_size", "depth", "base_channels")
 
 
 class Summaries:
-    """Writers for RUN/train and RUN/validation. The horizontal axis is the training step."""
+    """Writers for the `FOLDERS` of a run. The horizontal axis is the training step."""
 
-    def __init__(self, run: Path):
+    def __init__(self, run: Path, folders: Iterable[str] = FOLDERS):
+        """Opens files of events in some of the `FOLDERS`."""
         self.run = run
-        self.writers = {name: tf.summary.create_file_writer(str(run / name)) for name in ("train", "validation")}
+        self.writers = {folder: tf.summary.create_file_writer(str(run / folder)) for folder in folders}
 
-    def scalars(self, part: str, step: int, values: dict[str, float]) -> None:
-        """Curves: `values` by tag, into part "train" or "validation"."""
+    def scalars(self, part: str, step: int, values: Mapping[str, float]) -> None:
+        """Curves: `values` by tag, into one of the `FOLDERS`."""
         with self.writers[part].as_default(step=step):
             for tag, value in values.items():
-                tf.summary.scalar(tag, value, description=DESCRIPTIONS.get(tag))
+                tf.summary.scalar(tag, value, description=described(tag))
 
     def steps(self, steps: Iterable[tuple[int, dict[str, tf.Tensor]]]) -> None:
         """Curves of the training with a point for each step: (step, values by name)."""
         for step, values in steps:
             self.scalars("train", step, {f"step/{name}": float(value) for name, value in values.items()})
 
-    def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
-        """Comparisons of validation images, uint8 [H, W, 3] by stem."""
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Pictures of validation images, uint8 [H, W, 3] by tag."""
         with self.writers["validation"].as_default(step=step):
-            for stem, picture in pictures.items():
-                tag = f"image_truth_prediction_errors/{stem}"
-                tf.summary.image(tag, picture[np.newaxis], description=LEGEND)
+            for tag, picture in pictures.items():
+                data = [str(picture.shape[1]), str(picture.shape[0]), tf.io.encode_png(picture, compression=1)]
+                metadata = images.create_summary_metadata(None, described(tag), converted_to_tensor=True)
+                tf.summary.write(tag, tf.stack(data), metadata=metadata)
+
+    def curves(self, step: int, counts: np.ndarray) -> None:
+        """The precision-recall curve of each foreground class in the validation images.
+
+        Args:
+            counts: `counts.threshold_counts` at `counts.CURVE`, int64 [K, T, 2, 2].
+        """
+        with self.writers["validation"].as_default(step=step):
+            for k, table in enumerate(counts, start=1):
+                (tn, fp), (fn, tp) = np.moveaxis(table.astype(np.float64), 0, -1)
+                scores = class_scores(table)
+                data = np.stack([tp, fp, tn, fn, scores["precision"][:, 1], scores["recall"][:, 1]])
+                tag = f"precision_recall/class_{k}"
+                metadata = pr_curves.create_summary_metadata(None, described(tag), len(table))
+                tf.summary.write(tag, data.astype(np.float32), metadata=metadata)
+
+    def confusion(self, step: int, confusion: np.ndarray) -> None:
+        """Which part of the validation pixels of each true class was predicted as which class, as a table.
+
+        Args:
+            confusion: int64 [classes, classes], rows the truth.
+        """
+        names = ["background", *(f"class {k}" for k in range(1, len(confusion)))]
+        rows = [["truth", *names, "pixels"]]
+        for name, row in zip(names, confusion, strict=True):
+            rows.append([name, *(f"{share:.2%}" for share in row / max(row.sum(), 1)), f"{row.sum():,}"])
+        with self.writers["validation"].as_default(step=step):
+            tf.summary.text("epoch/confusion", table(rows))
 
     def histograms(self, step: int, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
-        """The distribution of each weight and of its last gradient, under the weight's name."""
+        """The distribution of each weight and of its last gradient, by level."""
         with self.writers["train"].as_default(step=step):
             for name, weight, gradient in zip(names, weights, gradients, strict=True):
-                tf.summary.write(f"weights/{name}", buckets(weight.numpy()), metadata=HISTOGRAM)
-                tf.summary.write(f"gradients/{name}", buckets(gradient.numpy()), metadata=HISTOGRAM)
+                tf.summary.write(tag_of(name, "weights"), buckets(weight.numpy()), metadata=HISTOGRAM)
+                tf.summary.write(tag_of(name, "gradients"), buckets(gradient.numpy()), metadata=HISTOGRAM)
 
-    def graph(self, function: tf.types.experimental.GenericFunction) -> None:
-        """The graph that `function` was compiled to."""
-        with self.writers["train"].as_default(step=0):
-            tf.summary.graph(function.get_concrete_function().graph)
+    def graph(self, part: str, function: tf.types.experimental.GenericFunction) -> None:
+        """The graph that `function` is compiled to, into part "train" or "network"."""
+        with self.writers[part].as_default(step=0):
+            tf.summary.graph(readable_graph(function))
 
     def configuration(self, config: Config) -> None:
-        """Every setting as a table; and which curves stand together on the page of custom scalars."""
-        rows = [
-            f"| {section}.{name} | {json.dumps(value)} |"
-            for section, part in to_json(config).items()
-            for name, value in part.items()
-        ]
-        with self.writers["train"].as_default(step=0):
-            tf.summary.text("configuration", "\n".join(["| setting | value |", "| --- | --- |", *rows]))
+        """Settings and plan as tables; settings to compare runs by; which curves stand together."""
+        sections = to_json(config)
+        rows = [[f"{name}.{key}", json.dumps(value)] for name, part in sections.items() for key, value in part.items()]
+        settings = {key: value for part in sections.values() for key, value in part.items()}
+        compared = {
+            name: settings[name] if isinstance(settings[name], (bool, int, float, str)) else json.dumps(settings[name])
+            for name in dict.fromkeys((*FIRST, *settings))
+        }
+        metrics = [hparams.Metric(f"best/{name}") for name in (*BEST, "epoch")]
+        with self.writers["summary"].as_default(step=0):
+            tf.summary.text("configuration", table([["setting", "value"], *rows]))
+            if (self.run / "plan.json").is_file():
+                plan = load_json(self.run / "plan.json")["plan"]
+                reasons = [[each["setting"], json.dumps(each["value"]), each["reason"]] for each in plan]
+                tf.summary.text("plan", table([["setting", "value", "reason"], *reasons]))
+            hparams.hparams_config([hparams.HParam(name) for name in compared], metrics)
+            hparams.hparams(compared)
             layout = overview().SerializeToString()
             tf.summary.write(custom_scalars.CONFIG_SUMMARY_TAG, layout, metadata=LAYOUT)
+
+    def result(self, row: Mapping[str, Any]) -> None:
+        """The scores of the epoch whose weights are kept, its `row` of history.csv, and the model card."""
+        self.scalars("summary", row["step"], {f"best/{name}": row[f"validation_{name}"] for name in BEST})
+        self.scalars("summary", row["step"], {"best/epoch": row["epoch"]})
+        card = self.run / "model_card.md"
+        if card.is_file():
+            with self.writers["summary"].as_default(step=row["step"]):
+                tf.summary.text("model_card", card.read_text(encoding="utf-8"))
 
     def flush(self) -> None:
         """Writes all to the disk."""
         for writer in self.writers.values():
             writer.flush()
-        for part in self.writers:
-            for path in (self.run / part, *(self.run / part).glob("events.*")):
+        for folder in self.writers:
+            for path in (self.run / folder, *(self.run / folder).glob("events.*")):
                 sync(path)
 
     def close(self) -> None:
@@ -112,17 +149,10 @@ class Summaries:
             writer.close()
 
 
-def overview() -> Layout:
-    """The first charts to look at."""
-    charts = {
-        "Loss": ["epoch/loss"],
-        "Dice": ["epoch/dice"],
-        "Loss of each step": ["step/loss"],
-        "Learning rate": ["step/learning_rate"],
-        "Gradient norm": ["step/gradient_norm"],
-    }
-    shown = [Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in charts.items()]
-    return Layout(category=[Category(title="Overview", chart=shown)])
+def table(rows: list[list[str]]) -> str:
+    """A table in Markdown, its head first."""
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
 
 
 def buckets(values: np.ndarray) -> np.ndarray:
@@ -141,11 +171,11 @@ def buckets(values: np.ndarray) -> np.ndarray:
 
 
 def forget_after(run: Path, step: int) -> None:
-    """Removes the events after `step` from RUN/train and RUN/validation: the resumed training writes them again.
+    """Removes the events after `step` from the `FOLDERS` of a run: the resumed training writes them again.
 
     A last record that was cut off when the training was killed is removed too.
     """
-    for path in sorted((*run.glob("train/events.*"), *run.glob("validation/events.*"))):
+    for path in sorted(path for folder in FOLDERS for path in (run / folder).glob("events.*")):
         kept, dropped = [], False
         try:
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():

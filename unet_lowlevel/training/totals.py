@@ -26,9 +26,10 @@ class Totals:
         self.thresholds = self.thresholds + np.asarray(result["thresholds"]).sum(0)
 
     def scores(self) -> dict[str, float]:
-        """loss, dice, iou, mean_iou: mean loss over the images, pooled scores."""
+        """loss, dice, iou, mean_iou, precision, recall: mean loss over the images, pooled scores."""
         pooled = counts.scores(self.confusion, self.thresholds)
-        return {"loss": self.loss / self.images} | {name: float(pooled[name]) for name in ("dice", "iou", "mean_iou")}
+        names = ("dice", "iou", "mean_iou", "precision", "recall")
+        return {"loss": self.loss / self.images} | {name: float(pooled[name]) for name in names}
 
     def to_json(self) -> str:
         """All sums as text, exact to the last bit."""

@@ -30,7 +30,7 @@ PHANTOMS = Path("data/phantoms")
 # Enough patients for a fair split, small enough that the first training takes two minutes.
 PHANTOM_SETTINGS: dict[str, Any] = {"count": 160, "size": (128, 128), "slices_per_patient": 8, "seed": 0}
 # Settings that may change with `resume`.
-CHANGES_ON_RESUME = ("epochs", "stream", "learning_rate", "clip_norm")
+CHANGES_ON_RESUME = ("epochs", "stream", "learning_rate", "clip_norm", "profile")
 # Settings that are chosen by the data if they are 0 or empty; the run folder holds the chosen values.
 SETTLED_BY_DATA = ("in_channels", "crop_size", "data", "group_regex", "threshold")
 
@@ -311,6 +311,7 @@ def run_training(
 
     For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
+    from unet_lowlevel.training.summaries import Summaries
     from unet_lowlevel.training.trainer import Trainer
 
     if replicas:
@@ -342,6 +343,8 @@ def run_training(
         from unet_lowlevel.inference.model_card import store_first_card
 
         store_first_card(run, store_thresholds(run) or trainer.journal.counts, data.groups)
+    with contextlib.closing(Summaries(run, ["summary"])) as summaries:
+        summaries.result(trainer.journal.kept())
     return trainer
 
 

@@ -1,6 +1,7 @@
 """The training loop: epochs, validation, early stopping, checkpoints, history."""
 
 import contextlib
+import functools
 import math
 import operator
 import signal
@@ -17,17 +18,19 @@ from unet_lowlevel.core import fast
 from unet_lowlevel.core.optimizers import global_norm
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
-from unet_lowlevel.data.resolution import resized_values
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
-from unet_lowlevel.pictures import comparison, evenly
+from unet_lowlevel.pictures import evenly
 from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import OnStep, on_terminal, say
 from unet_lowlevel.training.distributed import Replicas
+from unet_lowlevel.training.drawings import feature_maps, picture, receptive_fields
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
 from unet_lowlevel.training.journal import Journal, epoch_line
+from unet_lowlevel.training.levels import level_curves
+from unet_lowlevel.training.profiling import Profile
 from unet_lowlevel.training.steps import EvaluationStep, train_step
 from unet_lowlevel.training.totals import Totals
 
@@ -95,9 +98,10 @@ class Trainer:
         if self.replicas.workers > 1:
             self.journal.set_state(self.replicas.told(self.journal.state()))
             self.replicas.synchronize(self.train_step.variables)
+        self.profile = Profile(self.run, training.profile)
         self.journal.note_learning_rate(self.total_steps)
-        if int(self.train_step.step.numpy()) == 0 and not self.replicas.strategy:
-            self.journal.summaries.graph(self.train_step.compiled)
+        if int(self.train_step.step.numpy()) == 0 and self.replicas.chief:
+            self.show_beginning()
         first = len(self.journal.history)
         steps = self.batches.steps_per_epoch
         with (
@@ -105,6 +109,7 @@ class Trainer:
                 total=training.epochs * steps, initial=self.journal.step, unit="step", disable=not on_terminal()
             ) as bar,
             contextlib.closing(self.journal),
+            contextlib.closing(self.profile),
             StopSignals() as signals,
         ):
             for epoch in range(first + 1, training.epochs + 1):
@@ -112,13 +117,13 @@ class Trainer:
                     say(self.journal.verdict_on_patience())
                     break
                 with within_memory(self.step_too_large):
-                    row, gradients = self.train_epoch(epoch, bar, on_step, signals)
+                    row, gradients, levels = self.train_epoch(epoch, bar, on_step, signals)
                 start, average = time.perf_counter(), self.train_step.average
                 with average.in_place() if average else contextlib.nullcontext():
                     row |= self.validate(epoch)
                     self.journal.keep_weights(row, self.counted)
                 row["seconds"] += time.perf_counter() - start
-                self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients)
+                self.journal.end_epoch(row, self.train_step.names, self.train_step.weights, gradients, levels)
                 say(epoch_line(row, training.epochs))
                 wanted = self.replicas.total(np.array(int(bool(signals.received))))
                 self.received = signals.received or (signal.SIGTERM if wanted else None)
@@ -128,11 +133,11 @@ class Trainer:
 
     def train_epoch(
         self, epoch: int, bar: tqdm, on_step: OnStep | None, signals: StopSignals
-    ) -> tuple[dict, list[tf.Tensor]]:
+    ) -> tuple[dict, list[tf.Tensor], dict[str, float]]:
         """Runs the training steps of an epoch; if the training was stopped within it, the remaining ones.
 
         Returns:
-            the epoch's part of the history row, and the last gradients.
+            the epoch's part of the history row, the last gradients, and the curves of the levels.
 
         Raises:
             UserError: when the loss, or anything that would be saved, is not finite.
@@ -141,7 +146,10 @@ class Trainer:
         spent = totals.seconds
         for *batch, index in self.batches.of_epoch(epoch, totals.steps):
             images = self.batches.images_in(totals.steps)
-            result = self.step(bool(signals.received), images, *batch)
+            if totals.steps == self.batches.steps_per_epoch - 1:
+                before = [weight.read_value() for weight in self.train_step.weights]
+            with self.profile.step():
+                result = self.step(bool(signals.received), images, *batch)
             asked = bool(result.pop("stop"))  # by any process, before the step
             if not math.isfinite(float(result["loss"])):
                 step = int(self.train_step.step.numpy())
@@ -173,7 +181,11 @@ class Trainer:
             "weight_norm": float(global_norm(self.train_step.weights)),
         }
         self.journal.check_finite(row["step"], row)
-        return row, result["gradients"]
+        step, gradients = self.train_step, result["gradients"]
+        levels = {}
+        if self.replicas.chief:
+            levels = level_curves(self.model, step.names, before, step.weights, gradients, batch[0][:2])
+        return row, gradients, levels
 
     def newest_iou(self) -> str:
         """The last validation IoU, for the progress bar."""
@@ -190,20 +202,51 @@ class Trainer:
         labels = [tf.constant(label[np.newaxis].astype(np.int32)) for label in sample.labels]
         return self.evaluation_step(tf.constant(sample.normalized()[np.newaxis]), *labels)
 
+    def show_beginning(self) -> None:
+        """Adds to TensorBoard what there is before the first step: graphs, and pictures of what is not yet learned."""
+        side, config = self.config.training.crop_size, self.config.model
+        signature = [tf.TensorSpec([None, side, side, config.in_channels], config.precision, "images")]
+        forward = functools.partial(self.model.forward, training=False)
+        with self.journal.writing():
+            self.journal.summaries.graph("network", tf.function(forward, signature, autograph=False))
+            if not self.replicas.strategy:
+                self.journal.summaries.graph("train", self.train_step.compiled)
+        pictures = {}
+        for i in self.to_draw():
+            sample = self.validation[i]
+            with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
+                pictures |= self.drawn(sample, self.evaluate(sample)["probabilities"])
+            if i == 0:
+                pictures[f"receptive_field/{sample.stem}"] = receptive_fields(config, sample.normalized())
+        self.journal.pictures(0, pictures)
+
+    def to_draw(self) -> list[int]:
+        """The numbers of the validation images that TensorBoard shows, the first among them."""
+        return evenly(len(self.validation), self.config.training.pictures)
+
+    def drawn(self, sample: Sample, probabilities: tf.Tensor) -> dict[str, np.ndarray]:
+        """Pictures of a validation image by tag; of the first one also its feature maps."""
+        pictures = {f"pictures/{sample.stem}": picture(sample, probabilities[0].numpy(), self.config)}
+        maps = feature_maps(self.model, sample.normalized()) if sample is self.validation[0] else None
+        return pictures if maps is None else pictures | {f"feature_maps/{sample.stem}": maps}
+
     def validate(self, epoch: int) -> dict:
         """Loss and scores of the validation images, computed whole, one by one; draws some, keeps the counts of all."""
         totals, pictures, found = Totals(), {}, []
+        classes = max(self.config.model.classes, 2)
+        curve = np.zeros((classes - 1, len(counts.CURVE), 2, 2), np.int64)
         self.counted: dict[str, dict[str, np.ndarray]] = {}
-        chosen = evenly(len(self.validation), self.config.training.pictures)
+        to_draw = self.to_draw() if self.replicas.chief else []
         for i, sample in enumerate(self.validation):
-            counts_here, draws = i % self.replicas.workers == self.replicas.worker, self.replicas.chief and i in chosen
-            if counts_here or draws:
+            counts_here = i % self.replicas.workers == self.replicas.worker
+            if counts_here or i in to_draw:
                 with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
                     result = self.evaluate(sample)
-                    if draws:
-                        pictures[sample.stem] = picture(sample, result["probabilities"], self.config)
+                    if i in to_draw:
+                        pictures |= self.drawn(sample, result["probabilities"])
             if counts_here:
                 found.append((i, {name: result[name].numpy().tolist() for name in ("loss", "confusion", "thresholds")}))
+                curve += result["curve"][0].numpy()
         for i, result in sorted(self.replicas.gathered(found), key=operator.itemgetter(0)):
             stem = self.validation[i].stem
             if not math.isfinite(result["loss"]):
@@ -213,15 +256,9 @@ class Trainer:
         warning = warning_of_one_class(totals.confusion, epoch)
         if warning:
             say(warning)
-        self.journal.pictures(int(self.train_step.step.numpy()), pictures)
+        step, curve = int(self.train_step.step.numpy()), self.replicas.total(curve)
+        self.journal.validated(step, pictures, totals.confusion, curve)
         return {f"validation_{name}": value for name, value in totals.scores().items()}
-
-
-def picture(sample: Sample, probabilities: tf.Tensor, config: Config) -> np.ndarray:
-    """`comparison` of a sample with its probabilities [1, H, W, K], at the size as stored."""
-    predicted = counts.predicted_labels(probabilities, config.training.decision_threshold)[0].numpy()
-    truth = sample.truth
-    return comparison(resized_values(sample.normalized(), truth.shape), truth, predicted, config.model.classes)
 
 
 def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:

@@ -14,3 +14,12 @@ def relu(images: tf.Tensor) -> tf.Tensor:
 
 
 ACTIVATIONS = {"elu": elu, "relu": relu}
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import array, show
+
+    values = array("-3 -1 -0.1  0.1 1 3", 1, 2, 3, 1)
+    show(elu, by_hand.elu, values)
+    show(relu, by_hand.relu, values)

@@ -78,3 +78,19 @@ class BatchNormalization(tf.Module):
         """moving = MOMENTUM * moving + (1 - MOMENTUM) * batch, of both statistics."""
         self.moving_mean.assign_sub((1.0 - MOMENTUM) * (self.moving_mean - mean))
         self.moving_variance.assign_sub((1.0 - MOMENTUM) * (self.moving_variance - variance))
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import array, show
+
+    def by_the_batch(images, gamma, beta):
+        """Normalizes with the batch's own statistics, as in training.
+
+        mean[c], variance[c] = of images[n, y, x, c] over n, y, x
+        output = gamma * (images - mean) / sqrt(variance + epsilon) + beta
+        """
+        return normalize(images, *batch_moments(images), gamma, beta)
+
+    images = array("0.1 30  0.2 20  0.3 20  0.4 10", 1, 2, 2, 2)
+    show(by_the_batch, by_hand.batch_normalization, images, array("1 2", 2), array("0 5", 2))

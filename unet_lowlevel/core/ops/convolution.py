@@ -63,3 +63,12 @@ class Conv2D(tf.Module):
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """[N, H, W, in_channels] -> [N, H', W', out_channels]; see `conv2d`."""
         return conv2d(images, self.weight, self.bias, self.padding)
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import array, show
+
+    corner = array("0 0 1 1  0 0 1 1  0 1 1 1  1 1 1 2", 1, 4, 4, 1)
+    edges = array("1 0 -1  2 0 -2  1 0 -1", 3, 3, 1, 1)
+    show(conv2d, by_hand.conv2d, corner, edges, array("0.5", 1))

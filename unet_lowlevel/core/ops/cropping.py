@@ -77,3 +77,12 @@ def pad_to_multiple(images: tf.Tensor, multiple: int) -> tf.Tensor:
     known = [None if side is None else -(-side // multiple) * multiple for side in images.shape[1:3]]
     padded.set_shape([images.shape[0], *known, images.shape[3]])
     return padded
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import array, show
+
+    skip, images = array(" ".join(map(str, range(25))), 1, 5, 5, 1), array("100 200  300 400", 1, 2, 2, 1)
+    show(crop_and_concat, by_hand.crop_and_concat, skip, images)
+    show(mirror_crop, by_hand.mirror_crop, array("1 2 3  4 5 6  7 8 9", 1, 3, 3, 1), -2, -1, 6, 6)

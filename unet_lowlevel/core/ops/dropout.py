@@ -30,3 +30,10 @@ def dropout(images: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
 def seed_of_stream(seed: tf.Tensor, stream: int) -> tf.Tensor:
     """Another seed for each stream; its third number stays."""
     return tf.concat([fold_in(seed[:2], stream), seed[2:]], 0)
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import array, show
+
+    show(dropout, by_hand.dropout, array("1 2 3 4  5 6 7 8  9 10 11 12  13 14 15 16", 1, 4, 4, 1), 0.25, [7, 1, 0])

@@ -44,3 +44,15 @@ def weight_variable(shape, fan_in: float, seed: int) -> tf.Variable:
 def bias_variable(channels: int) -> tf.Variable:
     """Creates a trainable float32 vector [channels] of zeros."""
     return tf.Variable(tf.zeros([channels]), name="bias")
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import show
+
+    def moments(fan_in):
+        """Mean and standard deviation of 36,864 weights, beside 0 and sqrt(2 / fan_in)."""
+        weight = he_normal([3, 3, 64, 64], fan_in, (0, 0))
+        return tf.reduce_mean(weight), tf.math.reduce_std(weight)
+
+    show(moments, by_hand.he_normal, 3 * 3 * 64, gradients=False, limit=1e-3)

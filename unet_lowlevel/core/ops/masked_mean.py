@@ -33,3 +33,11 @@ def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """
     mask = tf.broadcast_to(mask, tf.shape(values))
     return tf.math.divide_no_nan(tf.reduce_sum(mask * values), summed(tf.reduce_sum(mask)))
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import array, show
+
+    values, mask = array("1 2  3 4", 1, 2, 2), array("1 1  0 1", 1, 2, 2, dtype="float32")
+    show(masked_mean, by_hand.masked_mean, values, mask)

@@ -57,3 +57,11 @@ class Conv2DTranspose(tf.Module):
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """[N, H, W, in_channels] -> [N, k * H, k * W, out_channels]; see `conv2d_transpose`."""
         return conv2d_transpose(images, self.weight, self.bias, self.stride)
+
+
+if __name__ == "__main__":
+    from unet_lowlevel.core import by_hand
+    from unet_lowlevel.core.demonstration import array, show
+
+    images, weight = array("1 2  3 -1", 1, 2, 2, 1), array("1 2  3 4", 2, 2, 1, 1)
+    show(conv2d_transpose, by_hand.conv2d_transpose, images, weight, array("0.5", 1))

@@ -20,7 +20,7 @@ RESUMED = "training/test_interruption.py::test_an_interrupted_training_goes_on_b
 MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "core/accumulation.py": [
         ("parts count alike", "summed(last - first) / everywhere", "1 / parts"),
-        ("parts drop the same", "function(share, before + first,", "function(share, before,"),
+        ("parts drop the same", "before_part = before + first", "before_part = before"),
         ("the last part is the batch", "tf.nest.map_structure(tf.add, total, found)", "found"),
     ],
     "core/loss_scale.py": [
@@ -843,7 +843,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("the background counts", "values[..., 1:].mean(-1)", "values.mean(-1)"),
         ("thresholds up to 0.86", "0.5 + 0.05 * i", "0.5 + 0.04 * i"),
         ("what is absent scores 0", "np.where(predicted + true > 0, 0.0, 1.0)", "0.0 * true"),
-        ("the threshold is 0.5 whatever is said", "table[:, 0, THRESHOLDS.index(threshold)]", "table[:, 0, 0]"),
+        ("the threshold is 0.5 whatever is said", "table[:, 0, thresholds.index(threshold)]", "table[:, 0, 0]"),
         (
             "truth and prediction are exchanged",
             "(image * classes + labels) * classes + predictions",
@@ -1268,6 +1268,33 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_a_signal_to_any_worker_stops_all_and_any_number_goes_on",
         ),
     ],
+    "training/drawings.py": [
+        ("feature maps of the dullest channels", 'direction="DESCENDING"', 'direction="ASCENDING"'),
+        ("touching objects of the truth are one", "if sample.target is not None and", "if sample.target is None and"),
+        (
+            "receptive fields after the pooling",
+            "fields.append(receptive_field(path))",
+            "fields.append(2 * receptive_field(path))",
+        ),
+    ],
+    "training/graphs.py": [
+        ("variables are named like placeholders", "variables[id(outer)] for outer", "inner.op.name for outer"),
+        ("updates are left out", "*(node.name for node in nodes if node.op.startswith(CHANGES))", ""),
+        ("nodes stay without a place", "rename(nodes, names_in_places(nodes))", "names_in_places(nodes)"),
+    ],
+    "training/levels.py": [
+        (
+            "a level is its last weight",
+            "levels.setdefault(place_of(name), []).append(tensor)",
+            "levels[place_of(name)] = [tensor]",
+        ),
+        ("updates beside the weights after them", "lengths = norms(names, before)", "lengths = norms(names, after)"),
+        (
+            "what is below 0 is dead",
+            "tf.where(highest > 0, 1.0, below * (highest + 1.0))",
+            "tf.where(highest > 0, 1.0, below)",
+        ),
+    ],
     "training/steps.py": [
         (
             "the validation counts the labels of the shrunk image",
@@ -1282,7 +1309,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "validation scores without the threshold",
-            "p, self.config.training.decision_threshold,",
+            "p, training.decision_threshold,",
             "p, 0.5,",
             "training/test_steps.py",
         ),
@@ -1304,7 +1331,38 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("the loss is not weighted by images", 'float(result["loss"]) * images', 'float(result["loss"])'),
         ("only the first image counts", 'np.asarray(result["confusion"]).sum(0)', 'np.asarray(result["confusion"])[0]'),
     ],
+    "training/profiling.py": [
+        (
+            "a profile too early to end is lost",
+            "if self.number > SKIPPED and self.steps",
+            "if self.number > 99 and self.steps",
+        ),
+    ],
+    "training/summaries.py": [
+        (
+            "precision is recall",
+            'scores["precision"][:, 1], scores["recall"]',
+            'scores["recall"][:, 1], scores["recall"]',
+        ),
+        ("the rarer class has larger shares", "row / max(row.sum(), 1)", "row / max(confusion.sum(), 1)"),
+        (
+            "the best scores are those of the training",
+            'row[f"validation_{name}"] for name in BEST',
+            'row[f"train_{name}"] for name in BEST',
+        ),
+        (
+            "pictures on their sides",
+            "data = [str(picture.shape[1]), str(picture.shape[0]),",
+            "data = [str(picture.shape[0]), str(picture.shape[1]),",
+        ),
+    ],
     "training/trainer.py": [
+        (
+            "the update is that of the whole epoch",
+            "if totals.steps == self.batches.steps_per_epoch - 1",
+            "if totals.steps == 0",
+            "training/test_levels.py",
+        ),
         (
             "enlarged probabilities need no memory",
             "needed += 4 * config.model.classes * largest.original_label.size",

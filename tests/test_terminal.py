@@ -3,6 +3,7 @@
 import errno
 import io
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +33,39 @@ def test_shown_paths_can_be_typed(tmp_path, monkeypatch):
     assert terminal.show_path(tmp_path) == "."
     beside = tmp_path.with_name(f"{tmp_path.name}-more")
     assert shlex.split(terminal.show_path(beside)) == [str(beside)]
+
+
+@pytest.mark.parametrize("width", [1, 20, 21, 22, 23, 24, 60])
+def test_a_command_to_paste_has_lines_of_at_most_100_characters(width):
+    """The shell reads the lines as one command, whose words are whole."""
+    parts = ["printf '%s\\n'", f"--run '{'a' * width} b'", f"--images {'c' * 30}", "--output dd", "--overlays"]
+    text = terminal.to_paste(*parts)
+    assert all(len(line) <= 100 for line in text.splitlines())
+    assert len(text.splitlines()) == (1 if len(" ".join(parts)) <= 96 else 2)
+    words = subprocess.check_output(["sh", "-c", text], text=True).splitlines()
+    assert words == ["--run", f"{'a' * width} b", "--images", "c" * 30, "--output", "dd", "--overlays"]
+
+
+def test_a_part_that_is_longer_is_not_torn():
+    long = f"--run {'a' * 200}"
+    lines = terminal.to_paste("train", long, "--resume").splitlines()
+    assert lines == ["  train \\", f"      {long} \\", "      --resume"]
+
+
+def test_commands_for_windows_are_one_line_and_quote_blanks_only(monkeypatch):
+    """PowerShell takes a quoted program for a text, and a backslash at the end of a line for a part of a name."""
+    monkeypatch.setattr(terminal.os, "name", "nt")
+    assert terminal.show_path("file://x\\a") == "file://x\\a"
+    assert terminal.show_path("file://my runs") == '"file://my runs"'
+    assert terminal.to_paste("python", "a" * 60, "b" * 60) == f"  python {'a' * 60} {'b' * 60}"
+
+
+def test_tensorboard_shows_all_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    assert terminal.tensorboard(tmp_path / "runs" / "lowlevel-1") == (
+        "  .venv/bin/python -m tensorboard.main --logdir runs/lowlevel-1 --samples_per_plugin images=100"
+    )
 
 
 def test_progress_is_silent_without_a_terminal(capfd):
@@ -87,6 +121,17 @@ def test_a_warning_has_lines_of_at_most_100_characters(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("warning: some-words") and all(line.startswith("  ") for line in lines[1:])
     assert all(len(line) <= 100 for line in lines) and flag.split()[1] in lines[-1]
+
+
+def test_sentences_are_one_line_but_fit_a_terminal(monkeypatch):
+    sentence = f"error: {'some-words ' * 20}".rstrip()
+    assert terminal.in_terminal(sentence) == sentence
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    for columns, width in (("80", 80), ("300", 100)):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = terminal.in_terminal(sentence).splitlines()
+        assert " ".join(line.strip() for line in lines) == sentence
+        assert width - len("some-words ") <= max(map(len, lines)) <= width
 
 
 class Broken(io.StringIO):

@@ -186,8 +186,8 @@ class DataConfig:
     )
     mask_values: str = setting(
         "",
-        "which gray value of the masks is which class, as in 0:0,128:1,255:2,254:ignore; none: 0 and 255, or class "
-        "numbers",
+        "which gray value of the masks is which class, as in 0:0,128:1,255:2,254:ignore, or 0:0,other:1; none: 0 and "
+        "255, or class numbers",
     )
     mask_colors: str = setting(
         "", "which colour of the masks is which class, as in 000000:0,ff0000:1,00ff00:2,808080:ignore"

@@ -40,13 +40,15 @@ def images_at_once(count: int, threads: int = 0) -> int:
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process, in bytes."""
+    """Peak resident memory of this process, in bytes; 0 on Windows, where Python does not tell."""
     status = Path("/proc/self/status")
     if status.is_file():
         # Not `ru_maxrss`, which on Linux includes the parent process.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
-    import resource  # not on Windows
+    if os.name == "nt":
+        return 0
+    import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

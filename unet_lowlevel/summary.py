@@ -103,16 +103,16 @@ def step_operations(config: Config) -> int:
 
 def table(layers: list[Layer], height: int, width: int, in_channels: int) -> str:
     """The layers as text, with totals."""
-    lines = [f"{'layer':40s} {'output':>16s} {'parameters':>12s} {'multiply-adds':>16s} {'receptive field':>15s}"]
-    lines.append(f"{'images':40s} {shape_text((height, width, in_channels)):>16s}")
+    lines = [f"{'layer':37s} {'output':>16s} {'parameters':>12s} {'multiply-adds':>16s} {'receptive field':>15s}"]
+    lines.append(f"{'images':37s} {shape_text((height, width, in_channels)):>16s}")
     for layer in layers:
         lines.append(
-            f"{layer.name:40s} {shape_text(layer.shape):>16s} {layer.parameters:12,d} {layer.multiply_adds:16,d} "
+            f"{layer.name:37s} {shape_text(layer.shape):>16s} {layer.parameters:12,d} {layer.multiply_adds:16,d} "
             f"{layer.receptive_field:15d}"
         )
     parameters = sum(layer.parameters for layer in layers)
     multiply_adds = sum(layer.multiply_adds for layer in layers)
-    lines.append(f"{'total':40s} {'':16s} {parameters:12,d} {multiply_adds:16,d} {layers[-1].receptive_field:15d}")
+    lines.append(f"{'total':37s} {'':16s} {parameters:12,d} {multiply_adds:16,d} {layers[-1].receptive_field:15d}")
     return "\n".join(lines)
 
 

@@ -1,7 +1,10 @@
 """Output of long work for people: lines, progress bars, commands to type next."""
 
 import contextlib
+import os
 import shlex
+import shutil
+import subprocess
 import sys
 import textwrap
 import time
@@ -49,7 +52,7 @@ def put(text: str, stream: TextIO | None) -> None:
 
 def note(text: str) -> None:
     """Prints to stderr that the program goes on differently than planned."""
-    complain(f"note: {text}")
+    complain(in_terminal(f"note: {text}"))
 
 
 def warn(text: str) -> None:
@@ -57,9 +60,14 @@ def warn(text: str) -> None:
     complain(wrapped(f"warning: {text}"))
 
 
-def wrapped(text: str, indent: int = 2) -> str:
-    """The text in lines of at most 100 characters, the further ones indented; words, such as flags, stay whole."""
-    return textwrap.fill(text, 100, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+def wrapped(text: str, indent: int = 2, width: int = 100) -> str:
+    """The text in lines of at most `width` characters, the further ones indented; words, such as flags, stay whole."""
+    return textwrap.fill(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def in_terminal(sentence: str) -> str:
+    """The sentence, on a terminal in lines that fit it; elsewhere it stays one line, for programs."""
+    return wrapped(sentence, width=min(100, shutil.get_terminal_size().columns)) if on_terminal() else sentence
 
 
 def progress(what: str, unit: str = "it", log: bool = False) -> Progress:
@@ -92,9 +100,36 @@ def logged(items: Iterable, what: str, unit: str, count: int) -> Iterator:
 
 def show_path(path: Path | str) -> str:
     """A path to type in a shell: relative if it is below the current folder, quoted if needed; or a URL."""
-    if "://" in str(path):
-        return shlex.quote(str(path))
-    path = Path(path)
-    if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return shlex.quote(str(path))
+    if "://" not in str(path):
+        path = Path(path)
+        if path.is_absolute() and path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
+    # PowerShell takes a program in single quotes for a text; there only what has blanks needs quotes, double ones.
+    return shlex.quote(str(path)) if os.name == "posix" else subprocess.list2cmdline([str(path)])
+
+
+def to_paste(*parts: str) -> str:
+    """A command to paste into a shell, indented, in lines of at most 100 characters where its parts allow that.
+
+    Args:
+        parts: the command, and its flags with their values, which stay in one line.
+    """
+    lines = [f"  {parts[0]}"]
+    for part in parts[1:]:
+        # The shells of Windows have other characters than a backslash there: one line.
+        if os.name == "posix" and len(f"{lines[-1]} {part} \\") > 100:
+            lines[-1] += " \\"
+            lines.append(f"      {part}")
+        else:
+            lines[-1] += f" {part}"
+    return "\n".join(lines)
+
+
+def tensorboard(folder: Path) -> str:
+    """The command that shows the curves and pictures of the runs in a folder, see `to_paste`."""
+    # By default TensorBoard keeps 10 pictures of a tag.
+    return to_paste(
+        f"{show_path(sys.executable)} -m tensorboard.main",
+        f"--logdir {show_path(folder)}",
+        "--samples_per_plugin images=100",
+    )

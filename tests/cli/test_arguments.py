@@ -272,6 +272,13 @@ def test_a_console_script_that_is_not_on_the_path_is_named_whole(tmp_path, monke
     assert arguments.to_type("predict") == "venv/bin/unet-lowlevel predict"
 
 
+def test_a_console_script_of_windows_is_found_by_its_name(monkeypatch, tmp_path):
+    """The launcher is unet-lowlevel.exe, and its program hears of unet-lowlevel."""
+    monkeypatch.setattr(arguments.shutil, "which", lambda name: str(tmp_path / f"{name}.exe"))
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "unet-lowlevel")])
+    assert arguments.to_type("predict") == "unet-lowlevel predict"
+
+
 @pytest.mark.parametrize("command", arguments.SCRIPTS)
 def test_every_command_has_a_script(command):
     assert (Path(__file__).parents[2] / "scripts" / arguments.SCRIPTS[command]).is_file()

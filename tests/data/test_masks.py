@@ -63,6 +63,7 @@ def test_masks_become_class_indices(name, write, classes, expected, tmp_path):
 
 
 NEAREST = ["save it as PNG", "the two values 0 and 255", "nearest neighbour"]
+OBJECTS = "--mask-values 0:0,other:1 if they are numbers of objects"
 BY_JPEG = ["because JPEG changes values", "export it anew as PNG"]
 AS_JPEG = encoded(BINARY * 255, "JPEG")
 THREE = (BINARY + (SMOOTH > 100)).astype(np.uint8)
@@ -73,20 +74,21 @@ BAD_MASKS = [
     ("indices.jpg", content(AS_JPEG), 3, ["distinct values", "--classes 3", *BY_JPEG]),
     ("colours.jpg", pillow(np.kron(COLORS[BINARY], np.ones((4, 4, 1), np.uint8))), 1, ["distinct colours", *BY_JPEG]),
     ("trimap.png", pillow(np.where(THREE == 2, 128, BINARY * 255).astype(np.uint8)), 1, ["128", *NEAREST]),
-    ("three.png", pillow(THREE), 1, ["3 distinct values (0, 1, 2)", "--classes 1", "give --classes 3"]),
+    ("three.png", pillow(THREE), 1, ["3 distinct values (0, 1, 2)", "--classes 1", "give --classes 3", OBJECTS]),
     ("three.png", pillow(THREE), 2, ["3 distinct values (0, 1, 2)", "--classes 2", "give --classes 3"]),
     ("two.png", pillow(BINARY * 2), 1, ["2 distinct values (0, 2)", *NEAREST, "give --classes 3"]),
     ("dim.png", pillow(BINARY * 254), 1, ["2 distinct values (0, 254)", *NEAREST]),
     ("one.png", pillow(BINARY * 254 + 1), 1, ["2 distinct values (1, 255)", *NEAREST]),
     ("constant.png", pillow(BINARY * 0 + 7), 1, ["1 distinct values (7)", *NEAREST]),
     ("deep.png", pillow(BINARY * np.uint16(4095)), 1, ["(0, 4095)", *NEAREST]),
-    ("minus.tif", tiff(-BINARY.astype(np.int16)), 1, ["(-1.0, 0.0)", *NEAREST]),
-    ("half.tif", tiff(BINARY / np.float32(2)), 1, ["(0.0, 0.5)", *NEAREST]),
-    ("float.tif", tiff(BINARY * np.float32(65535)), 1, ["(0.0, 65535.0)", *NEAREST]),
+    ("minus.tif", tiff(-BINARY.astype(np.int16)), 1, ["(-1, 0)", *NEAREST]),
+    ("half.tif", tiff(BINARY / np.float32(2)), 1, ["(0, 0.5)", *NEAREST]),
+    ("float.tif", tiff(BINARY * np.float32(65535)), 1, ["(0, 65535)", *NEAREST]),
     ("binary.png", pillow(BINARY * 255), 4, ["(0, 255)", "the class indices 0..3", "--classes 1"]),
     ("four.png", pillow(THREE * 2), 4, ["(0, 2, 4)", "--classes 4", "the class indices 0..3", "give --classes 5"]),
+    ("label.png", pillow(np.arange(600, dtype=np.uint16).reshape(20, 30)), 1, ["600 distinct values", OBJECTS]),
     ("many.png", pillow(SMOOTH), 4, ["distinct values", "the class indices 0..3"]),
-    ("half.tif", tiff(BINARY / np.float32(2)), 3, ["(0.0, 0.5)", "the class indices 0..2"]),
+    ("half.tif", tiff(BINARY / np.float32(2)), 3, ["(0, 0.5)", "the class indices 0..2"]),
     (
         "colour.png",
         pillow(RGB),
@@ -175,6 +177,36 @@ def test_colours_become_classes(kind, tmp_path):
     (image.convert("RGBA") if kind == "rgba" else image).save(path)
     label = masks.read_mask(path, 3, DataConfig(mask_colors=COLOUR_TEXT))
     np.testing.assert_array_equal(label, [[0, 1], [2, 0]])
+
+
+def test_binary_images_of_imagej_mark_255_whatever_it_looks_like(tmp_path):
+    """With its inverting colour table 255 is shown in black: in a PNG a palette, in a TIFF white is 0."""
+    marked = BINARY * np.uint8(255)
+    image = Image.fromarray(marked).convert("P")
+    image.putpalette(np.repeat(np.arange(255, -1, -1, np.uint8), 3).tobytes())
+    image.save(tmp_path / "a.png")
+    tifffile.imwrite(
+        tmp_path / "a.tif", marked, photometric="miniswhite", metadata=None, software="", description="ImageJ=1.54f\n"
+    )
+    for name in ("a.png", "a.tif"):
+        np.testing.assert_array_equal(masks.read_mask(tmp_path / name, 1), BINARY)
+    shown = files.read_pixels(tmp_path / "a.png")  # as an image
+    np.testing.assert_array_equal(shown[..., 0], 255 - marked)
+
+
+def test_numbers_of_objects_are_one_class(tmp_path):
+    """As label images have them, of many objects, in 32 bits, with colours of a palette, and partly labelled."""
+    numbers = np.arange(600, dtype=np.uint32).reshape(20, 30)
+    tifffile.imwrite(tmp_path / "a.tif", numbers)
+    found = masks.read_mask(tmp_path / "a.tif", 1, DataConfig(mask_values="0:0,other:1"))
+    np.testing.assert_array_equal(found, numbers > 0)
+    partly = DataConfig(mask_values="0:0,other:2,599:1", ignore_value=(7.0,))
+    expected = np.where(numbers == 7, IGNORED, np.where(numbers == 599, 1, 2 * (numbers > 0)))
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / "a.tif", 3, partly), expected)
+    assert masks.stray_values([0, 3, 598], 3, partly) == []
+    palette(COLORS)(tmp_path / "b.png")
+    found = masks.read_mask(tmp_path / "b.png", 1, DataConfig(mask_values="0:0,other:1"))
+    np.testing.assert_array_equal(found, BINARY)
 
 
 def test_gray_counts_as_a_colour(tmp_path):

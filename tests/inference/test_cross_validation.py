@@ -177,10 +177,13 @@ def test_one_fold_at_a_time_is_in_memory(finished):
 
 def test_the_printed_command_predicts_with_all_folds(finished, phantoms, tmp_path):
     folder, printed, _ = finished
-    (line,) = [line for line in printed.splitlines() if line.startswith("predict with all folds:")]
-    _, script, *flags = shlex.split(line.removeprefix("predict with all folds:"))
+    after = printed[printed.index("predict with all folds new images, here those in the folder new_images:\n") :]
+    _, script, *flags = shlex.split(after.replace("\\\n", "").splitlines()[1])
     assert Path(script).name == "predict_lowlevel.py"
-    flags[flags.index("--output") + 1] = str(tmp_path / "out")
+    flags[flags.index("new_images")], flags[flags.index("--output") + 1] = (
+        str(phantoms / "images"),
+        str(tmp_path / "out"),
+    )
     assert predict([*flags, "--probabilities"]) == 0
     stem, path = next(iter(list_images(phantoms / "images").items()))
     expected = np.mean([load(run).probabilities(read_image(path)) for run in folds_of(folder)], 0)
@@ -333,7 +336,7 @@ def test_a_fold_that_finds_nothing_is_told_of_and_the_others_go_on(phantoms, tmp
         assert len(notes) == (0 if begin == ["--resume"] else 2)
         assert all(line.startswith(words) for line, words in zip(notes, told, strict=False))
         assert error.startswith(f"error: fold-0, fold-1 of {folder} found none of the foreground")
-        assert "predict with all folds:" in printed.out
+        assert "predict with all folds new images" in printed.out
         assert [float(rows_of(folder)[name]["dice"]) for name in ("0", "1", "pooled")] == [0, 0, 0]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -24,7 +25,8 @@ import unet_lowlevel
 from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli.cross_validate import main as cross_validate
 from unet_lowlevel.cli.evaluate import main as evaluate
-from unet_lowlevel.cli.train import main
+from unet_lowlevel.cli.main import main as unet_lowlevel_command
+from unet_lowlevel.cli.train import main, report, to_predict
 from unet_lowlevel.data import storage
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.data.phantoms import phantom
@@ -387,7 +389,7 @@ def test_a_stopped_training_says_with_which_settings_it_goes_on(tiny_run, tmp_pa
     run = shutil.copytree(tiny_run, tmp_path / "run")
     again = ["--run", str(run), "--resume", "--epochs", "4", "--learning-rate", "0.0001", "--stream"]
     assert main(again, on_step=stop_at_step(7)) == 128 + signal.SIGTERM
-    assert "--resume --epochs 4 --learning-rate 0.0001 --stream\n" in capsys.readouterr().err
+    assert "--resume --epochs 4 --learning-rate 0.0001 --stream\n" in capsys.readouterr().err.replace(" \\\n     ", "")
 
 
 def test_changed_data_is_noticed_on_resume(place, capsys):
@@ -408,11 +410,40 @@ def test_overfitting_one_batch(phantoms, tmp_path, capsys):
     flags += ["--learning-rate", "0.01", "--overfit-one-batch"]
     assert main(["--run", str(tmp_path / "run"), *flags]) == 0
     output, error = capsys.readouterr()
-    assert "one batch was learned by heart" in output and "predict:" not in output
+    assert "one batch was learned by heart" in output and "predict" not in output and "tensorboard.main" in output
     assert "both sides" not in error  # of a split, where nothing is split
     lazy = ["--learning-rate", "0", "--stream", "--epochs", "1"]
     assert main(["--run", str(tmp_path / "lazy"), *flags, *lazy]) == 0
     assert "one batch was not learned by heart" in capsys.readouterr().out
+
+
+def test_the_commands_at_the_end_run_as_they_are_printed(place, phantoms, capsys, monkeypatch):
+    """Score, predict and look. A network for the default phantoms has new ones to predict, of their size."""
+    shutil.copytree(phantoms, "data/phantoms")
+    settings_of_run = json.loads(Path("run/config.json").read_text())
+    settings_of_run["data"]["data"] = "data/phantoms"
+    Path("run/config.json").write_text(json.dumps(settings_of_run))
+    monkeypatch.setattr("sys.argv", ["unet_lowlevel/__main__.py"])
+    printed = []
+    for _ in range(2):
+        report(Path("run"), dict.fromkeys(["epoch", "validation_dice", "validation_iou", "validation_mean_iou"], 0))
+        lines = capsys.readouterr().out.replace(" \\\n", "").splitlines()
+        printed.append([shlex.split(line)[3:] for line in lines if line.startswith("  ")])
+        if len(printed) == 1:
+            assert [unet_lowlevel_command(command) for command in printed[0][:-1]] == [0, 0, 0]
+            capsys.readouterr()
+    first, again = printed
+    assert [command[0] for command in first] == ["evaluate", "phantoms", "predict", "--logdir"]
+    assert again == [first[0], *first[2:]]  # the new phantoms are there
+    assert read_image(Path("data/new_phantoms/images/patient-001_slice-07.png")).shape == (128, 128, 1)
+    names = {path.name for path in Path("predictions/run").iterdir()}
+    assert len(names) == 32 and "patient-001_slice-07_overlay.png" in names
+    assert Path("scores/run/pictures.png").is_file()
+
+
+def test_other_data_is_predicted_from_a_folder_of_ones_own(tiny_run):
+    text = to_predict(run_folder.read(tiny_run)[0], [tiny_run], "tiny")
+    assert "phantoms" not in text and "--images new_images" in text and "--overlays" in text
 
 
 @pytest.mark.parametrize(

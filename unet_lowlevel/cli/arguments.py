@@ -20,7 +20,7 @@ from unet_lowlevel.errors import UserError, reason, shown
 from unet_lowlevel.ray_session import check_ray
 from unet_lowlevel.scoring import check_scores
 from unet_lowlevel.settings import checked, flag, is_list, is_utf8, resolve, sections, settings
-from unet_lowlevel.terminal import complain, say, show_path
+from unet_lowlevel.terminal import complain, in_terminal, say, show_path
 from unet_lowlevel.training.interruption import Interruptions, Stopped
 
 # Hides TensorFlow's remarks on CUDA and CPU, unless the user has set the variable; what matters it raises.
@@ -56,7 +56,7 @@ def to_type(command: str, *, this: bool = False) -> str:
     called = Path(sys.argv[0])
     if called.name == CONSOLE_SCRIPT:
         found = shutil.which(CONSOLE_SCRIPT)
-        on_path = found is not None and Path(found).resolve() == called.resolve()
+        on_path = found is not None and Path(found).resolve().with_suffix("") == called.resolve()  # .exe on Windows
         return f"{CONSOLE_SCRIPT if on_path else show_path(called)} {command}"
     if called.name == MODULE:
         return f"{show_path(sys.executable)} -m unet_lowlevel {command}"
@@ -290,7 +290,7 @@ def run_command(work: Callable[[argparse.Namespace], int | None], parser: Parser
         line = "".join(
             c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(error)
         )
-        complain(f"error: {line}")
+        complain(in_terminal(f"error: {line}"))
         return error.exit_code
     except Stopped as stopped:
         return 128 + stopped.signal

@@ -18,12 +18,12 @@ from unet_lowlevel.data.packed import as_packed
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import available_memory
 from unet_lowlevel.planning.before_training import Planned, planned_for
-from unet_lowlevel.terminal import progress, say, show_path, wrapped
+from unet_lowlevel.terminal import progress, say, show_path, to_paste, wrapped
 from unet_lowlevel.training.train import by_patient
 
 SETTINGS = [
-    *("data", "images", "masks", "channels", "mask_values", "mask_colors", "ignore_value", "max_megapixels"),
-    *("nan", "resolution", "image_size", "stream"),
+    *("data", "images", "masks", "instances", "channels", "mask_values", "mask_colors", "ignore_value"),
+    *("max_megapixels", "nan", "resolution", "image_size", "stream"),
     *("validation_fraction", "validation_list", "folds", "fold", "blocks", "group_regex", "seed"),
     *("classes", "depth", "base_channels", "batch_size", "crop_size", "precision", "plan", "minutes"),
 ]
@@ -105,7 +105,7 @@ def report_of(facts: dict, findings: list[Finding], given: dict, sheet: Path | N
         lines.append(f"would train, but probably learn something wrong: {counted[1]}")
     else:
         lines.append("good to train on; see whether it learns at all:")
-        lines.append(" ".join([f"  {to_type('train')}", *settings.typed(given), "--overfit-one-batch"]))
+        lines.append(to_paste(to_type("train"), *settings.typed(given), "--overfit-one-batch"))
     return "\n".join(lines)
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import multiprocessing
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from unet_lowlevel.data.formats.writing import check_new_output
 from unet_lowlevel.errors import NothingFound, UserError
 from unet_lowlevel.machine import peak_bytes, start_tensorflow
 from unet_lowlevel.settings import to_json
-from unet_lowlevel.terminal import say, show_path
+from unet_lowlevel.terminal import say, show_path, tensorboard
 from unet_lowlevel.training.train import with_default_data
 
 # Few, so that all three take a few minutes.
@@ -73,7 +72,7 @@ def compare(arguments: argparse.Namespace) -> None:
     (output / "steps.csv").write_text(comparison.steps_csv(notes), encoding="utf-8")
     say(
         f"\n{table}\nwrote comparison.json, comparison.md and steps.csv to {show_path(output)}\n"
-        f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(output)}"
+        f"look at curves and pictures:\n{tensorboard(output)}"
     )
 
 

@@ -5,19 +5,11 @@ import contextlib
 from pathlib import Path
 
 from unet_lowlevel import run_folder, settings
-from unet_lowlevel.cli.arguments import (
-    Parser,
-    add_scores,
-    add_settings,
-    given_scores,
-    resolved_config,
-    run_command,
-    to_type,
-)
-from unet_lowlevel.cli.train import add_no_check, changes_on_resume, images_of, resumable
+from unet_lowlevel.cli.arguments import Parser, add_scores, add_settings, given_scores, resolved_config, run_command
+from unet_lowlevel.cli.train import add_no_check, changes_on_resume, resumable, to_predict
 from unet_lowlevel.errors import NothingFound, listed
 from unet_lowlevel.inference.cross_validation import SETTINGS, cross_validate, fold_runs, read_fold, read_settings
-from unet_lowlevel.terminal import OnStep, say, show_path
+from unet_lowlevel.terminal import OnStep, say, show_path, tensorboard
 
 # Settings that a cross-validation decides itself.
 DECIDED = ("fold", "validation_fraction", "validation_list", "overfit_one_batch")
@@ -68,15 +60,15 @@ def cross_validate_as_asked(arguments: argparse.Namespace, on_step: OnStep | Non
     from unet_lowlevel.inference.folds import scores_table
 
     config = read_settings(folder)[0]
-    runs = " ".join(map(show_path, fold_runs(folder, config.data.folds)))
+    runs = fold_runs(folder, config.data.folds)
     say(
         f"\n{scores_table(rows)}\n\n"
-        f"runs, scores.csv and predictions/ of all {rows[-1]['images']} images by the folds that held them out are in "
-        f"{show_path(folder)}\n"
-        f"predict with all folds:  {to_type('predict')} --run {runs} --images {show_path(images_of(config))} "
-        f"--output {show_path(Path('predictions') / folder.name)}"
+        f"runs, scores.csv and predictions/ are in {show_path(folder)}\n"
+        f"each of {rows[-1]['images']} images was predicted by the fold that held it out\n"
+        f"{to_predict(config, runs, folder.name)}\n"
+        f"look at curves and pictures:\n{tensorboard(folder)}"
     )
-    empty = [run.name for run in fold_runs(folder, config.data.folds) if read_fold(run).nothing_found()]
+    empty = [run.name for run in runs if read_fold(run).nothing_found()]
     if empty:
         raise NothingFound(
             f"{listed(empty)} of {folder} found none of the foreground in the images held out, and the scores are so "

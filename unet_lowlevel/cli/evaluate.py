@@ -107,8 +107,8 @@ def show(result: dict, split: str) -> None:
     """Prints the scores as a table, with their intervals if there are any."""
     intervals = result.get("intervals")
     width = 30 if intervals else 10
-    heads = f"{'':18s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}"
-    say(f"{heads}   ({result['images']} images, split {split}{', 95 % intervals' if intervals else ''})")
+    say(f"{result['images']} images, split {split}{', with 95 % intervals' if intervals else ''}")
+    say(f"{'':18s} {'all images':>{width}s} {'mean of images':>{max(width, 15)}s}")
     for name in result["mean_over_images"]:
         cells = [score_text(result[name]), score_text(result["mean_over_images"][name])]
         if intervals:

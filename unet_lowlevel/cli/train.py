@@ -12,14 +12,13 @@ from unet_lowlevel import run_folder, settings
 from unet_lowlevel.cli.arguments import Parser, add_settings, given_settings, resolved_config, run_command, to_type
 from unet_lowlevel.cli.train_on_ray import train_on_ray
 from unet_lowlevel.config import Config
-from unet_lowlevel.data.packed import is_packed
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
 from unet_lowlevel.reference.trainers import make_trainer
-from unet_lowlevel.terminal import OnStep, complain, say, show_path
+from unet_lowlevel.terminal import OnStep, complain, say, show_path, tensorboard, to_paste, wrapped
 from unet_lowlevel.training.cluster import CLUSTERS, STRATEGIES, replicas_of
 from unet_lowlevel.training.interruption import Stopped
-from unet_lowlevel.training.train import CHANGES_ON_RESUME, train
+from unet_lowlevel.training.train import CHANGES_ON_RESUME, PHANTOM_SETTINGS, PHANTOMS, is_of_phantoms, train
 
 # What `train_NAME.py` trains, and its own defaults.
 NETWORKS = {
@@ -146,15 +145,15 @@ def resumable(folder: Path, name: str, command: str, changes: dict) -> Iterator[
     Raises:
         Stopped, KeyboardInterrupt: again, for `run_command`, which makes an exit code of it.
     """
-    resume = " ".join([to_type(command, this=True), "--run", show_path(folder), "--resume", *settings.typed(changes)])
+    resume = to_paste(to_type(command, this=True), f"--run {show_path(folder)}", "--resume", *settings.typed(changes))
     try:
         yield
     except Stopped as stopped:
-        complain(f"stopped by {stopped}; all is saved, go on with:  {resume}")
+        complain(f"stopped by {stopped}; all is saved, go on with:\n{resume}")
         raise
     except KeyboardInterrupt:
         if (folder / name).is_file():
-            raise KeyboardInterrupt(f"what was saved is kept; go on with:  {resume}") from None
+            raise KeyboardInterrupt(f"what was saved is kept; go on with:\n{resume}") from None
         raise
 
 
@@ -176,25 +175,34 @@ def report(run: Path, kept: dict) -> None:
 
     config = run_folder.read(run)[0]
     if config.training.overfit_one_batch:
-        say(overfitting_verdict(read_history(run / "history.csv")[-1]["train_dice"]))
+        say(wrapped(overfitting_verdict(read_history(run / "history.csv")[-1]["train_dice"])))
     say(
         f"{config.training.keep} epoch {kept['epoch']}: validation Dice {kept['validation_dice']:.4f}, "
         f"IoU {kept['validation_iou']:.4f}, mean IoU over thresholds {kept['validation_mean_iou']:.4f}\n"
         f"weights, curves and settings are in {show_path(run)}\n"
-        f"look at the curves:  {show_path(sys.executable)} -m tensorboard.main --logdir {show_path(run)}"
     )
-    if config.training.overfit_one_batch:  # what it has learned by heart is of no use elsewhere
-        return
-    say(
-        f"predict:             {to_type('predict')} --run {show_path(run)} --images {show_path(images_of(config))} "
-        f"--output {show_path(Path('predictions') / run.name)}"
-    )
+    if not config.training.overfit_one_batch:  # what it has learned by heart is of no use elsewhere
+        output = f"--output {show_path(Path('scores') / run.name)}"
+        command = to_paste(to_type("evaluate"), f"--run {show_path(run)}", output, "--pictures 6")
+        say(f"score the held-out images:\n{command}\n{to_predict(config, [run], run.name)}")
+    say(f"look at curves and pictures:\n{tensorboard(run)}")
 
 
-def images_of(config: Config) -> str | Path:
-    """What --images of a prediction may be, as an example: the images of the data."""
-    data = config.data
-    return data.images or (data.data if is_packed(data.data) else Path(data.data) / "images")
+def to_predict(config: Config, runs: list[Path], name: str) -> str:
+    """What to paste to predict new images, into predictions/`name`: new phantoms if `config` is of phantoms."""
+    folds = " with all folds" if len(runs) > 1 else ""
+    images, lines = "new_images", [f"predict{folds} new images, here those in the folder new_images:"]
+    if is_of_phantoms(config):
+        folder = PHANTOMS.with_name("new_phantoms")
+        images, lines = show_path(folder / "images"), [f"predict{folds} new phantoms:"]
+        if not folder.exists():
+            (height, width), output = PHANTOM_SETTINGS["size"], f"--output {show_path(folder)}"
+            size = f"--height {height} --width {width}"
+            lines.append(to_paste(to_type("phantoms"), output, size, "--count 16", "--seed 1"))
+    first, *others = map(show_path, runs)
+    output = f"--output {show_path(Path('predictions') / name)}"
+    lines.append(to_paste(to_type("predict"), f"--run {first}", *others, f"--images {images}", output, "--overlays"))
+    return "\n".join(lines)
 
 
 def overfitting_verdict(dice: float) -> str:

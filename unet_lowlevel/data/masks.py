@@ -17,6 +17,8 @@ from unet_lowlevel.errors import UserError, listed, shown
 
 # The share of a mask that may have values which --mask-values does not name, where a drawing program blurred an edge.
 STRAY = 0.005
+# In --mask-values, all values that it does not name: of an image with a number for each object those of the objects.
+OTHER = "other"
 
 
 def read_label(masks: tuple[Path | Slice, ...], classes: int, data: DataConfig = DEFAULTS) -> np.ndarray:
@@ -46,16 +48,17 @@ def read_mask(mask: Path | Slice | str, classes: int, data: DataConfig = DEFAULT
     """The class indices [H,W] uint8 of a mask, and `IGNORED` where --ignore-value or :ignore says so.
 
     --mask-values and --mask-colors say which gray value or colour is which class. A few pixels may have `stray_values`
-    between those named; they are of the class of the nearest. Without the two, one or two classes: the file may hold
-    only 0 and 1, or 0 and 255 (in 16 bits also 0 and 65535); 0 is class 0, the other value class 1. With K >= 3 classes
-    it may hold only the indices 0..K-1. A palette of colours is read as its indices, other colours as gray if their
-    channels are equal. The rest is refused: a guessed threshold would make wrong labels of a wrong file.
+    between those named; they are of the class of the nearest, unless `OTHER` has one. Without the two, one or two
+    classes: the file may hold only 0 and 1, or 0 and 255 (in 16 bits also 0 and 65535); 0 is class 0, the other value
+    class 1. With K >= 3 classes it may hold only the indices 0..K-1. A palette of colours is read as its indices, other
+    colours as gray if their channels are equal. The rest is refused: a guessed threshold would make wrong labels of a
+    wrong file.
     """
     if isinstance(mask, Part):
         return _packed_label(mask, classes, data)
     if data.mask_colors:
         return _labels_of_colors(mask, _mapping("--mask-colors", data.mask_colors, max(classes, 2)), data)
-    pixels = read_pixels(mask, data, indices=not data.mask_values)
+    pixels = read_pixels(mask, data, indices=True)
     if (pixels != pixels[..., :1]).any():
         colors = [tuple(color) for color in np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0).tolist()]
         raise _refusal(
@@ -102,15 +105,17 @@ def _labels_of_indices(mask, pixels: np.ndarray, classes: int) -> np.ndarray:
         return (pixels != 0).astype(np.uint8)
     kind = f"the class indices 0..{classes - 1}" if classes > 2 else "the two values 0 and 255"
     hint = ", or say with --mask-values which class each is"
+    objects = f"--mask-values 0:0,{OTHER}:1 if they are numbers of objects"
     if classes > 2 and np.isin(values, (0, 255)).all():
         hint = ", or give --classes 1 if 255 is the one kind of foreground"
     elif classes <= values[-1] < 64 and np.isin(values, np.arange(64)).all():  # gray edges have higher values
-        hint = f", or give --classes {int(values[-1]) + 1} if the values are class indices"
-    elif len(values) > 32:  # gray edges: too many values to map
-        hint = ""
+        hint = f", or give --classes {int(values[-1]) + 1} if the values are class indices, {objects}"
+    elif len(values) > 32:  # too many values to map; gray edges leave more of them out, or end with white
+        hint = f", or give {objects}" if values[-1] < 2 * len(values) and values[-1] not in tops else ""
     raise _refusal(
         mask,
-        f"has {len(values)} distinct values ({listed(values.tolist())}), which does not fit --classes {classes}",
+        f"has {len(values)} distinct values ({listed(f'{value:g}' for value in values)}), which does not fit --classes "
+        f"{classes}",
         f"save it as PNG with {kind}, resized with nearest neighbour{hint}",
     )
 
@@ -124,6 +129,9 @@ def _refusal(mask: Path | Slice | str, what: str, remedy: str) -> UserError:
 
 def _labels_of_values(mask, pixels: np.ndarray, classes_of: dict[float, int]) -> np.ndarray:
     values, inverse, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    if OTHER in classes_of:
+        label = np.array([classes_of.get(value, classes_of[OTHER]) for value in values.tolist()], np.uint8)
+        return label[inverse].reshape(pixels.shape)
     named = np.array(sorted(classes_of))
     unknown = ~np.isin(values, named)
     between = (values > named[0]) & (values < named[-1])
@@ -139,7 +147,7 @@ def stray_values(values: Sequence, classes: int, data: DataConfig) -> list:
     if not data.mask_values:
         return []
     named = {*_mapping("--mask-values", data.mask_values, max(classes, 2)), *data.ignore_value}
-    return [value for value in values if value not in named]
+    return [value for value in values if value not in named and OTHER not in named]
 
 
 def _labels_of_colors(mask, classes_of: dict[int, int], data: DataConfig) -> np.ndarray:
@@ -160,16 +168,16 @@ def _labels_of_colors(mask, classes_of: dict[int, int], data: DataConfig) -> np.
 
 @functools.lru_cache
 def _mapping(flag: str, text: str, classes: int) -> dict:
-    """{value or colour: class} of "0:0,128:1,254:ignore" or "000000:0,ff0000:1"; a colour is its hexadecimal number."""
+    """{value, `OTHER` or colour: class} of "0:0,128:1,254:ignore" or "000000:0,ff0000:1"; a colour is its number."""
     found = {}
     for part in text.split(","):
         key, _, index = part.strip().removeprefix("#").partition(":")
         try:
             if flag == "--mask-colors" and not re.fullmatch("[0-9a-fA-F]{6}", key):
                 raise ValueError
-            key = int(key, 16) if flag == "--mask-colors" else float(key)
+            key = int(key, 16) if flag == "--mask-colors" else key if key == OTHER else float(key)
             index = IGNORED if index == "ignore" else int(index)
-            if not math.isfinite(key):
+            if key != OTHER and not math.isfinite(key):
                 raise ValueError
         except ValueError:
             example = "000000:0,ff0000:1" if flag == "--mask-colors" else "0:0,128:1"

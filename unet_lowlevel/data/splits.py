@@ -95,8 +95,8 @@ def split(
             found = f"one image, {stems[0]!r}" if len(stems) == 1 else f"{len(stems)} images of a single group"
             by = f" by --group-regex {data.group_regex!r}" if data.group_regex and len(stems) > 1 else ""
             raise UserError(
-                f"There is only {found}{by}, but one group must train and another be held out: add images"
-                f"{', or mend --group-regex' if by else ''}."
+                f"There {'is' if len(stems) == 1 else 'are'} only {found}{by}, but one group must train and another be "
+                f"held out: add images{', or mend --group-regex' if by else ''}."
             )
         if data.folds > len(groups):
             single = all(len(members) == 1 for members in groups.values())

@@ -240,12 +240,16 @@ def with_default_data(config: Config) -> Config:
 
 def by_patient(config: Config) -> Config:
     """`config` with the phantoms' patients as groups, if its data are those of `PHANTOMS` and it names no groups."""
-    data = config.data.data
-    if not data or Path(data).absolute() != PHANTOMS.absolute() or config.data.group_regex:
+    if config.data.group_regex or not is_of_phantoms(config):
         return config
     from unet_lowlevel.data.phantoms import phantom
 
     return settings.apply(config, {"group_regex": phantom.GROUP_REGEX})
+
+
+def is_of_phantoms(config: Config) -> bool:
+    """Whether the data are those of `PHANTOMS`."""
+    return bool(config.data.data) and Path(config.data.data).absolute() == PHANTOMS.absolute()
 
 
 def groups_of(pairs: list[Pair]) -> dict[str, str]:

@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 from checked_data import GROUPS, change, cut, path, read, report, stem, write_clean
+from PIL import Image
+from skimage.measure import label
 
 from unet_lowlevel import pictures
 from unet_lowlevel.cli.check import main
@@ -36,7 +38,8 @@ def test_clean_data_has_no_findings(clean, capsys):
     assert report(capsys, clean) == (0, {})
     assert main(["--data", str(clean), *GROUPS]) == 0
     output, error = capsys.readouterr()
-    assert error == "" and len(output.splitlines()) < 25
+    assert error == "" and len(output.splitlines()) < 26
+    output = output.replace(" \\\n     ", "")
     for words in ("24", "64x64", "uint8", "values 0, 255", "18 to train on, 6 held out", "--overfit-one-batch"):
         assert words in output
     assert f"--data {clean} --group-regex 'patient-\\d+' --overfit-one-batch" in output
@@ -45,7 +48,7 @@ def test_clean_data_has_no_findings(clean, capsys):
 def test_flags_are_printed_as_they_are_typed(clean, capsys):
     """Also those without a value, and lists."""
     assert main(["--data", str(clean), *GROUPS, "--stream", "--no-blocks", "--ignore-value=-1,254"]) == 0
-    output = capsys.readouterr().out
+    output = capsys.readouterr().out.replace(" \\\n     ", "")
     assert f"--data {clean} --group-regex 'patient-\\d+' --stream --no-blocks --ignore-value=-1,254 --over" in output
 
 
@@ -59,6 +62,18 @@ def test_how_much_is_labelled(data, capsys):
     code, found = report(capsys, data, "--ignore-value", "254")
     assert code == 1 and list(found) == ["mask"]
     assert f"{stem(data, 5)}.png has no pixel with a label" in found["mask"]["what"]
+
+
+def test_label_images_are_masks_and_objects(clean, data, capsys):
+    """A number for each object, and nothing else; the refusal names the flag for it."""
+    shutil.rmtree(data / "masks")
+    (data / "masks").mkdir()
+    for file in (clean / "masks").iterdir():
+        Image.fromarray(label(read(file)).astype(np.uint16)).save(data / "masks" / file.name)
+    code, found = report(capsys, data)
+    assert code == 1 and "--mask-values 0:0,other:1 if they are numbers of objects" in found["mask"]["fix"]
+    flags = ["--mask-values", "0:0,other:1", "--instances", str(data / "masks")]
+    assert report(capsys, data, *flags) == (0, {})
 
 
 def test_the_demonstration_is_good(clean, tmp_path, monkeypatch, capsys):

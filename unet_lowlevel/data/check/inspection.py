@@ -253,9 +253,10 @@ def values_of(masks: tuple[Path | Slice, ...], data: DataConfig) -> tuple:
     for mask in masks:
         if isinstance(mask, Part):
             continue
-        pixels = read_pixels(mask, data, indices=not (data.mask_values or data.mask_colors))
+        pixels = read_pixels(mask, data, indices=not data.mask_colors)
         if (pixels == pixels[..., :1]).all():
-            found.update(np.unique(pixels[..., 0])[:MOST_VALUES].tolist())
+            values = np.unique(pixels[..., 0])[:MOST_VALUES].tolist()
+            found.update(int(value) if value == int(value) else value for value in values)
         else:
             found.update(map(tuple, np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)[:MOST_VALUES].tolist()))
     return tuple(sorted(found, key=str)[:MOST_VALUES])

@@ -130,10 +130,12 @@ def _from_palette(page: np.ndarray, colors: np.ndarray, indices: bool) -> np.nda
     """`colors` [N,3] at the indices `page` [H,W] or [H,W,index and alpha].
 
     Returns:
-        gray [H,W] if all colours are gray, else [H,W,3], or the indices for `indices`.
+        gray [H,W] if all colours are gray, else [H,W,3], or the indices for `indices`. These also of ImageJ's inverting
+        table, which shows as black the 255 of its binary images.
     """
     page = page if page.ndim == 2 else page[..., 0]
-    if (colors == colors[:, :1]).all():
+    inverting = len(colors) == 256 and (colors == np.arange(255, -1, -1)[:, np.newaxis]).all()
+    if (colors == colors[:, :1]).all() and not (indices and inverting):
         return colors[:, 0][page.astype(np.intp)]
     return page if indices else colors[page.astype(np.intp)]
 

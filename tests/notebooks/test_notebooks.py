@@ -89,7 +89,7 @@ def test_where_the_package_is_missing_its_wheel_is_installed(monkeypatch, tmp_pa
 
 
 def test_without_a_wheel_one_sentence_says_what_to_do(monkeypatch, tmp_path):
-    with pytest.raises(ModuleNotFoundError, match=r"put its wheel beside this notebook.* and run this cell again\.$"):
+    with pytest.raises(ModuleNotFoundError, match=r"put it beside this notebook, and run this cell again\.$"):
         first_cell(monkeypatch, tmp_path)
 
 

@@ -41,6 +41,7 @@ setup(
             *("pydicom>=3.0", "nibabel>=5.0", "highdicom>=0.25", "imagecodecs>=2024.6.1", "roifile>=2024.5.24"),
             *("onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=2.1", "bioimageio.core>=0.11", "pydantic<2.14"),
             "ray[data,train]>=2.50",
+            *("nbclient>=0.10", "ipykernel>=6.29"),  # to run the notebooks of scripts/notebooks as Jupyter would
         ],
         "benchmark": ["torch", "onnx", "onnxruntime", "openvino"],
     },

@@ -1172,6 +1172,11 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "training/train.py": [
         (
+            "resumed from Python, planned epochs are the default ones",
+            "config.given.intersection(CHANGES_ON_RESUME)",
+            "CHANGES_ON_RESUME",
+        ),
+        (
             "a training that finds nothing chooses thresholds",
             " and not nothing_found(trainer):",
             ":",

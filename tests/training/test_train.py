@@ -38,7 +38,7 @@ from unet_lowlevel.inference.threshold import read_threshold
 from unet_lowlevel.training.interruption import Stopped
 from unet_lowlevel.training.journal import kept_epoch, read_history
 from unet_lowlevel.training.summaries import FOLDERS
-from unet_lowlevel.training.train import nothing_found, with_default_data
+from unet_lowlevel.training.train import nothing_found, resumed, with_default_data
 
 # What TINY says, for Python; and what `tiny_run` has beside it.
 SETTINGS = {"base_channels": 2, "depth": 2, "epochs": 2, "batch_size": 4, "group_regex": "patient-\\d+"}
@@ -116,6 +116,16 @@ def test_python_goes_on_with_the_same_config(tiny_run, phantoms, tmp_path):
     kept = unet_lowlevel.train(config, str(run), resume=True)
     assert_same_training(tiny_run, run)
     assert kept == read_history(run / "history.csv")[kept["epoch"] - 1]
+
+
+def test_python_goes_on_with_what_was_planned(tiny_run, phantoms):
+    """The planned number of epochs stays, unless another one is given."""
+    planned = run_folder.read(tiny_run)[0].training.epochs
+    assert planned != unet_lowlevel.Config().training.epochs
+    network = {name: value for name, value in SETTINGS.items() if name not in ("epochs", "plan")} | AVERAGED
+    for given, epochs in (({}, planned), ({"epochs": 99}, 99)):
+        config = unet_lowlevel.Config.of(data=str(phantoms), **network, **given)
+        assert resumed(config, tiny_run, "lowlevel")[0].training.epochs == epochs
 
 
 @pytest.mark.parametrize(

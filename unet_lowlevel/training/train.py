@@ -186,7 +186,8 @@ def resumed(config: Config, run: Path, implementation: str) -> tuple[Config, str
 
         config = settings_of_one_batch(config)
     check_asked_settings(run, stored_config, config, CHANGES_ON_RESUME)
-    changes = {name: settings.value_of(config, name) for name in CHANGES_ON_RESUME}
+    asked = CHANGES_ON_RESUME if config.training.plan == "off" else config.given.intersection(CHANGES_ON_RESUME)
+    changes = {name: settings.value_of(config, name) for name in asked}
     return settings.apply(stored_config, changes), stored.get("data_fingerprint"), parts
 
 

@@ -1296,8 +1296,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("updates beside the weights after them", "lengths = norms(names, before)", "lengths = norms(names, after)"),
         (
             "what is below 0 is dead",
-            "tf.where(highest > 0, 1.0, below * (highest + 1.0))",
-            "tf.where(highest > 0, 1.0, below)",
+            "np.where(highest > 0, 1.0, below * (highest + 1.0))",
+            "np.where(highest > 0, 1.0, below)",
         ),
     ],
     "training/steps.py": [
@@ -1357,8 +1357,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "pictures on their sides",
-            "data = [str(picture.shape[1]), str(picture.shape[0]),",
-            "data = [str(picture.shape[0]), str(picture.shape[1]),",
+            "str(picture.shape[1]).encode(), str(picture.shape[0]).encode()",
+            "str(picture.shape[0]).encode(), str(picture.shape[1]).encode()",
         ),
     ],
     "training/trainer.py": [

@@ -86,7 +86,7 @@ def test_the_update_is_that_of_the_last_step(tmp_path, monkeypatch):
 
     trainer.fit(on_step=note)
     ((_, names, before, after, gradients, images),) = told
-    assert len(names) == len(before) == len(after) == len(gradients) and len(images) == 2
+    assert len(names) == len(before) == len(after) == len(gradients) and len(images) == 1
     for one, two, old, new in zip(seen[-2], seen[-1], before, after, strict=True):
         np.testing.assert_array_equal(old, one)
         np.testing.assert_array_equal(new, two)

@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from unet_lowlevel.core.ops.activations import elu
@@ -83,22 +84,20 @@ def activation_statistics(model: UNet, images: tf.Tensor) -> dict[str, dict[str,
     Args:
         images: float32 [N, H, W, C], of a size that the network takes.
     """
-    found: dict[str, list[tf.Tensor]] = {}
+    found: dict[str, list[np.ndarray]] = {}
     below = 1.0 if model.config.activation == elu.__name__ else 0.0
 
     def look(level: str, features: tf.Tensor) -> None:
-        values = tf.cast(features[:, ::EVERY, ::EVERY], tf.float32)
-        highest = tf.reduce_max(values, [0, 1, 2])
-        dead = tf.where(highest > 0, 1.0, below * (highest + 1.0)) < DEAD
-        mean = tf.reduce_mean(values)
-        square = tf.reduce_mean(tf.square(values))
-        found.setdefault(level, []).append(tf.stack([mean, square, tf.reduce_mean(tf.cast(dead, tf.float32))]))
+        values = tf.cast(features[:, ::EVERY, ::EVERY], tf.float32).numpy().astype(np.float64)
+        highest = values.max((0, 1, 2))
+        dead = np.where(highest > 0, 1.0, below * (highest + 1.0)) < DEAD
+        found.setdefault(level, []).append(np.array([values.mean(), np.square(values).mean(), dead.mean()]))
 
     with watched(model, look):
         model(images, training=False)
     results = {}
     for level, parts in found.items():
-        mean, square, dead = tf.reduce_mean(parts, 0).numpy().tolist()
+        mean, square, dead = np.mean(parts, 0).tolist()
         deviation = max(square - mean**2, 0.0) ** 0.5
         results[level] = {"activation_mean": mean, "activation_deviation": deviation, "dead_units": dead}
     return results

@@ -5,6 +5,8 @@ folder of its own, and so has what belongs to the run as a whole.
 """
 
 import contextlib
+import functools
+import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,31 +15,49 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from PIL import Image
 from tensorboard.plugins.custom_scalar import metadata as custom_scalars
-from tensorboard.plugins.histogram.metadata import create_summary_metadata
+from tensorboard.plugins.histogram import metadata as histograms
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.pr_curve import metadata as pr_curves
-from tensorflow.core.framework.summary_pb2 import DATA_CLASS_TENSOR
+from tensorboard.plugins.scalar import metadata as scalars
+from tensorboard.plugins.text import metadata as texts
+from tensorflow.core.framework.summary_pb2 import DATA_CLASS_TENSOR, Summary, SummaryMetadata
 from tensorflow.core.util.event_pb2 import Event
 
 from unet_lowlevel.config import Config
 from unet_lowlevel.disk import put_in_place, sync
-from unet_lowlevel.scoring.counts import class_scores
+from unet_lowlevel.scoring.counts import CURVE, class_scores
 from unet_lowlevel.settings import load_json, to_json
 from unet_lowlevel.training.descriptions import described, overview
 from unet_lowlevel.training.graphs import readable_graph
 from unet_lowlevel.training.levels import tag_of
 
-HISTOGRAM = create_summary_metadata(display_name=None, description=None)
-LAYOUT = custom_scalars.create_summary_metadata()
-LAYOUT.data_class = DATA_CLASS_TENSOR  # without it TensorBoard takes the page for empty
 # In the run folder.
 FOLDERS = ("train", "validation", "network", "summary")
 # Scores that runs are compared by: columns of history.csv, in the epoch whose weights are kept.
 BEST = ("dice", "iou", "loss")
 # The settings that TensorBoard's table of runs shows first; the others can be added to it.
 FIRST = ("learning_rate", "batch_size", "crop_size", "depth", "base_channels")
+# {page of TensorBoard: what makes the metadata by which it finds its values, of a sentence about them}.
+PAGES = {
+    "scalars": lambda words: scalars.create_summary_metadata(None, words),
+    "images": lambda words: images.create_summary_metadata(None, words, converted_to_tensor=True),
+    "histograms": lambda words: histograms.create_summary_metadata(None, words),
+    "text": lambda words: texts.create_summary_metadata(None, words),
+    "pr_curves": lambda words: pr_curves.create_summary_metadata(None, words, len(CURVE)),
+    "custom_scalars": lambda words: custom_scalars.create_summary_metadata(),
+}
+
+
+@functools.cache
+def metadata(page: str, words: str | None) -> SummaryMetadata:
+    """Metadata for one of the `PAGES`."""
+    found = SummaryMetadata.FromString(PAGES[page](words).SerializeToString())
+    if page == "custom_scalars":
+        found.data_class = DATA_CLASS_TENSOR  # without it TensorBoard takes the page for empty
+    return found
 
 
 class Summaries:
@@ -48,11 +68,21 @@ class Summaries:
         self.run = run
         self.writers = {folder: tf.summary.create_file_writer(str(run / folder)) for folder in folders}
 
-    def scalars(self, part: str, step: int, values: Mapping[str, float]) -> None:
-        """Curves: `values` by tag, into one of the `FOLDERS`."""
-        with self.writers[part].as_default(step=step):
-            for tag, value in values.items():
-                tf.summary.scalar(tag, value, description=described(tag))
+    def write(self, folder: str, step: int, page: str, values: Mapping[str, Any]) -> None:
+        """Values by tag for one of the `PAGES`, all in one event.
+
+        The functions of `tf.summary` write one by one, which takes several times as long.
+        """
+        summary = Summary()
+        for tag, value in values.items():
+            tensor, about = tf.make_tensor_proto(value), metadata(page, described(tag))
+            summary.value.add(tag=tag, tensor=tensor, metadata=about)
+        with self.writers[folder].as_default(step=step):
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString())
+
+    def scalars(self, folder: str, step: int, values: Mapping[str, float]) -> None:
+        """Points of curves, by tag."""
+        self.write(folder, step, "scalars", {tag: np.float32(value) for tag, value in values.items()})
 
     def steps(self, steps: Iterable[tuple[int, dict[str, tf.Tensor]]]) -> None:
         """Curves of the training with a point for each step: (step, values by name)."""
@@ -61,11 +91,7 @@ class Summaries:
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Pictures of validation images, uint8 [H, W, 3] by tag."""
-        with self.writers["validation"].as_default(step=step):
-            for tag, picture in pictures.items():
-                data = [str(picture.shape[1]), str(picture.shape[0]), tf.io.encode_png(picture, compression=1)]
-                metadata = images.create_summary_metadata(None, described(tag), converted_to_tensor=True)
-                tf.summary.write(tag, tf.stack(data), metadata=metadata)
+        self.write("validation", step, "images", {tag: encoded(picture) for tag, picture in pictures.items()})
 
     def curves(self, step: int, counts: np.ndarray) -> None:
         """The precision-recall curve of each foreground class in the validation images.
@@ -73,14 +99,13 @@ class Summaries:
         Args:
             counts: `counts.threshold_counts` at `counts.CURVE`, int64 [K, T, 2, 2].
         """
-        with self.writers["validation"].as_default(step=step):
-            for k, of_class in enumerate(counts, start=1):
-                (tn, fp), (fn, tp) = np.moveaxis(of_class.astype(np.float64), 0, -1)
-                scores = class_scores(of_class)
-                data = np.stack([tp, fp, tn, fn, scores["precision"][:, 1], scores["recall"][:, 1]])
-                tag = f"precision_recall/class_{k}"
-                metadata = pr_curves.create_summary_metadata(None, described(tag), len(of_class))
-                tf.summary.write(tag, data.astype(np.float32), metadata=metadata)
+        found = {}
+        for k, of_class in enumerate(counts, start=1):
+            (tn, fp), (fn, tp) = np.moveaxis(of_class, 0, -1)
+            scores = class_scores(of_class)
+            data = np.stack([tp, fp, tn, fn, scores["precision"][:, 1], scores["recall"][:, 1]])
+            found[f"precision_recall/class_{k}"] = data.astype(np.float32)
+        self.write("validation", step, "pr_curves", found)
 
     def confusion(self, step: int, confusion: np.ndarray) -> None:
         """Which part of the validation pixels of each true class was predicted as which class, as a table.
@@ -92,15 +117,15 @@ class Summaries:
         rows = [["truth", *names, "pixels"]]
         for name, row in zip(names, confusion, strict=True):
             rows.append([name, *(f"{share:.2%}" for share in row / max(row.sum(), 1)), f"{row.sum():,}"])
-        with self.writers["validation"].as_default(step=step):
-            tf.summary.text("epoch/confusion", table(rows))
+        self.write("validation", step, "text", {"epoch/confusion": table(rows)})
 
     def histograms(self, step: int, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
         """The distribution of each weight and of its last gradient, by level."""
-        with self.writers["train"].as_default(step=step):
-            for name, weight, gradient in zip(names, weights, gradients, strict=True):
-                tf.summary.write(tag_of(name, "weights"), buckets(weight.numpy()), metadata=HISTOGRAM)
-                tf.summary.write(tag_of(name, "gradients"), buckets(gradient.numpy()), metadata=HISTOGRAM)
+        found = {}
+        for name, weight, gradient in zip(names, weights, gradients, strict=True):
+            found[tag_of(name, "weights")] = buckets(weight.numpy())
+            found[tag_of(name, "gradients")] = buckets(gradient.numpy())
+        self.write("train", step, "histograms", found)
 
     def graph(self, part: str, function: tf.types.experimental.GenericFunction) -> None:
         """The graph that `function` is compiled to, into part "train" or "network"."""
@@ -117,16 +142,16 @@ class Summaries:
             for name in dict.fromkeys((*FIRST, *settings))
         }
         metrics = [hparams.Metric(f"best/{name}") for name in (*BEST, "epoch")]
+        texts = {"configuration": table([["setting", "value"], *rows])}
+        if (self.run / "plan.json").is_file():
+            plan = load_json(self.run / "plan.json")["plan"]
+            reasons = [[each["setting"], json.dumps(each["value"]), each["reason"]] for each in plan]
+            texts["plan"] = table([["setting", "value", "reason"], *reasons])
+        self.write("summary", 0, "text", texts)
+        self.write("summary", 0, "custom_scalars", {custom_scalars.CONFIG_SUMMARY_TAG: overview().SerializeToString()})
         with self.writers["summary"].as_default(step=0):
-            tf.summary.text("configuration", table([["setting", "value"], *rows]))
-            if (self.run / "plan.json").is_file():
-                plan = load_json(self.run / "plan.json")["plan"]
-                reasons = [[each["setting"], json.dumps(each["value"]), each["reason"]] for each in plan]
-                tf.summary.text("plan", table([["setting", "value", "reason"], *reasons]))
             hparams.hparams_config([hparams.HParam(name) for name in compared], metrics)
             hparams.hparams(compared)
-            layout = overview().SerializeToString()
-            tf.summary.write(custom_scalars.CONFIG_SUMMARY_TAG, layout, metadata=LAYOUT)
 
     def result(self, row: Mapping[str, Any]) -> None:
         """The scores of the epoch whose weights are kept, its `row` of history.csv, and the model card."""
@@ -134,8 +159,7 @@ class Summaries:
         self.scalars("summary", row["step"], {"best/epoch": row["epoch"]})
         card = self.run / "model_card.md"
         if card.is_file():
-            with self.writers["summary"].as_default(step=row["step"]):
-                tf.summary.text("model_card", card.read_text(encoding="utf-8"))
+            self.write("summary", row["step"], "text", {"model_card": card.read_text(encoding="utf-8")})
 
     def flush(self) -> None:
         """Writes all to the disk."""
@@ -162,11 +186,17 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
 
 
+def encoded(picture: np.ndarray) -> list[bytes]:
+    """Width, height and PNG of a picture, as TensorBoard wants them; as fast as a PNG can be made."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png", compress_level=1, compress_type=3)
+    return [str(picture.shape[1]).encode(), str(picture.shape[0]).encode(), file.getvalue()]
+
+
 def buckets(values: np.ndarray) -> np.ndarray:
     """The data of a histogram in TensorBoard: left edge, right edge and count of 30 buckets, float64 [30, 3].
 
-    `tf.summary.histogram` takes ten times as long, because it uses a dozen TensorFlow operations for each. Values that
-    are not finite are left out; the loss of the next step shows them.
+    Values that are not finite are left out; the loss of the next step shows them.
     """
     # In float64, because 30 edges do not fit between two neighbouring float32 numbers.
     values = values[np.isfinite(values)].astype(np.float64)

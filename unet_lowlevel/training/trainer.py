@@ -184,7 +184,7 @@ class Trainer:
         step, gradients = self.train_step, result["gradients"]
         levels = {}
         if self.replicas.chief:
-            levels = level_curves(self.model, step.names, before, step.weights, gradients, batch[0][:2])
+            levels = level_curves(self.model, step.names, before, step.weights, gradients, batch[0][:1])
         return row, gradients, levels
 
     def newest_iou(self) -> str:
@@ -224,11 +224,17 @@ class Trainer:
         """The numbers of the validation images that TensorBoard shows, the first among them."""
         return evenly(len(self.validation), self.config.training.pictures)
 
-    def drawn(self, sample: Sample, probabilities: tf.Tensor) -> dict[str, np.ndarray]:
-        """Pictures of a validation image by tag; of the first one also its feature maps."""
+    def drawn(self, sample: Sample, probabilities: tf.Tensor, epoch: int = 0) -> dict[str, np.ndarray]:
+        """Pictures of a validation image by tag; of the first one also its feature maps.
+
+        Feature maps are drawn after 0, 1, 2, 4, 8, ... epochs and the last: they change ever more slowly, and take as
+        long as some training steps.
+        """
         pictures = {f"pictures/{sample.stem}": picture(sample, probabilities[0].numpy(), self.config)}
-        maps = feature_maps(self.model, sample.normalized()) if sample is self.validation[0] else None
-        return pictures if maps is None else pictures | {f"feature_maps/{sample.stem}": maps}
+        if sample is self.validation[0] and (epoch & (epoch - 1) == 0 or epoch == self.config.training.epochs):
+            maps = feature_maps(self.model, sample.normalized())
+            pictures |= {} if maps is None else {f"feature_maps/{sample.stem}": maps}
+        return pictures
 
     def validate(self, epoch: int) -> dict:
         """Loss and scores of the validation images, computed whole, one by one; draws some, keeps the counts of all."""
@@ -243,7 +249,7 @@ class Trainer:
                 with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
                     result = self.evaluate(sample)
                     if i in to_draw:
-                        pictures |= self.drawn(sample, result["probabilities"])
+                        pictures |= self.drawn(sample, result["probabilities"], epoch)
             if counts_here:
                 found.append((i, {name: result[name].numpy().tolist() for name in ("loss", "confusion", "thresholds")}))
                 curve += result["curve"][0].numpy()

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from unet_lowlevel.config import ModelConfig
+from unet_lowlevel.config import IGNORED, ModelConfig
 from unet_lowlevel.core.unet import UNet
-from unet_lowlevel.laboratory.networks import UNetWithoutSkips, from_edge, middle
+from unet_lowlevel.laboratory.networks import UNetWithoutSkips, from_edge, middle, middle_labelled
 
 
 def test_a_network_without_skips_is_one_whose_weights_for_them_are_zero():
@@ -32,3 +32,6 @@ def test_the_middle_half():
     image = np.arange(64).reshape(8, 8)
     cut, label = middle(image, -image)
     assert cut.shape == (4, 4) and cut[0, 0] == 18 and np.array_equal(label, -cut)
+    whole, label = middle_labelled(image, (image % 2).astype(np.uint8))
+    assert whole is image and (label == IGNORED).sum() == 48
+    assert np.array_equal(middle(whole, label)[1], cut % 2)

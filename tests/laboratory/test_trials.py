@@ -54,7 +54,7 @@ def test_wrong_pixels_at_each_distance():
     distance = np.array([[1, 1, 2], [3, 5, 9]])
     wrong = np.array([[True, False, True], [False, True, True]])
     assert wrong_at([distance], [wrong], 5) == {"x": [1, 2, 3, 5], "y": [50, 100, 0, 100]}
-    assert wrong_at([distance], [wrong], 3) == {"x": [1, 2, 3], "y": [50, 100, 0]}  # what is further away does not count
+    assert wrong_at([distance], [wrong], 3) == {"x": [1, 2, 3], "y": [50, 100, 0]}  # further away is not counted
     twice = [distance, distance], [wrong, ~wrong]
     assert wrong_at(*twice, 3) == {"x": [1, 2, 3], "y": [50, 50, 50]}
     assert shares([distance], [wrong], 2) == pytest.approx((100 * 2 / 3, 100 * 2 / 3))

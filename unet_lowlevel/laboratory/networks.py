@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 
+from unet_lowlevel.config import IGNORED
 from unet_lowlevel.core.ops.cropping import crop_and_concat
 from unet_lowlevel.core.ops.pooling import max_pool2d
 from unet_lowlevel.core.unet import UNet
@@ -122,29 +123,44 @@ def padding(scale: Scale) -> Iterator[dict]:
     """Hypothesis: near the border of an image, a valid network with a mirrored surrounding errs less than a same one.
 
     The slices are cut through the lungs, so that there is something at the border. A network with same padding sees
-    zeros beyond it, one with valid padding the mirrored image. Both are also shown what really lies beyond.
+    zeros beyond it, one with valid padding the mirrored image. To know what is to be gained at most, a third network
+    sees what really lies beyond, in training and after. That is shown to the first network, too.
     """
-    whole_side = 2 * scale.side
     groups = range(scale.patients), range(HELD_OUT, HELD_OUT + scale.held_out)
-    training, held_out = (slices(group, whole_side, middle) for group in groups)
-    # As if the scanner had seen more: the same gray values in the middle, normalized alike.
-    whole = [
-        dataclasses.replace(sample, normalization=cut.normalization)
-        for sample, cut in zip(slices(groups[1], whole_side), held_out, strict=True)
-    ]
-    levels = max(scale.depth - 1, 2)
+    training, held_out = (slices(group, 2 * scale.side, middle) for group in groups)
+    # The same gray values in the middle, normalized alike, and outside of it no labels to learn.
+    training_beyond, held_out_beyond = (
+        [
+            dataclasses.replace(large, normalization=small.normalization)
+            for large, small in zip(slices(group, 2 * scale.side, middle_labelled), parts, strict=True)
+        ]
+        for group, parts in zip(groups, (training, held_out), strict=True)
+    )
     for seed in range(scale.seeds):
-        for kind, beyond in {"same": "zeros", "valid": "mirrored"}.items():
-            trainer = train(config_of(scale, depth=levels, padding=kind, seed=seed), training, held_out)
-            for surroundings, shown in {beyond: held_out, "real": whole}.items():
-                figures = errors_at_border(trainer, held_out, shown)
-                yield {"variant": f"{kind}, {surroundings}", "seed": seed} | figures
+        settings = {"depth": max(scale.depth - 1, 2), "seed": seed}
+        same = train(config_of(scale, **settings), training, held_out)
+        valid = train(config_of(scale, padding="valid", **settings), training, held_out)
+        seeing = train(config_of(scale, ignore_value=[IGNORED], **settings), training_beyond, held_out_beyond)
+        for variant, trainer, shown in (
+            ("same, zeros beyond", same, held_out),
+            ("valid, mirrored beyond", valid, held_out),
+            ("real image beyond", seeing, held_out_beyond),
+            ("real image beyond, zeros in training", same, held_out_beyond),
+        ):
+            yield {"variant": variant, "seed": seed} | errors_at_border(trainer, held_out, shown)
 
 
 def middle(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator | None = None):
     """The middle half of both sides."""
     rows, columns = (slice(side // 4, side // 4 + side // 2) for side in image.shape)
     return image[rows, columns], mask[rows, columns]
+
+
+def middle_labelled(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator | None = None):
+    """The whole slice, with labels in its middle only."""
+    label = np.full_like(mask, IGNORED)
+    middle(label, label)[1][:] = middle(image, mask)[1]
+    return image, label
 
 
 def errors_at_border(trainer, cut: list[Sample], shown: list[Sample]) -> dict:

@@ -20,7 +20,7 @@ FLOORS = [
     ["training"],
     ["inference"],
     ["reference"],
-    ["export"],
+    ["export", "laboratory"],
     ["cli"],
     ["__main__"],
 ]

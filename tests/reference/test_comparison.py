@@ -69,10 +69,13 @@ def test_tables_of_the_readme_are_produced_not_typed():
     assert readme_tables.main(["--check"]) == 0
 
 
-def test_stale_tables_are_noticed_and_written_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "cells"), [("README", "| lines of code, model | "), ("LABORATORY", "| without skips | ")]
+)
+def test_stale_tables_are_noticed_and_written_anew(name, cells, tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
-    before = readme_tables.README.read_text(encoding="utf-8")
-    readme.write_text(before.replace("| lines of code, model | ", "| lines of code, model | 1"), encoding="utf-8")
-    monkeypatch.setattr(readme_tables, "README", readme)
+    before = getattr(readme_tables, name).read_text(encoding="utf-8")
+    readme.write_text(before.replace(cells, f"{cells}1"), encoding="utf-8")
+    monkeypatch.setattr(readme_tables, name, readme)
     assert readme_tables.main(["--check"]) == 1
     assert readme_tables.main([]) == 0 and readme.read_text(encoding="utf-8") == before

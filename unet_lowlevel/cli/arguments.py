@@ -40,6 +40,7 @@ SCRIPTS = {
     "export": "export_lowlevel.py",
     "pack": "pack_lowlevel.py",
     "phantoms": "make_phantoms.py",
+    "experiment": "experiment_lowlevel.py",
 }
 CONSOLE_SCRIPT, MODULE = "unet-lowlevel", "__main__.py"
 # Longer lists of choices stand in a flag's help text, not behind its name, so that lines have at most 80 characters.

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": ("export", "write a run as SavedModel, ONNX, LiteRT, bioimage.io or Keras"),
     "pack": ("pack", "pack images with masks into a few large files, to train from"),
     "phantoms": ("phantoms", "draw thorax slices with lung masks"),
+    "experiment": ("experiment", "answer a question about the network by small trainings"),
 }
 
 

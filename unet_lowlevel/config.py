@@ -406,7 +406,7 @@ class TrainingConfig:
     )
     checkpoint_steps: int = setting(0, "save the state also within an epoch, after so many steps; 0: never", minimum=0)
     checkpoints_to_keep: int = setting(2, "newest checkpoints kept, beside the best", minimum=1)
-    pictures: int = setting(4, "validation pictures in TensorBoard", minimum=0, maximum=64)
+    pictures: int = setting(4, "validation images in TensorBoard's pictures", minimum=0, maximum=64)
     profile: int = setting(0, "record which operation takes how long in so many steps; 0: none", minimum=0)
     threshold: float = setting(
         0.0,

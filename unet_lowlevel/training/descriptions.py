@@ -50,9 +50,8 @@ OF_GROUPS = {
     "precision_recall": "Precision and recall of the validation images at the thresholds 0, 0.025, ... 1. The further "
     "to the upper right, the better.",
     "pictures": "A validation image and its truth; below, the probability and the errors: blue missed, red found too "
-    "much, yellow another class; gray has no label. The first was drawn before the training.",
-    "feature_maps": "Of each level, the channels that vary most over a validation image, each in its own scale; "
-    "after 0, 1, 2, 4, 8, ... epochs and the last.",
+    "much, yellow another class; gray has no label. After 0, 1, 2, 4, 8, ... epochs and the last.",
+    "feature_maps": "Of each level, the channels that vary most over a validation image, each in its own scale.",
     "receptive_field": "The square of a validation image that one pixel of each level depends on.",
 }
 LEVELS = r"(encoder_\d+|bottleneck|decoder_\d+|output)"

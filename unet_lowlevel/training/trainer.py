@@ -220,21 +220,19 @@ class Trainer:
                 pictures[f"receptive_field/{sample.stem}"] = receptive_fields(config, sample.normalized())
         self.journal.pictures(0, pictures)
 
-    def to_draw(self) -> list[int]:
-        """The numbers of the validation images that TensorBoard shows, the first among them."""
-        return evenly(len(self.validation), self.config.training.pictures)
+    def to_draw(self, epoch: int = 0) -> list[int]:
+        """The numbers of the validation images, the first among them, that TensorBoard shows after an epoch.
 
-    def drawn(self, sample: Sample, probabilities: tf.Tensor, epoch: int = 0) -> dict[str, np.ndarray]:
-        """Pictures of a validation image by tag; of the first one also its feature maps.
-
-        Feature maps are drawn after 0, 1, 2, 4, 8, ... epochs and the last: they change ever more slowly, and take as
-        long as some training steps.
+        None but after 0, 1, 2, 4, 8, ... epochs and the last: they change ever more slowly, and cost time.
         """
+        due = epoch & (epoch - 1) == 0 or epoch == self.config.training.epochs
+        return evenly(len(self.validation), self.config.training.pictures) if due and self.replicas.chief else []
+
+    def drawn(self, sample: Sample, probabilities: tf.Tensor) -> dict[str, np.ndarray]:
+        """Pictures of a validation image by tag; of the first one also its feature maps."""
         pictures = {f"pictures/{sample.stem}": picture(sample, probabilities[0].numpy(), self.config)}
-        if sample is self.validation[0] and (epoch & (epoch - 1) == 0 or epoch == self.config.training.epochs):
-            maps = feature_maps(self.model, sample.normalized())
-            pictures |= {} if maps is None else {f"feature_maps/{sample.stem}": maps}
-        return pictures
+        maps = feature_maps(self.model, sample.normalized()) if sample is self.validation[0] else None
+        return pictures if maps is None else pictures | {f"feature_maps/{sample.stem}": maps}
 
     def validate(self, epoch: int) -> dict:
         """Loss and scores of the validation images, computed whole, one by one; draws some, keeps the counts of all."""
@@ -242,14 +240,14 @@ class Trainer:
         classes = max(self.config.model.classes, 2)
         curve = np.zeros((classes - 1, len(counts.CURVE), 2, 2), np.int64)
         self.counted: dict[str, dict[str, np.ndarray]] = {}
-        to_draw = self.to_draw() if self.replicas.chief else []
+        to_draw = self.to_draw(epoch)
         for i, sample in enumerate(self.validation):
             counts_here = i % self.replicas.workers == self.replicas.worker
             if counts_here or i in to_draw:
                 with within_memory(lambda sample=sample: image_too_large(sample, self.journal.what_is_kept())):
                     result = self.evaluate(sample)
                     if i in to_draw:
-                        pictures |= self.drawn(sample, result["probabilities"], epoch)
+                        pictures |= self.drawn(sample, result["probabilities"])
             if counts_here:
                 found.append((i, {name: result[name].numpy().tolist() for name in ("loss", "confusion", "thresholds")}))
                 curve += result["curve"][0].numpy()

@@ -34,7 +34,7 @@ def picture(sample: Sample, probabilities: np.ndarray, config: Config) -> np.nda
     return comparison(
         resized_values(sample.normalized(), truth.shape),
         truth,
-        np.nan_to_num(surest),  # a network that has diverged is drawn, too
+        np.nan_to_num(surest),
         predicted,
         config.model.classes,
         objects,
@@ -58,7 +58,7 @@ def feature_maps(model: UNet, image: np.ndarray) -> np.ndarray | None:
     def look(level: str, features: tf.Tensor) -> None:
         values = tf.cast(features[0], tf.float32)
         most = tf.argsort(tf.math.reduce_variance(values, [0, 1]), direction="DESCENDING")[:MAPS]
-        found[level] = tf.gather(values, most, axis=-1).numpy()
+        found[level] = np.nan_to_num(tf.gather(values, most, axis=-1).numpy())  # perhaps it has diverged
 
     with watched(model, look):
         whole_logits(model, tf.constant(image[np.newaxis]))

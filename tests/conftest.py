@@ -85,7 +85,7 @@ def phantoms_packed(phantoms, tmp_path_factory) -> Path:
 
 
 TINY = ["--base-channels", "2", "--depth", "2", "--epochs", "2", "--batch-size", "4", "--group-regex", "patient-\\d+"]
-TINY += ["--plan", "off"]
+TINY += ["--plan", "off", "--pictures", "0"]
 TINY += ["--threshold", "0.2"]  # in a few steps not much is learned: at 0.5 no foreground would be found
 
 
@@ -95,7 +95,7 @@ def tiny_run(phantoms, tmp_path_factory) -> Path:
     from unet_lowlevel.cli.train import main
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    assert main(["--run", str(run), "--data", str(phantoms), "--ema-decay", "0.5", *TINY]) == 0
+    assert main(["--run", str(run), "--data", str(phantoms), "--ema-decay", "0.5", *TINY, "--pictures", "4"]) == 0
     return run
 
 

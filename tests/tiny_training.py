@@ -14,7 +14,15 @@ def samples(count=4, size=16, value=1.0):
 
 
 def tiny_config(**flags):
-    defaults = {"in_channels": 1, "base_channels": 2, "depth": 2, "crop_size": 16, "batch_size": 2, "epochs": 3}
+    defaults = {
+        "in_channels": 1,
+        "base_channels": 2,
+        "depth": 2,
+        "crop_size": 16,
+        "batch_size": 2,
+        "epochs": 3,
+        "pictures": 0,
+    }
     return resolve(flags=defaults | flags)
 
 

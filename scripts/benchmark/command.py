@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", metavar="DIR", required=True, help="new folder for benchmark.json and benchmark.md")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 3 steps, float32: seven minutes")
     parser.add_argument(
-        "--profile",
+        "--onednn",
         action="store_true",
         help="only list what oneDNN runs in a step and in a prediction of ours, with times, as profile.json and .md",
     )
@@ -104,7 +104,7 @@ def measure(arguments: argparse.Namespace) -> None:
         rounds=rounds,
         steps=steps,
     )
-    if arguments.profile:
+    if arguments.onednn:
         write_profile(plan, output)
         return
     results = run(plan, say)

@@ -218,7 +218,7 @@ def test_signals_stop_and_resume_goes_on(finished, phantoms, tmp_path, capsys):
 
         assert main(["--run", str(folder), *flags], stop) == 128 + number
         assert len(steps) == step
-        error = capsys.readouterr().err
+        error = capsys.readouterr().err.replace(" \\\n     ", "")
         assert f"stopped by {number.name}" in error and f"--run {folder} --resume" in error
         flags = ["--resume"]
     config = unet_lowlevel.Config.of(**SETTINGS_OF_FLAGS, data=str(phantoms), stream=True)

@@ -34,7 +34,7 @@ def runs(phantoms, tmp_path_factory):
     """{implementation: run folder} of the same short training."""
     folder = tmp_path_factory.mktemp("three")
     for name in IMPLEMENTATIONS:
-        assert train.main(["--run", str(folder / name), "--data", str(phantoms), *TINY], name) == 0
+        assert train.main(["--run", str(folder / name), "--data", str(phantoms), *TINY, "--pictures", "4"], name) == 0
     return {name: folder / name for name in IMPLEMENTATIONS}
 
 

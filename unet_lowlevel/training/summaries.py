@@ -178,6 +178,7 @@ def add_result(run: Path, row: Mapping[str, Any]) -> None:
     """`Summaries.result` after a training, which is safe by then: what cannot be written is left out."""
     with contextlib.suppress(OSError, tf.errors.OpError), contextlib.closing(Summaries(run, ["summary"])) as summaries:
         summaries.result(row)
+        summaries.flush()
 
 
 def table(rows: list[list[str]]) -> str:
@@ -210,14 +211,15 @@ def buckets(values: np.ndarray) -> np.ndarray:
 def forget_after(run: Path, step: int) -> None:
     """Removes the events after `step` from the `FOLDERS` of a run: the resumed training writes them again.
 
-    A last record that was cut off when the training was killed is removed too.
+    So it does with the result, which is removed from whatever step. A last record that was cut off when the training
+    was killed is removed too.
     """
     for path in sorted(path for folder in FOLDERS for path in (run / folder).glob("events.*")):
         kept, dropped = [], False
         try:
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                 event = Event.FromString(record)
-                if event.step <= step:
+                if event.step <= (min(step, 0) if path.parent.name == "summary" else step):
                     kept.append(record)
                 else:
                     dropped = True

@@ -38,8 +38,8 @@ def test_clean_data_has_no_findings(clean, capsys):
     assert report(capsys, clean) == (0, {})
     assert main(["--data", str(clean), *GROUPS]) == 0
     output, error = capsys.readouterr()
-    assert error == "" and len(output.splitlines()) < 26
     output = output.replace(" \\\n     ", "")
+    assert error == "" and len(output.splitlines()) < 26
     for words in ("24", "64x64", "uint8", "values 0, 255", "18 to train on, 6 held out", "--overfit-one-batch"):
         assert words in output
     assert f"--data {clean} --group-regex 'patient-\\d+' --overfit-one-batch" in output

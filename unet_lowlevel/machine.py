@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import platform
 import sys
 import threading
 import warnings
@@ -37,6 +38,14 @@ def images_at_once(count: int, threads: int = 0) -> int:
     threads = min(threads or everything, everything)
     memory = (available_memory() or 2**40) * threads // everything
     return min(threads, max(memory // 2**31, 1)) if count >= 4 * threads else 1
+
+
+def processor() -> str:
+    """The name of the processor."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return [*names, platform.processor()][0]
 
 
 def peak_bytes() -> int:

@@ -23,6 +23,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.core import fast
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError
+from unet_lowlevel.machine import processor
 from unet_lowlevel.packages import installed_version
 from unet_lowlevel.settings import apply
 from unet_lowlevel.summary import step_operations
@@ -495,11 +496,6 @@ def pipeline_figures(plan: Plan, note: dict) -> dict[str, dict]:
 
 def machine() -> dict:
     """Processor, cores, and the versions that were measured."""
-    processor = platform.processor()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        names = [line.split(":")[1].strip() for line in information.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
     packages = ("tensorflow", "keras", "torch", "onnxruntime", "openvino", "numpy")
     versions = {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
-    return {"processor": processor, "cores": os.cpu_count(), "versions": versions}
+    return {"processor": processor(), "cores": os.cpu_count(), "versions": versions}

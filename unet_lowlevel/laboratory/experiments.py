@@ -6,9 +6,9 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from unet_lowlevel.laboratory.charts import line_chart
+from unet_lowlevel.machine import processor
 from unet_lowlevel.packages import installed_version
 from unet_lowlevel.terminal import say
 
@@ -157,12 +157,9 @@ def rounded(value):
 
 def machine() -> dict:
     """Processor, cores, and versions."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     versions = {"python": platform.python_version()}
     versions |= {package: installed_version(package) for package in ("tensorflow", "numpy")}
-    return {"processor": [*names, platform.processor()][0], "cores": os.cpu_count(), "versions": versions}
+    return {"processor": processor(), "cores": os.cpu_count(), "versions": versions}
 
 
 def table(name: str, figures: dict) -> str:

@@ -180,7 +180,6 @@ def run(notebook, folder):
     return printed, [kind for output in outputs if output.output_type != "stream" for kind in output.data]
 
 
-@pytest.mark.slow
 def test_unet_by_hand_runs(tmp_path):
     printed, shown = run(shortened("unet_by_hand"), tmp_path)
     assert float(printed.rpartition("those of the package: ")[2]) < 1e-4
@@ -196,6 +195,7 @@ def test_what_the_curves_say_runs(tmp_path, monkeypatch):
     assert [path.name[:7] for path in tmp_path.iterdir()] == ["curves-"]  # all that it writes
 
 
+@pytest.mark.slow
 def test_your_own_data_runs(tmp_path):
     printed, shown = run(shortened("your_own_data"), tmp_path)
     assert "good to train on" in printed and "wrote masks of 64 images" in printed

@@ -1,6 +1,7 @@
 """The three trainings write one kind of run folder, resume exactly, and predict alike."""
 
 import csv
+import functools
 import json
 import shutil
 import signal
@@ -186,14 +187,18 @@ LONG = [*TINY, "--epochs", "3", "--dropout-rate", "0.3", "--clip-norm", "1"]
 
 @pytest.fixture(scope="module")
 def whole(phantoms, tmp_path_factory):
-    """{implementation: run folder} of a longer training that nobody has interrupted."""
+    """The run folder of a longer training of an implementation that nobody has interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    for name in ("highlevel", "keras"):
+
+    @functools.cache
+    def trained(name):
         assert train.main(["--run", str(folder / name), "--data", str(phantoms), *LONG], name) == 0
-    return {name: folder / name for name in ("highlevel", "keras")}
+        return folder / name
+
+    return trained
 
 
-@pytest.mark.parametrize("name", ["highlevel", "keras"])
+@pytest.mark.parametrize("name", [pytest.param("highlevel", marks=pytest.mark.slow), "keras"])
 def test_an_interrupted_training_goes_on_bit_for_bit(name, whole, phantoms, tmp_path, monkeypatch):
     """So the same command twice gives the same bits, dropout's hidden random numbers included.
 
@@ -204,7 +209,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, whole, phantoms, tmp_
     assert train.main(["--run", str(torn), "--data", str(phantoms), *LONG], name) == 130
     monkeypatch.undo()
     assert train.main(["--run", str(torn), "--resume"], name) == 0
-    assert_same_training(whole[name], torn)
+    assert_same_training(whole(name), torn)
 
 
 def test_a_jump_of_the_learning_rate_is_told(runs, tmp_path, capsys):
@@ -305,7 +310,7 @@ def test_a_signal_ends_at_the_end_of_the_epoch(whole, phantoms, tmp_path, capsys
     assert len(history(run)) == 1
     assert train.main(["--run", str(run), "--resume"], "keras") == 0
     assert len(history(run)) == 3
-    assert_same_training(whole["keras"], run)
+    assert_same_training(whole("keras"), run)
 
 
 @pytest.mark.parametrize("learning_rate", [1e10, 1e30])

@@ -38,8 +38,6 @@ from unet_lowlevel.training.levels import tag_of
 FOLDERS = ("train", "validation", "network", "summary")
 # Scores that runs are compared by: columns of history.csv, in the epoch whose weights are kept.
 BEST = ("dice", "iou", "loss")
-# The settings that TensorBoard's table of runs shows first; the others can be added to it.
-FIRST = ("learning_rate", "batch_size", "crop_size", "depth", "base_channels")
 # {page of TensorBoard: what makes the metadata by which it finds its values, of a sentence about them}.
 PAGES = {
     "scalars": lambda words: scalars.create_summary_metadata(None, words),
@@ -136,12 +134,11 @@ class Summaries:
         """Settings and plan as tables; settings to compare runs by; which curves stand together."""
         sections = to_json(config)
         rows = [[f"{name}.{key}", json.dumps(value)] for name, part in sections.items() for key, value in part.items()]
-        settings = {key: value for part in sections.values() for key, value in part.items()}
+        settings = {name: value for part in sections.values() for name, value in part.items()}
         compared = {
-            name: settings[name] if isinstance(settings[name], (bool, int, float, str)) else json.dumps(settings[name])
-            for name in dict.fromkeys((*FIRST, *settings))
+            name: value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
+            for name, value in settings.items()
         }
-        metrics = [hparams.Metric(f"best/{name}") for name in (*BEST, "epoch")]
         texts = {"configuration": table([["setting", "value"], *rows])}
         if (self.run / "plan.json").is_file():
             plan = load_json(self.run / "plan.json")["plan"]
@@ -150,8 +147,7 @@ class Summaries:
         self.write("summary", 0, "text", texts)
         self.write("summary", 0, "custom_scalars", {custom_scalars.CONFIG_SUMMARY_TAG: overview().SerializeToString()})
         with self.writers["summary"].as_default(step=0):
-            hparams.hparams_config([hparams.HParam(name) for name in compared], metrics)
-            hparams.hparams(compared)
+            hparams.hparams(compared)  # its page shows first what differs between runs
 
     def result(self, row: Mapping[str, Any]) -> None:
         """The scores of the epoch whose weights are kept, its `row` of history.csv, and the model card."""

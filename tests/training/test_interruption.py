@@ -50,7 +50,7 @@ def test_killed_at_random_moments(phantoms, tmp_path):
     kill_and_resume(tmp_path, phantoms, kills=3, seed=int(time.time()) % 1000, epochs=4)
 
 
-@pytest.mark.parametrize("stream", [[], ["--stream"]])
+@pytest.mark.parametrize("stream", [pytest.param([], marks=pytest.mark.slow), ["--stream"]])
 def test_a_killed_process_goes_on_bit_for_bit(whole, phantoms, tmp_path, stream):
     """SIGKILL as soon as the first epoch is on disk: no handler can tidy up, and decoded/ is not to be trusted."""
     torn = tmp_path / "torn"
@@ -153,7 +153,9 @@ def test_no_run_is_in_use_twice(whole):
         pass
 
 
-@pytest.mark.parametrize("flags, newest", [([], 5), (["--checkpoint-steps", "2"], 7)])
+@pytest.mark.parametrize(
+    "flags, newest", [pytest.param([], 5, marks=pytest.mark.slow), (["--checkpoint-steps", "2"], 7)]
+)
 def test_a_full_disk_leaves_the_last_checkpoint(flags, newest, whole, phantoms, tmp_path):
     run, errors = tmp_path / "run", tmp_path / "errors"
     process = start(["--run", str(run), "--data", str(phantoms), *LONG, *flags], errors, full_after=9)

@@ -110,7 +110,9 @@ def test_a_run_has_its_settings_its_scores_and_a_table_of_confusion(tmp_path):
     for events in (summary, validation):
         events.Reload()
     content = summary.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    given = HParamsPluginData.FromString(content).session_start_info.hparams
+    session = HParamsPluginData.FromString(content).session_start_info
+    assert session.group_name == f"{tmp_path.parent.name}/{tmp_path.name}"  # of equal settings each run has its row
+    given = session.hparams
     assert given["learning_rate"].number_value == 0.02 and given["loss"].string_value == "dice_cross_entropy"
     assert given["flips"].bool_value is False and set(given) == set(settings.settings())
     (event,) = summary.Tensors("best/dice")

@@ -147,7 +147,8 @@ class Summaries:
         self.write("summary", 0, "text", texts)
         self.write("summary", 0, "custom_scalars", {custom_scalars.CONFIG_SUMMARY_TAG: overview().SerializeToString()})
         with self.writers["summary"].as_default(step=0):
-            hparams.hparams(compared)  # its page shows first what differs between runs
+            # The page shows first what differs between runs; those of equal settings would be one without names.
+            hparams.hparams(compared, trial_id=f"{self.run.absolute().parent.name}/{self.run.absolute().name}")
 
     def result(self, row: Mapping[str, Any]) -> None:
         """The scores of the epoch whose weights are kept, its `row` of history.csv, and the model card."""

@@ -73,6 +73,7 @@ def test_peers_compute_the_same(peer, package, tmp_path):
         assert note["batch_size"] in (peers.BATCH_SIZES if key[1] == "throughput" else [None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "peer, package", [("keras", "tensorflow"), *(entry for entry in PACKAGES if entry[0] != "torch_compile")]
 )

@@ -322,6 +322,7 @@ for recompute in (True, False):
 """
 
 
+@pytest.mark.slow
 def test_recomputing_takes_less_memory():
     """The one that takes less first: a peak is for good."""
     printed = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, check=True).stdout

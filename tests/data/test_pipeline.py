@@ -115,6 +115,7 @@ for images, *_ in TrainingBatches(samples, settings).of_epoch(1):
 """
 
 
+@pytest.mark.slow
 def test_threads_do_not_change_a_bit():
     once, twice = (
         subprocess.run([sys.executable, "-c", THREADS, count], check=True, capture_output=True).stdout for count in "12"

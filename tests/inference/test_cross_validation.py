@@ -202,6 +202,7 @@ def test_a_fold_that_is_gone_is_made_anew_and_the_others_are_kept(finished, copy
     assert_same(finished[0], copy)
 
 
+@pytest.mark.slow
 def test_signals_stop_and_resume_goes_on(finished, phantoms, tmp_path, capsys):
     """In an epoch, at the end of the first fold, in the second.
 

@@ -13,6 +13,7 @@ from unet_lowlevel.reference import comparison
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_compare_trains_all_three_and_writes_what_it_prints(processes, phantoms, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(compare, "PROCESSES", processes)
     output = tmp_path / "three"

@@ -298,6 +298,7 @@ def test_one_trace_whole_images_of_any_size_and_steps_that_are_told(tmp_path):
     assert [told[2][1], told[5][1]] == losses
 
 
+@pytest.mark.slow
 def test_a_signal_ends_at_the_end_of_the_epoch(whole, phantoms, tmp_path, capsys):
     run = tmp_path / "run"
 

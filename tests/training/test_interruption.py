@@ -227,6 +227,7 @@ def test_a_run_that_is_renamed_is_saved_under_its_new_name(taken, implementation
     assert told(whole) == told(moved)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the new name")
 def test_a_run_that_is_renamed_within_an_epoch(whole, phantoms, tmp_path, capsys):
     run, moved = tmp_path / "run", tmp_path / "moved"

@@ -43,6 +43,7 @@ def test_lines_of_code():
     assert comparison.code_lines(source) == 2
     assert comparison.code_lines(source + "    return (\n        x\n\n    )\n") == 5
     assert comparison.code_lines('x = """a\nb"""\n') == 2
+    assert comparison.code_lines('x = 1\n\n\nif __name__ == "__main__":\n    print(x)\n') == 1
     for parts in comparison.PARTS.values():
         for part in parts.values():
             assert part and all((comparison.PACKAGE / name).is_file() for name in part)

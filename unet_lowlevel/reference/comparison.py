@@ -37,7 +37,8 @@ FIRST_STEPS = 20
 
 
 def code_lines(source: str) -> int:
-    """Lines of Python that hold code: no blank lines, comments or docstrings."""
+    """Lines of Python that hold code: no blank lines, comments or docstrings, and no demonstration of the module."""
+    source = source.partition('\n\nif __name__ == "__main__":')[0] + "\n"
     passed_over = (
         tokenize.COMMENT,
         tokenize.NL,

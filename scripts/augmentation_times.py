@@ -13,6 +13,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.machine import start_tensorflow
+from unet_lowlevel.markdown import markdown_table
 from unet_lowlevel.terminal import say, show_path
 
 OFF = {"flips": False, "quarter_turns": False, "brightness": 0.0, "contrast": 0.0, "gamma": 0.0, "noise": 0.0}
@@ -83,9 +84,10 @@ def time_all(arguments: argparse.Namespace) -> None:
                 times[name].append(round(found, 2))
     arguments.output.write_text(json.dumps({"milliseconds": times}, indent=1) + "\n")
     alone = statistics.median(times["crop alone"])
-    say("| a batch of 8 crops of 256x256 | milliseconds of processor time | more than the crop |\n| --- | --- | --- |")
+    rows = []
     for name, found in times.items():
         middle = statistics.median(found)
         more = "" if name in ("crop alone", "a training step, float32") else f"{middle - alone:.1f}"
-        say(f"| {name} | {middle:.1f} ({min(found):.1f} to {max(found):.1f}) | {more} |")
+        rows.append([name, f"{middle:.1f} ({min(found):.1f} to {max(found):.1f})", more])
+    say(markdown_table(["a batch of 8 crops of 256x256", "milliseconds of processor time", "more than the crop"], rows))
     say(f"wrote {show_path(arguments.output)}")

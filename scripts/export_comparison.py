@@ -16,6 +16,7 @@ from unet_lowlevel.data.splits import pairs_of
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.export import QUANTIZED
 from unet_lowlevel.machine import quiet, start_tensorflow
+from unet_lowlevel.markdown import markdown_table
 from unet_lowlevel.packages import optional_package
 from unet_lowlevel.terminal import say, show_path
 
@@ -102,11 +103,12 @@ def compare(arguments: argparse.Namespace) -> None:
                 row["dice"].append(dice(sample.label, mask, classes))
                 row["milliseconds"].append(round(1000 * seconds[what], 2))
     arguments.output.write_text(json.dumps({"bytes": sizes, "images": rows}, indent=1) + "\n")
-    say("| form | MB | largest difference of a probability | pixels of another class | mean Dice | milliseconds |")
-    say("| --- | --- | --- | --- | --- | --- |")
+    lines = []
     for what, row in rows.items():
         size = f"{sizes[what] / 1e6:.1f}" if what in sizes else ""
         cells = [what, size, f"{max(row['far']):.1e}", f"{100 * np.mean(row['differing']):.2g} %"]
         cells += [f"{np.mean(row['dice']):.4f}", f"{statistics.median(row['milliseconds']):.0f}"]
-        say(f"| {' | '.join(cells)} |")
+        lines.append(cells)
+    head = ["form", "MB", "largest difference of a probability", "pixels of another class", "mean Dice", "milliseconds"]
+    say(markdown_table(head, lines))
     say(f"wrote {show_path(arguments.output)}")

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from unet_lowlevel.cli.arguments import Parser, run_command
+from unet_lowlevel.markdown import markdown_table
 from unet_lowlevel.terminal import say
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,24 +102,26 @@ def estimate(count: int, bandwidth: float, latency: float, parameters: int, flop
 
 def tables(results: dict) -> str:
     """What was measured, and what the model says, as Markdown."""
-    lines = ["| replicas | one process, ms a step | several processes | Dice | Dice, synchronized |"]
-    lines.append("| --- | --- | --- | --- | --- |")
+    lines = []
     kinds = [results[kind] for kind in ("mirrored", "multiworker")]
     for count in map(str, COUNTS):
         times = [f"{statistics.median(kind[count]['milliseconds']):.0f}" for kind in kinds]
         dice = [f"{results['dice'][kind][count]:.4f}" for kind in ("alone", "synchronized")]
-        lines.append(f"| {' | '.join([count, *times, *dice])} |")
+        lines.append([count, *times, *dice])
+    text = markdown_table(
+        ["replicas", "one process, ms a step", "several processes", "Dice", "Dice, synchronized"], lines
+    )
     first = results["mirrored"]["1"]
-    lines += ["", "| | images of 256x256 a replica | compute | exchange | efficiency | with `--accumulate 4` |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
+    lines = []
     for place, (count, bandwidth, latency) in PLACES.items():
         for images in (4, 32):
             flops = 1e9 * results["gflop_of_an_image"] * images
             found = [estimate(count, bandwidth, latency, first["parameters"], flops, parts) for parts in (1, 4)]
             shares = [times["compute"] / sum(times.values()) for times in found]
             times = [f"{1000 * found[0][name]:.1f} ms" for name in ("compute", "exchange")]
-            lines.append(f"| {' | '.join([place, str(images), *times, *(f'{share:.0%}' for share in shares)])} |")
-    return "\n".join(lines)
+            lines.append([place, images, *times, *(f"{share:.0%}" for share in shares)])
+    head = ["", "images of 256x256 a replica", "compute", "exchange", "efficiency", "with `--accumulate 4`"]
+    return f"{text}\n\n{markdown_table(head, lines)}"
 
 
 def main(argv: list[str] | None = None) -> int:

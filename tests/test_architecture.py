@@ -13,7 +13,7 @@ PACKAGE = "unet_lowlevel"
 FLOORS = [
     ["errors", "config"],
     ["core"],
-    ["settings", "geometry", "machine", "packages", "terminal", "disk"],
+    ["settings", "geometry", "machine", "packages", "terminal", "disk", "markdown"],
     ["pictures", "run_folder", "memory", "summary", "ray_session"],
     ["data", "scoring"],
     ["planning"],

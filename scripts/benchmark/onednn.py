@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 
 from benchmark.peers import Task, Worker
+from unet_lowlevel.markdown import markdown_table
 
 # batch, channels and sides of a convolution: mb4_ic16oc32_ih256oh128kh3..._iw256ow128kw3...
 SHAPE = re.compile(r"mb(\d+)_ic(\d+)oc(\d+)_ih\d+oh(\d+)kh(\d+)\w*_iw\d+ow(\d+)kw(\d+)")
@@ -75,8 +76,7 @@ def executed(line: str) -> tuple[str, float, int]:
 
 def table(profiles: dict[tuple[str, str], dict]) -> str:
     """The profiles by work and precision, as Markdown."""
-    lines = ["| | precision | what oneDNN runs | calls | milliseconds | share | GFLOP/s |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    lines = []
     for (work, precision), found in profiles.items():
         whole = found["milliseconds"]
         rest = whole - sum(row["milliseconds"] for row in found["rows"])
@@ -85,6 +85,6 @@ def table(profiles: dict[tuple[str, str], dict]) -> str:
             calls = "" if row["calls"] is None else f"{row['calls']:g}"
             speed = "" if row["gflops"] is None else f"{row['gflops']:.0f}"
             share = f"{100 * row['milliseconds'] / whole:.0f} %"
-            cells = [work, precision, row["operation"], calls, f"{row['milliseconds']:.1f}", share, speed]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            lines.append([work, precision, row["operation"], calls, f"{row['milliseconds']:.1f}", share, speed])
+    head = ["", "precision", "what oneDNN runs", "calls", "milliseconds", "share", "GFLOP/s"]
+    return markdown_table(head, lines)

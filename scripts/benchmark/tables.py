@@ -3,6 +3,7 @@
 import itertools
 
 from benchmark.peers import PEERS
+from unet_lowlevel.markdown import markdown_table
 
 PRODUCTS = {"ours": "tf.matmul", "torch": "torch.mm"}
 SLOW_PATH = 0.8  # of the other product's speed: below, it says nothing of what the machine can do
@@ -26,8 +27,8 @@ def verdict(row: dict) -> str:
 def table(title: str, header: list[str], rows: list[list[str]]) -> str:
     """A table, without the columns in which nothing stands."""
     filled = [any(column) for column in zip(*rows, strict=True)]
-    lines = [list(itertools.compress(line, filled)) for line in (header, ["---"] * len(header), *rows)]
-    return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    head, *body = (list(itertools.compress(line, filled)) for line in (header, *rows))
+    return f"### {title}\n\n{markdown_table(head, body)}\n"
 
 
 def report(results: dict) -> str:

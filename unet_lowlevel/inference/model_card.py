@@ -16,6 +16,7 @@ from unet_lowlevel.config import Config
 from unet_lowlevel.data.splits import matched_group
 from unet_lowlevel.errors import UserError, reason
 from unet_lowlevel.inference.threshold import read_threshold
+from unet_lowlevel.markdown import markdown_table
 from unet_lowlevel.run_folder import write_json, write_text
 from unet_lowlevel.scoring import score_text
 from unet_lowlevel.scoring.intervals import summarized
@@ -236,13 +237,15 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
     """What the plan knows of the data; nothing without one."""
     if not data:
         return []
-    lines = [
-        f"{data['images']} images of {data['groups']} groups, {100 * data['labelled']:.4g} % of their pixels labelled.",
-        *("", "| class | share of the pixels | images | objects |", "| --- | --- | --- | --- |"),
+    rows = [
+        [k, f"{100 * kind['share']:.3g} %", kind["images"], kind["objects"]] for k, kind in enumerate(data["classes"])
     ]
-    for k, kind in enumerate(data["classes"]):
-        lines.append(f"| {k} | {100 * kind['share']:.3g} % | {kind['images']} | {kind['objects']} |")
-    return [*lines, ""]
+    return [
+        f"{data['images']} images of {data['groups']} groups, {100 * data['labelled']:.4g} % of their pixels labelled.",
+        "",
+        markdown_table(["class", "share of the pixels", "images", "objects"], rows),
+        "",
+    ]
 
 
 def plan_lines(plan: list[Mapping[str, Any]]) -> list[str]:
@@ -259,18 +262,18 @@ def score_lines(found: Mapping[str, Any]) -> list[str]:
     if not found:
         return ["The images are gone, so that nothing was scored."]
     intervals = found.get("intervals", {}).get("mean_over_images", {})
-    lines = ["| score | all pixels together | mean of the images | 95 % interval of the mean |"]
-    lines += ["| --- | --- | --- | --- |"]
+    rows = []
     for name, mean in found["mean_over_images"].items():
         interval = " to ".join(map(score_text, intervals[name])) if name in intervals else "-"
-        lines.append(f"| {name} | {score_text(found[name])} | {score_text(mean)} | {interval} |")
+        rows.append([name, score_text(found[name]), score_text(mean), interval])
+    head = ["score", "all pixels together", "mean of the images", "95 % interval of the mean"]
+    lines = [markdown_table(head, rows)]
     if not found["worst"]:
         return [*lines, "", "These are of all pixels only: evaluate tells more, and renews this card."]
     if not intervals:
         lines += ["", "There are no intervals, because all images are of one group."]
-    lines += ["", "| class | Dice | IoU | precision | recall |", "| --- | --- | --- | --- | --- |"]
-    for row in found["per_class"]:
-        cells = [score_text(row[name]) for name in ("dice", "iou", "precision", "recall")]
-        lines.append(f"| {' | '.join([str(row['class']), *cells])} |")
+    columns = ("dice", "iou", "precision", "recall")
+    rows = [[row["class"], *(score_text(row[name]) for name in columns)] for row in found["per_class"]]
+    lines += ["", markdown_table(["class", "Dice", "IoU", "precision", "recall"], rows)]
     worst = ", ".join(f"{stem} ({score_text(dice)})" for stem, dice in found["worst"].items())
     return [*lines, "", f"Worst images, by Dice: {worst}."]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from unet_lowlevel.laboratory.charts import line_chart
 from unet_lowlevel.machine import processor
+from unet_lowlevel.markdown import markdown_table
 from unet_lowlevel.packages import installed_version
 from unet_lowlevel.terminal import say
 
@@ -168,10 +169,11 @@ def table(name: str, figures: dict) -> str:
     for trial in figures["trials"]:
         if any(key in trial for key in columns):
             rows.setdefault(trial["variant"], []).append(trial)
-    lines = [["", *(heading for heading, _ in columns.values())], ["---"] * (len(columns) + 1)]
-    for variant, trials in rows.items():
-        lines.append([variant, *(spread([t[key] for t in trials], form) for key, (_, form) in columns.items())])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = [
+        [variant, *(spread([t[key] for t in trials], form) for key, (_, form) in columns.items())]
+        for variant, trials in rows.items()
+    ]
+    return markdown_table(["", *(heading for heading, _ in columns.values())], lines) + "\n"
 
 
 def spread(values: Sequence[float], form: str) -> str:

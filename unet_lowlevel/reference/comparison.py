@@ -6,6 +6,7 @@ import statistics
 import tokenize
 from pathlib import Path
 
+from unet_lowlevel.markdown import markdown_table
 from unet_lowlevel.training.journal import kept_epoch
 
 PACKAGE = Path(__file__).parents[1]
@@ -123,7 +124,6 @@ def table(results: dict[str, dict]) -> str:
         "validation IoU": lambda r: f"{r['iou']:.4f}",
         "validation mean IoU over thresholds": lambda r: f"{r['mean_iou']:.4f}",
     }
-    lines = [["", *(STYLES[name] for name in names)], ["---"] * (len(names) + 1)]
-    lines += [[title, *(show(results[name]) for name in names)] for title, show in rows.items()]
+    lines = [[title, *(show(results[name]) for name in names)] for title, show in rows.items()]
     lines += [[f"lines of code, {part}", *(str(lines_of(name, part)) for name in names)] for part in PARTS[names[0]]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return markdown_table(["", *(STYLES[name] for name in names)], lines) + "\n"

@@ -28,6 +28,7 @@ from tensorflow.core.util.event_pb2 import Event
 
 from unet_lowlevel.config import Config
 from unet_lowlevel.disk import put_in_place, sync
+from unet_lowlevel.markdown import markdown_table
 from unet_lowlevel.scoring.counts import CURVE, class_scores
 from unet_lowlevel.settings import load_json, to_json
 from unet_lowlevel.training.descriptions import described, overview
@@ -112,10 +113,10 @@ class Summaries:
             confusion: int64 [classes, classes], rows the truth.
         """
         names = ["background", *(f"class {k}" for k in range(1, len(confusion)))]
-        rows = [["truth", *names, "pixels"]]
+        rows = []
         for name, row in zip(names, confusion, strict=True):
             rows.append([name, *(f"{share:.2%}" for share in row / max(row.sum(), 1)), f"{row.sum():,}"])
-        self.write("validation", step, "text", {"epoch/confusion": table(rows)})
+        self.write("validation", step, "text", {"epoch/confusion": markdown_table(["truth", *names, "pixels"], rows)})
 
     def histograms(self, step: int, names: list[str], weights: list[tf.Variable], gradients: list[tf.Tensor]) -> None:
         """The distribution of each weight and of its last gradient, by level."""
@@ -139,11 +140,11 @@ class Summaries:
             name: value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
             for name, value in settings.items()
         }
-        texts = {"configuration": table([["setting", "value"], *rows])}
+        texts = {"configuration": markdown_table(["setting", "value"], rows)}
         if (self.run / "plan.json").is_file():
             plan = load_json(self.run / "plan.json")["plan"]
             reasons = [[each["setting"], json.dumps(each["value"]), each["reason"]] for each in plan]
-            texts["plan"] = table([["setting", "value", "reason"], *reasons])
+            texts["plan"] = markdown_table(["setting", "value", "reason"], reasons)
         self.write("summary", 0, "text", texts)
         self.write("summary", 0, "custom_scalars", {custom_scalars.CONFIG_SUMMARY_TAG: overview().SerializeToString()})
         with self.writers["summary"].as_default(step=0):
@@ -176,12 +177,6 @@ def add_result(run: Path, row: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError, tf.errors.OpError), contextlib.closing(Summaries(run, ["summary"])) as summaries:
         summaries.result(row)
         summaries.flush()
-
-
-def table(rows: list[list[str]]) -> str:
-    """A table in Markdown, its head first."""
-    head, *body = rows
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
 
 
 def encoded(picture: np.ndarray) -> list[bytes]:

@@ -18,9 +18,9 @@ from unet_lowlevel.geometry import LARGEST_CROP, crops_in, legal_size
 from unet_lowlevel.planning.fingerprint import Fingerprint
 from unet_lowlevel.summary import step_operations, summarize
 
-# Images that are seen whole have this side where objects are hard to tell, and a multiple of so many pixels.
-SMALL_IMAGE, MULTIPLE = 128, 16
-# So many pixels are left of the thinnest class, the background included.
+# Images that are seen whole have this side where objects are hard to tell.
+SMALL_IMAGE = 128
+# About so many pixels are left of the thinnest class, the background included.
 THINNEST = 8
 # Working resolutions, easy to say; those between would be no better.
 RESOLUTIONS = (1 / 16, 1 / 12, 1 / 10, 1 / 8, 1 / 6, 1 / 5, 1 / 4, 1 / 3, 2 / 5, 1 / 2, 2 / 3, 3 / 4, 1)
@@ -112,6 +112,11 @@ def hard(found: Fingerprint) -> bool:
     return contrast(found) < HARD
 
 
+def deepest(found: Fingerprint) -> int:
+    """The largest depth: a level more where objects are hard to tell, for what lies around them has to help."""
+    return DEEPEST + hard(found)
+
+
 def why_hard(found: Fingerprint) -> str:
     return f"objects stand out by {contrast(found):.2f} of 1 only"
 
@@ -134,7 +139,8 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
     thickness = max(min(kind.thickness[0] for kind in found.classes if kind.images), 1)
     longer = max(found.height[1], found.width[1])
     side = max(SMALL_IMAGE if hard(found) else LARGEST_CROP, THINNEST / thickness * longer)
-    side = MULTIPLE * math.ceil(min(side, longer) / MULTIPLE)
+    multiple = 2 ** (deepest(found) - 1)
+    side = multiple * max(round(min(side, longer) / multiple), 1)
     if found.layout.common >= COMMON and side <= LARGEST_CROP and {*found.height, *found.width} != {side}:
         reason = "all images show the same in the same place"
         if hard(found):
@@ -153,12 +159,15 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
 
 
 def network(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """The crop holds a whole image, up to `LARGEST_CROP`; the network is as deep as that allows, up to `DEEPEST`."""
+    """The crop holds a whole image, up to `LARGEST_CROP`; the network is as deep as that allows, up to `deepest`."""
     side = max(sizes(found, config)[1])
-    crop, depth = min(side, LARGEST_CROP), DEEPEST
+    crop, depth = min(side, LARGEST_CROP), deepest(found)
     while depth > 1 and crop < BOTTLENECK * 2 ** (depth - 1):
         depth -= 1
-    yield Choice("depth", depth, f"an output pixel sees {receptive_field(config, depth)} pixels a side")
+    reason = f"an output pixel sees {receptive_field(config, depth)} pixels a side"
+    if depth > DEEPEST:
+        reason = f"{why_hard(found)}, so that what lies around them has to tell: {reason}"
+    yield Choice("depth", depth, reason)
     depth = config.model.depth if "depth" in config.given else depth
     if side > LARGEST_CROP:
         reason = "larger crops take more time and memory"

@@ -90,7 +90,7 @@ def test_images_that_show_the_same_are_seen_whole():
     hard = (BACKGROUND, of_class(thickness=32, contrast=0.4))
     assert (
         planned(dataclasses.replace(ALIKE, classes=hard, width=(200, 560, 1000)))["image_size"] == 128
-    )  # 140 keep 8 of 32
+    )  # of 140
     thinner = (BACKGROUND, of_class(thickness=31, contrast=0.4))
     assert planned(dataclasses.replace(ALIKE, classes=thinner, width=(200, 560, 1000)))["image_size"] == 160  # of 144.5
     assert planned(dataclasses.replace(ALIKE, classes=hard))["image_size"] == 128

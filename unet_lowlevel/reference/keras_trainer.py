@@ -36,7 +36,7 @@ from unet_lowlevel.training.trainer import (
     check_validation,
     image_too_large,
     step_too_large,
-    warning_of_one_class,
+    warn_of_one_class,
 )
 
 
@@ -301,9 +301,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         }
         self.journal.check_finite(step, row)
         # The metric still holds the counts of the validation.
-        warning = warning_of_one_class(self.trainer.scores.confusion.numpy(), epoch + 1)
-        if warning:
-            say(warning)
+        warn_of_one_class(self.trainer.scores.confusion.numpy(), epoch + 1)
         self.journal.pictures(step, self.pictures())
         if self.journal.keep_weights(row, self.counts()):
             with self.journal.writing():

@@ -23,7 +23,7 @@ from unet_lowlevel.errors import listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
 from unet_lowlevel.pictures import evenly
 from unet_lowlevel.scoring import counts
-from unet_lowlevel.terminal import OnStep, on_terminal, say
+from unet_lowlevel.terminal import OnStep, on_terminal, say, warn
 from unet_lowlevel.training.distributed import Replicas
 from unet_lowlevel.training.drawings import feature_maps, picture, receptive_fields
 from unet_lowlevel.training.initial_weights import begin_with
@@ -257,23 +257,20 @@ class Trainer:
                 raise self.journal.diverged(f"The validation loss of {stem} is {result['loss']} in epoch {epoch}:")
             totals.add(result, 1)
             self.counted[stem] = {name: np.array(result[name][0]) for name in ("confusion", "thresholds")}
-        warning = warning_of_one_class(totals.confusion, epoch)
-        if warning:
-            say(warning)
+        warn_of_one_class(totals.confusion, epoch)
         step, curve = int(self.train_step.step.numpy()), self.replicas.total(curve)
         self.journal.validated(step, pictures, totals.confusion, curve)
         return {f"validation_{name}": value for name, value in totals.scores().items()}
 
 
-def warning_of_one_class(confusion: np.ndarray, epoch: int) -> str | None:
-    """A warning if all pixels are predicted as one class although the truth has others; else None."""
+def warn_of_one_class(confusion: np.ndarray, epoch: int) -> None:
+    """Warns if all pixels are predicted as one class although the truth has others."""
     predicted, true = confusion.sum(0), confusion.sum(1)
-    if np.count_nonzero(predicted) > 1 or np.count_nonzero(true) < 2:
-        return None
-    return (
-        f"warning: all validation pixels are predicted as class {predicted.argmax()} in epoch {epoch}; if it stays "
-        "so, try --overfit-one-batch, then look at masks and --learning-rate"
-    )
+    if np.count_nonzero(predicted) == 1 and np.count_nonzero(true) > 1:
+        warn(
+            f"all validation pixels are predicted as class {predicted.argmax()} in epoch {epoch}; if it stays so, try "
+            "--overfit-one-batch, then look at masks and --learning-rate"
+        )
 
 
 def step_too_large(config: Config, kept: str, *, can_recompute: bool) -> str:

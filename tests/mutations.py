@@ -518,7 +518,19 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "grid = tf.constant(points.reshape(2, -1), tf.float32) + elastic",
         ),
     ],
+    "data/foreground.py": [
+        ("what nobody has labelled is foreground", "np.setdiff1d(strip, (0, IGNORED))", "np.setdiff1d(strip, (0,))"),
+        ("large classes are drawn more often", "squares[int(uniform[0] * len(squares))]", "np.concatenate(squares)"),
+        ("the square is in the corner", "(uniform[2:] * max", "(0 * uniform[2:] * max"),
+        ("the square may lie in the lost margin", "square - half -", "square -"),
+    ],
     "data/pipeline.py": [
+        (
+            "all crops show foreground",
+            "uniform[0] < training.foreground_crops",
+            "True",
+            "data/test_foreground.py",
+        ),
         (
             "TensorFlow tells what is wrong with a sample",
             "raise self.mistake from None",
@@ -1471,6 +1483,9 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "planning/plan.py": [
         ("images of any size are drawn alike", "if large >= UNEQUAL * small:", "if False:"),
+        ("rare classes are left to chance", "if share < SEEN:", "if False:"),
+        ("a crop has to hold an object whole", "crop_size + kind.extent[1] *", "crop_size - kind.extent[1] *"),
+        ("their place tells nothing", "max(kind.contrast, kind.place)", "kind.contrast"),
         ("the best Dice chooses where objects touch", 'yield Choice("keep", "last",', 'yield Choice("keep", "best",'),
         ("what is given is planned over", "if choice.setting not in given:", "if True:"),
         ("thin classes are lost", "max(LARGEST_CROP / extent, THINNEST / thickness)", "LARGEST_CROP / extent"),
@@ -1503,6 +1518,16 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "specks count like any object",
             "np.cumsum(weights[order]) / weights.sum()",
             "np.arange(1, 1 + values.size) / values.size",
+        ),
+        (
+            "an image tells its own place",
+            "(places.sum(0, dtype=np.int32) - places)",
+            "(places.sum(0, dtype=np.int32) + 0 * places)",
+        ),
+        (
+            "what fills an image has a place",
+            "float(max(*dice, everywhere) - everywhere) / max(1 - float(everywhere), 1e-9)",
+            "float(max(dice))",
         ),
         ("what is common is biased", "(count * length - 1) / (count - 1)", "length"),
         (

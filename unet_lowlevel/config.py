@@ -381,6 +381,13 @@ class TrainingConfig:
         "that pixels of large and small images count alike",
         choices=("image", "area"),
     )
+    foreground_crops: float = setting(
+        0.0,
+        "share of the crops that are drawn where an image has foreground, each class of it equally often; the others "
+        "lie anywhere",
+        minimum=0.0,
+        maximum=1.0,
+    )
     seed: int = setting(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
     init: str = setting(
         "",

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from unet_lowlevel.data.check.inspection import measurement
 from unet_lowlevel.data.files import Pair
-from unet_lowlevel.planning.fingerprint import fingerprint, layout_of, weighted_percentiles
+from unet_lowlevel.planning.fingerprint import fingerprint, layout_of, place_of, weighted_percentiles
 
 
 def measured(images, labels, objects=None):
@@ -38,7 +39,7 @@ def test_numbers_of_a_small_set():
     assert kind.share == pytest.approx((16 + 64 + 400) / (4 * 32 * 48))
     assert kind.area == (64, 400, 400)  # of 480 pixels 16 lie in the smallest, less than 5 %
     assert kind.extent == (8, 20, 20)
-    assert kind.contrast == 1
+    assert kind.contrast == 1 and 0 < kind.place < 1
     assert found.foreground == [kind]
 
 
@@ -65,6 +66,35 @@ def test_percentiles_by_weight_against_pixels_counted_one_by_one():
     expected = [pixels[int(np.ceil(share * pixels.size)) - 1] for share in (0.05, 0.5, 0.95)]
     assert weighted_percentiles(areas.astype(float), areas) == tuple(expected)
     assert weighted_percentiles(np.zeros(0), np.zeros(0)) == (0, 0, 0)
+
+
+def shown_at(*places):
+    """What `place_of` needs of the shapes of a class that is at these places [32, 32] of each image."""
+    return [SimpleNamespace(places=np.packbits(place)) for place in places]
+
+
+def test_a_place_tells_as_much_as_the_other_masks_do():
+    rng = np.random.default_rng(0)
+    blob = np.hypot(*(np.indices((32, 32)) - 14)) < 6
+    places = [np.roll(blob, shift, (0, 1)) ^ (rng.random((32, 32)) < 0.02) for shift in rng.integers(-2, 3, (7, 2))]
+
+    def dice(predicted):
+        return np.mean([2 * (p & q).sum() / (p.sum() + q.sum()) for p, q in zip(places, predicted, strict=True)])
+
+    found = []
+    for level in range(1, 10):
+        others = [np.mean([places[j] for j in range(7) if j != i], axis=0) for i in range(7)]
+        found.append(dice([other >= level / 10 - 1e-6 for other in others]))
+    everywhere = dice([np.ones((32, 32), bool)] * 7)
+    assert place_of(shown_at(*places)) == pytest.approx((max(found) - everywhere) / (1 - everywhere), abs=1e-6)
+    assert 0.5 < place_of(shown_at(*places)) < 0.9
+
+
+def test_the_extremes_of_places():
+    blob = np.hypot(*(np.indices((32, 32)) - 14)) < 6
+    assert place_of(shown_at(blob, blob, blob)) == pytest.approx(1)
+    assert place_of(shown_at(blob, np.roll(blob, 16, 0), np.roll(blob, 16, 1), np.roll(blob, (16, 16), (0, 1)))) == 0
+    assert place_of(shown_at(blob)) == place_of([]) == place_of(shown_at(blob | True, blob | True)) == 0
 
 
 def signatures(grids):

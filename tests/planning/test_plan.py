@@ -12,8 +12,8 @@ from unet_lowlevel.planning.plan import CHANGES, OPERATIONS, Speed, epochs_of, p
 from unet_lowlevel.summary import step_operations
 
 
-def of_class(*, extent=(20, 40, 60), thickness=20, contrast=0.95):
-    return ClassFingerprint(0.5, 50, 80, (50, 500, 900), extent, (10, 20, 30), (thickness,) * 3, contrast)
+def of_class(*, extent=(20, 40, 60), thickness=20, contrast=0.95, place=0.1):
+    return ClassFingerprint(0.5, 50, 80, (50, 500, 900), extent, (10, 20, 30), (thickness,) * 3, contrast, place)
 
 
 BACKGROUND, OBJECTS = of_class(thickness=90), of_class()
@@ -77,6 +77,7 @@ def test_where_objects_are_hard_to_tell_the_network_sees_farther():
     sides = {"height": (128,) * 3, "width": (128,) * 3}
     assert planned(dataclasses.replace(with_objects(contrast=0.5), **sides))["depth"] == 5
     assert planned(dataclasses.replace(with_objects(contrast=0.49), **sides))["depth"] == 6
+    assert planned(dataclasses.replace(with_objects(contrast=0.1, place=0.5), **sides))["depth"] == 5
     assert planned(dataclasses.replace(with_objects(contrast=0.49), height=(127,) * 3, width=(100,) * 3))["depth"] == 5
 
 
@@ -88,9 +89,7 @@ def test_images_that_show_the_same_are_seen_whole():
     assert planned(ALIKE)["image_size"] == planned(ALIKE)["crop_size"] == 240
     assert "image_size" not in planned(dataclasses.replace(ALIKE, height=(240,) * 3, width=(240,) * 3))
     hard = (BACKGROUND, of_class(thickness=32, contrast=0.4))
-    assert (
-        planned(dataclasses.replace(ALIKE, classes=hard, width=(200, 560, 1000)))["image_size"] == 128
-    )  # of 140
+    assert planned(dataclasses.replace(ALIKE, classes=hard, width=(200, 560, 1000)))["image_size"] == 128  # of 140
     thinner = (BACKGROUND, of_class(thickness=31, contrast=0.4))
     assert planned(dataclasses.replace(ALIKE, classes=thinner, width=(200, 560, 1000)))["image_size"] == 160  # of 144.5
     assert planned(dataclasses.replace(ALIKE, classes=hard))["image_size"] == 128
@@ -116,6 +115,20 @@ def test_images_are_drawn_by_their_area_where_some_hold_many_crops_more():
     assert by(256, 256, 600, resolution=0.5) == "area" and by(256, 256, 300, resolution=0.5) == "image"
     assert by(256, 256, 600, image_size=256) == by(256, 256, 600, draw_by="image") == "image"
     assert by(256, 300, 366, padding="valid") == "image"  # crops of 444, of which 260 are put out
+
+
+def test_crops_are_drawn_where_a_rare_class_is():
+    """In 1000x1000 a crop of 256 meets an object of 44 with probability 0.3^2; of 20 objects it meets some."""
+
+    def crops(objects=50, extent=(20, 44, 60), side=1000, **given):
+        rare = dataclasses.replace(of_class(extent=extent, thickness=50), objects=objects)
+        found = dataclasses.replace(EASY, classes=(BACKGROUND, rare), height=(side,) * 3, width=(side,) * 3)
+        return planned(found, **given).get("foreground_crops", 0)
+
+    assert crops() == 0.33 and crops(1000) == crops(side=256) == crops(foreground_crops=0.0) == 0
+    assert crops(7 * 50) == 0.33 and crops(8 * 50) == 0  # 1 - 0.91^7 = 0.48, 1 - 0.91^8 = 0.53
+    assert crops(resolution=0.25) == 0 and crops(resolution=0.5) == 0.33  # 278 / 500, squared: 0.31
+    assert crops(extent=(20, 240, 300), crop_size=480) == 0  # 0.72^2 = 0.52
 
 
 def test_a_crop_size_of_0_asks_for_a_choice():

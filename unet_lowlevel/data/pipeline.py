@@ -12,6 +12,7 @@ from unet_lowlevel.core.ops.cropping import mirror_indices
 from unet_lowlevel.core.ops.dropout import fold_in
 from unet_lowlevel.data.augmentation import augment, random_start
 from unet_lowlevel.data.deformation import deforms, random_field, resampled, window_of_field
+from unet_lowlevel.data.foreground import foreground_squares, start_on_foreground
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.data.weight_maps import class_balance
 from unet_lowlevel.errors import UserError
@@ -142,6 +143,11 @@ class TrainingBatches:
             balance = class_balance(class_frequencies(samples, config.model.classes))
             balance = tf.constant(np.pad(balance, (0, IGNORED + 1 - len(balance))), tf.float32)  # 0 for `IGNORED`
 
+        squares = [foreground_squares(sample.label) for sample in samples] if training.foreground_crops else []
+
+        def on_foreground(start, index, uniform):
+            return start_on_foreground(start, squares[index], samples[index].size, crop[0], margin, uniform)
+
         self.mistake: UserError | None = None
 
         def load(index, rows, columns):
@@ -156,6 +162,10 @@ class TrainingBatches:
             seed = fold_in(fold_in([training.seed, 2], self.epoch), position)
             size = tf.gather(sizes, index)
             start, extent = random_start(size, crop, margin, fold_in(seed, 0)), crop
+            if squares:
+                uniform = tf.random.stateless_uniform([5], fold_in(seed, 4))
+                moved = tf.numpy_function(on_foreground, [start, index, uniform[1:]], tf.int32, stateful=False)
+                start = tf.where(uniform[0] < training.foreground_crops, tf.ensure_shape(moved, [2]), start)
             if deforms(changes):
                 field = random_field(crop, changes, fold_in(seed, 3))
                 start, extent, field = window_of_field(start, field, changes.interpolation)

@@ -11,6 +11,8 @@ import numpy as np
 from unet_lowlevel.data.check.inspection import SIGNATURE_SIDE, Measurement
 from unet_lowlevel.data.check.shapes import Shapes
 
+# Shares of the images in which a class is at a place, see `place_of`.
+LEVELS = tuple(k / 10 for k in range(1, 10))
 # Small, usual and large, in percent of the pixels.
 PERCENTILES = (5, 50, 95)
 
@@ -29,6 +31,7 @@ class ClassFingerprint:
         area, extent, width: of objects, in pixels.
         thickness: of the class in an image, in pixels: percentiles over images.
         contrast: the median over images, 0 to 1.
+        place: how well its place in other images tells where it is, 0 to 1; see `place_of`.
     """
 
     share: float
@@ -39,6 +42,7 @@ class ClassFingerprint:
     width: tuple[float, ...]
     thickness: tuple[float, ...]
     contrast: float
+    place: float
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,27 @@ def of_class(found: Sequence[Shapes], share: float) -> ClassFingerprint:
         width=weighted_percentiles(widths, areas),
         thickness=tuple(np.percentile([shapes.thickness for shapes in found] or [0], PERCENTILES).tolist()),
         contrast=float(np.median([shapes.contrast for shapes in found] or [0])),
+        place=place_of(found),
     )
+
+
+def place_of(found: Sequence[Shapes]) -> float:
+    """How good a prediction is that looks at the masks of the other images only. A tumour can be anywhere, a lung not.
+
+    place = (D - E) / (1 - E),  0 for an image alone
+
+    D is the Dice, the mean over images, of predicting a class where it is in a share t or more of the others, for the
+    best t of `LEVELS`; E that of predicting it everywhere, which is high for a class that fills most of an image.
+    """
+    if len(found) < 2:
+        return 0.0
+    places = np.unpackbits(np.stack([shapes.places for shapes in found]), axis=1)
+    others = (places.sum(0, dtype=np.int32) - places) / np.float32(len(found) - 1)
+    everywhere, *dice = (
+        np.mean(2 * (places & predicted).sum(1) / np.maximum(places.sum(1) + predicted.sum(1), 1))
+        for predicted in (others >= level for level in (0, *LEVELS))
+    )
+    return float(max(*dice, everywhere) - everywhere) / max(1 - float(everywhere), 1e-9)
 
 
 def weighted_percentiles(values: np.ndarray, weights: np.ndarray) -> tuple[float, ...]:

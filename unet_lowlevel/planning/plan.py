@@ -15,7 +15,7 @@ from unet_lowlevel import settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.resolution import working_size
 from unet_lowlevel.geometry import LARGEST_CROP, crops_in, legal_size
-from unet_lowlevel.planning.fingerprint import Fingerprint
+from unet_lowlevel.planning.fingerprint import ClassFingerprint, Fingerprint
 from unet_lowlevel.summary import step_operations, summarize
 
 # Images that are seen whole have this side where objects are hard to tell.
@@ -27,7 +27,7 @@ RESOLUTIONS = (1 / 16, 1 / 12, 1 / 10, 1 / 8, 1 / 6, 1 / 5, 1 / 4, 1 / 3, 2 / 5,
 # A crop has at least so many pixels a side at the bottleneck.
 BOTTLENECK = 4
 DEEPEST = 5
-# Where objects stand out less than this from their surroundings, their gray values tell little.
+# Where objects stand out less than this, neither their gray values nor their places tell much.
 HARD = 0.5
 # Then every crop is changed by so much, and activations are dropped: images are seen often, and would be learned by
 # heart.
@@ -40,7 +40,7 @@ CHANGES = {
     "contrast": 0.3,
     "gamma": 0.3,
 }
-# {contrast: training steps of so much or more}
+# {how objects stand out: training steps of so much or more}
 STEPS = {0.9: 400, 0.6: 1500, 0.0: 9000}
 # Objects of which more than this share touch another are to be separated, which takes so many steps.
 TOUCHING, STEPS_TO_SEPARATE = 0.05, 3000
@@ -50,6 +50,8 @@ OPERATIONS = 6e14
 VALIDATION, FEWEST_EPOCHS, MOST_EPOCHS = 0.1, 3, 25
 # From this factor between the crops in the largest and in the smallest image on, images are drawn by their area.
 UNEQUAL = 2
+# Where less of the random crops show a class, so many are drawn where it is (Isensee et al. 2021, section 4.2).
+SEEN, FOREGROUND_CROPS = 0.5, 1 / 3
 # Images have a common layout from this correlation on. Mirrored they are as they were from that.
 COMMON, SYMMETRIC = 0.3, 0.9
 
@@ -102,14 +104,14 @@ def largest(found: Fingerprint) -> float:
     return max((kind.extent[-1] for kind in found.foreground), default=max(found.height[1], found.width[1]))
 
 
-def contrast(found: Fingerprint) -> float:
-    """That of the foreground class that stands out least."""
-    return min((kind.contrast for kind in found.foreground), default=0.0)
+def standing_out(found: Fingerprint) -> float:
+    """How well the foreground class that is hardest to tell is told by its gray values or by its place, 0 to 1."""
+    return min((max(kind.contrast, kind.place) for kind in found.foreground), default=0.0)
 
 
 def hard(found: Fingerprint) -> bool:
-    """Whether objects stand out so little that gray values tell little."""
-    return contrast(found) < HARD
+    """Whether objects stand out so little that neither gray values nor places tell much."""
+    return standing_out(found) < HARD
 
 
 def deepest(found: Fingerprint) -> int:
@@ -118,7 +120,7 @@ def deepest(found: Fingerprint) -> int:
 
 
 def why_hard(found: Fingerprint) -> str:
-    return f"objects stand out by {contrast(found):.2f} of 1 only"
+    return f"objects stand out by {standing_out(found):.2f} of 1 only"
 
 
 def sizes(found: Fingerprint, config: Config) -> list[tuple[int, int]]:
@@ -185,11 +187,28 @@ def receptive_field(config: Config, depth: int) -> int:
 
 
 def drawing(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """Images of which some hold many more crops than others are drawn by their area."""
+    """Images of which some hold many more crops than others are drawn by their area; rare classes are looked for."""
     small, _, large = (crops_in(size, config) for size in sizes(found, config))
     if large >= UNEQUAL * small:
         reason = f"{large:.0f} crops fit into the largest image, {small:.0f} into the smallest"
         yield Choice("draw_by", "area", reason)
+    share = min((share_of_crops(found, config, kind) for kind in found.foreground), default=1)
+    if share < SEEN:
+        yield Choice("foreground_crops", round(FOREGROUND_CROPS, 2), f"only {share:.0%} of random crops show a class")
+
+
+def share_of_crops(found: Fingerprint, config: Config, kind: ClassFingerprint) -> float:
+    """The share of random crops that show a class, of the median of the images that have it.
+
+    1 - (1 - p)^n,  p = min((crop + extent) / height, 1) min((crop + extent) / width, 1),
+
+    p the probability that a crop meets one of its n objects.
+    """
+    size, stored = sizes(found, config)[1], (found.height[1], found.width[1])
+    meets = 1.0
+    for length, before in zip(size, stored, strict=True):
+        meets *= min((config.training.crop_size + kind.extent[1] * length / before) / length, 1)
+    return 1 - (1 - meets) ** (kind.objects / kind.images)
 
 
 def mirroring(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
@@ -243,8 +262,8 @@ def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[C
     # Epochs that are given are passes over the images, unless --steps-per-epoch is given as well.
     if "epochs" in config.given or config.training.overfit_one_batch:
         return
-    count = next(steps for limit, steps in STEPS.items() if contrast(found) >= limit)
-    reason = f"objects stand out by {contrast(found):.2f} of 1"
+    count = next(steps for limit, steps in STEPS.items() if standing_out(found) >= limit)
+    reason = f"objects stand out by {standing_out(found):.2f} of 1"
     if config.loss.weight_map and count < STEPS_TO_SEPARATE:
         count, reason = STEPS_TO_SEPARATE, "it takes longer to separate objects that touch"
     cost = step_operations(settings.apply(config, {"in_channels": found.channels}))

@@ -5,7 +5,7 @@ import pytest
 
 from unet_lowlevel.config import IGNORED
 from unet_lowlevel.data.check import shapes
-from unet_lowlevel.data.check.shapes import shapes_of, touching
+from unet_lowlevel.data.check.shapes import PLACES, shapes_of, touching
 
 
 def canvas(*boxes, size=(40, 60)):
@@ -92,6 +92,13 @@ def test_contrast_is_the_least_to_any_neighbour():
     assert shapes_of(image, label)[1].contrast == 1
     assert shapes_of(np.array([5.0, 5.0, 9.0, 5.0])[label], label)[1].contrast == pytest.approx(0, abs=0.02)
     assert shapes_of(np.array([0.0, 9.0, 9.0, 5.0])[label], label)[1].contrast == pytest.approx(0, abs=0.02)
+
+
+def test_places_are_those_of_a_grid_over_the_whole_image():
+    label = np.zeros((64, 320), np.uint8)
+    label[2:4, 10:20] = label[62:, 310:] = 1
+    places = np.unpackbits(shapes_of(label.astype(np.float32), label)[1].places).reshape(PLACES, PLACES)
+    assert np.argwhere(places).tolist() == [[1, 1], [31, 31]]
 
 
 def test_large_labels_are_subsampled(monkeypatch):

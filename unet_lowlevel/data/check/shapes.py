@@ -16,6 +16,8 @@ NEIGHBOUR = 0.1
 LARGEST_SIDE = 2048
 # Larger images are subsampled to this side, which is enough to see whether a mask fits.
 SMALL_SIDE = 512
+# Side of the grid of pixels that tells where in an image a class is.
+PLACES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class Shapes:
         contrast: |2 P - 1|, P the probability that a pixel of the class is brighter than one of a neighbouring class,
             both near the outline; 0: no difference, 1: all are brighter, or all are darker. Of several neighbours the
             least. See `probability_of_greater`.
+        places: where it is, on a grid of `PLACES` x `PLACES` pixels over the whole image, bool [PLACES^2] in bytes.
     """
 
     areas: np.ndarray
@@ -38,6 +41,7 @@ class Shapes:
     widths: np.ndarray
     thickness: float
     contrast: float
+    places: np.ndarray
 
 
 def shapes_of(image: np.ndarray, label: np.ndarray, objects: np.ndarray | None = None) -> dict[int, Shapes]:
@@ -67,8 +71,15 @@ def shapes_of(image: np.ndarray, label: np.ndarray, objects: np.ndarray | None =
             step * np.array([2 * distances[box][mask].max() for box, mask in inside], float),
             step * 4 * float(distances[own].mean()),
             contrast_of(image, label, index),
+            places_of(own),
         )
     return found
+
+
+def places_of(own: np.ndarray) -> np.ndarray:
+    """See `Shapes.places`; `own` is bool [H,W]."""
+    rows, columns = ((2 * np.arange(PLACES) + 1) * length // (2 * PLACES) for length in own.shape)
+    return np.packbits(own[np.ix_(rows, columns)])
 
 
 def contrast_of(image: np.ndarray, label: np.ndarray, index: int) -> float:

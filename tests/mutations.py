@@ -1430,13 +1430,15 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "int(self.progress.best_epoch) > patience",
             "training/test_trainer.py::test_early_stopping_waits_for_its_patience",
         ),
+        ("the sums of an unfinished epoch are lost", "assign(self.totals.to_json())", 'assign("")', SIGNAL),
+    ],
+    "training/history.py": [
         (
             "a lucky epoch is the best",
             "statistics.median(dice[max(0, e - 2) : e + 1])",
             "dice[e]",
-            "training/test_journal.py::test_the_best_epoch_has_the_best_median_of_three",
+            "::test_the_best_epoch_has_the_best_median_of_three",
         ),
-        ("the sums of an unfinished epoch are lost", "assign(self.totals.to_json())", 'assign("")', SIGNAL),
     ],
     "training/checkpoints.py": [
         (

@@ -25,7 +25,7 @@ from unet_lowlevel.config import DataConfig
 from unet_lowlevel.data import files, masks, splits
 from unet_lowlevel.data.formats.volumes import Slice, open_volume
 from unet_lowlevel.errors import UserError
-from unet_lowlevel.training.journal import HISTORY, read_history, write_history
+from unet_lowlevel.training.history import HISTORY, read_history, write_history
 
 TIMES = int(os.environ.get("UNET_FUZZ", 1))
 

@@ -32,7 +32,7 @@ from unet_lowlevel.inference.threshold import write_threshold
 from unet_lowlevel.scoring.intervals import WORST
 from unet_lowlevel.summary import summarize
 from unet_lowlevel.training.checkpoints import best_weights
-from unet_lowlevel.training.journal import HISTORY, kept_epoch, write_history
+from unet_lowlevel.training.history import HISTORY, kept_epoch, write_history
 
 # One fast step after another, so that there is something to score.
 FLAGS = ["--base-channels", "2", "--depth", "2", "--epochs", "3", "--batch-size", "2", "--learning-rate", "0.02"]

@@ -35,8 +35,8 @@ from unet_lowlevel.inference.best_thresholds import store_thresholds
 from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.inference.separation import Separation, read_separation
 from unet_lowlevel.inference.threshold import read_threshold
+from unet_lowlevel.training.history import kept_epoch, read_history
 from unet_lowlevel.training.interruption import Stopped
-from unet_lowlevel.training.journal import kept_epoch, read_history
 from unet_lowlevel.training.summaries import FOLDERS
 from unet_lowlevel.training.train import nothing_found, resumed, with_default_data
 

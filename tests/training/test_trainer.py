@@ -20,7 +20,7 @@ from unet_lowlevel.settings import apply
 from unet_lowlevel.training import journal
 from unet_lowlevel.training.checkpoints import restore_best
 from unet_lowlevel.training.drawings import picture
-from unet_lowlevel.training.journal import kept_epoch
+from unet_lowlevel.training.history import kept_epoch
 from unet_lowlevel.training.totals import Totals
 from unet_lowlevel.training.trainer import Trainer
 

@@ -171,7 +171,7 @@ def changes_on_resume(arguments: argparse.Namespace, *allowed: str) -> dict:
 
 def report(run: Path, kept: dict) -> None:
     """Prints the result of a training and what to do next."""
-    from unet_lowlevel.training.journal import read_history
+    from unet_lowlevel.training.history import read_history
 
     config = run_folder.read(run)[0]
     if config.training.overfit_one_batch:

@@ -148,7 +148,7 @@ def predict_fold(run: Path, pairs: list[Pair], samples: list[Sample], output: Pa
     """Predicts and scores the images that the run has held out; then the fold is finished."""
     from unet_lowlevel.inference.folds import Fold, predict_held_out
     from unet_lowlevel.inference.predictor import load
-    from unet_lowlevel.training.journal import kept_epoch, read_history
+    from unet_lowlevel.training.history import kept_epoch, read_history
 
     predictor = load(run)
     held_out = set(predictor.split["validation"])

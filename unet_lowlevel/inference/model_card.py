@@ -23,7 +23,7 @@ from unet_lowlevel.scoring.intervals import summarized
 from unet_lowlevel.settings import load_json
 from unet_lowlevel.terminal import note, say, show_path
 from unet_lowlevel.training.checkpoints import best_weights
-from unet_lowlevel.training.journal import criterion, kept_epoch, read_history
+from unet_lowlevel.training.history import criterion, kept_epoch, read_history
 
 # In the run folder; beside it all of it as .json.
 FILE = "model_card.md"

@@ -7,7 +7,7 @@ import tokenize
 from pathlib import Path
 
 from unet_lowlevel.markdown import markdown_table
-from unet_lowlevel.training.journal import kept_epoch
+from unet_lowlevel.training.history import kept_epoch
 
 PACKAGE = Path(__file__).parents[1]
 

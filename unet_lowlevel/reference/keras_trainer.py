@@ -28,9 +28,10 @@ from unet_lowlevel.reference.weights import write_keras
 from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import OnStep, say
 from unet_lowlevel.training.drawings import picture
+from unet_lowlevel.training.history import epoch_line
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
-from unet_lowlevel.training.journal import Journal, epoch_line
+from unet_lowlevel.training.journal import Journal
 from unet_lowlevel.training.steps import whole_logits
 from unet_lowlevel.training.trainer import (
     check_validation,

@@ -26,9 +26,10 @@ from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import OnStep, on_terminal, say, warn
 from unet_lowlevel.training.distributed import Replicas
 from unet_lowlevel.training.drawings import feature_maps, picture, receptive_fields
+from unet_lowlevel.training.history import epoch_line
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
-from unet_lowlevel.training.journal import Journal, epoch_line
+from unet_lowlevel.training.journal import Journal
 from unet_lowlevel.training.levels import level_curves
 from unet_lowlevel.training.profiling import Profile
 from unet_lowlevel.training.steps import EvaluationStep, train_step

@@ -1504,8 +1504,6 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         ("small images for all", "SMALL_IMAGE if hard(found) else LARGEST_CROP", "SMALL_IMAGE"),
         ("thin classes are lost in small images", "LARGEST_CROP, THINNEST / thickness * longer)", "LARGEST_CROP, 0)"),
-        ("hard objects need no surroundings", "DEEPEST + hard(found)", "DEEPEST"),
-        ("small images become larger ones", "max(round(min(side, longer) / multiple), 1)", "round(side / multiple)"),
         ("a bottleneck of any size", "while depth > 1 and crop <", "while False and crop <"),
         ("a common layout is no matter", "free = hard(found) or layout.common", "free = True or layout.common"),
         ("hard objects are mirrored as others", "free = hard(found) or layout.common", "free = layout.common"),

@@ -18,9 +18,9 @@ from unet_lowlevel.geometry import LARGEST_CROP, crops_in, legal_size
 from unet_lowlevel.planning.fingerprint import ClassFingerprint, Fingerprint
 from unet_lowlevel.summary import step_operations, summarize
 
-# Images that are seen whole have this side where objects are hard to tell.
-SMALL_IMAGE = 128
-# About so many pixels are left of the thinnest class, the background included.
+# Images that are seen whole have this side where objects are hard to tell, and a multiple of so many pixels.
+SMALL_IMAGE, MULTIPLE = 128, 16
+# So many pixels are left of the thinnest class, the background included.
 THINNEST = 8
 # Working resolutions, easy to say; those between would be no better.
 RESOLUTIONS = (1 / 16, 1 / 12, 1 / 10, 1 / 8, 1 / 6, 1 / 5, 1 / 4, 1 / 3, 2 / 5, 1 / 2, 2 / 3, 3 / 4, 1)
@@ -50,8 +50,9 @@ OPERATIONS = 6e14
 VALIDATION, FEWEST_EPOCHS, MOST_EPOCHS = 0.1, 3, 25
 # From this factor between the crops in the largest and in the smallest image on, images are drawn by their area.
 UNEQUAL = 2
-# Where less of the random crops show a class, so many are drawn where it is (Isensee et al. 2021, section 4.2).
-SEEN, FOREGROUND_CROPS = 0.5, 1 / 3
+# Where less than this share of random crops show a class, the other share of crops is drawn where it is (a third, as in
+# Isensee et al. 2021, Methods).
+SEEN, FOREGROUND_CROPS = 0.5, 0.33
 # Images have a common layout from this correlation on. Mirrored they are as they were from that.
 COMMON, SYMMETRIC = 0.3, 0.9
 
@@ -114,11 +115,6 @@ def hard(found: Fingerprint) -> bool:
     return standing_out(found) < HARD
 
 
-def deepest(found: Fingerprint) -> int:
-    """The largest depth: a level more where objects are hard to tell, for what lies around them has to help."""
-    return DEEPEST + hard(found)
-
-
 def why_hard(found: Fingerprint) -> str:
     return f"objects stand out by {standing_out(found):.2f} of 1 only"
 
@@ -141,8 +137,7 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
     thickness = max(min(kind.thickness[0] for kind in found.classes if kind.images), 1)
     longer = max(found.height[1], found.width[1])
     side = max(SMALL_IMAGE if hard(found) else LARGEST_CROP, THINNEST / thickness * longer)
-    multiple = 2 ** (deepest(found) - 1)
-    side = multiple * max(round(min(side, longer) / multiple), 1)
+    side = MULTIPLE * math.ceil(min(side, longer) / MULTIPLE)
     if found.layout.common >= COMMON and side <= LARGEST_CROP and {*found.height, *found.width} != {side}:
         reason = "all images show the same in the same place"
         if hard(found):
@@ -161,15 +156,12 @@ def resolution(found: Fingerprint, config: Config, speed: Speed | None) -> Itera
 
 
 def network(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """The crop holds a whole image, up to `LARGEST_CROP`; the network is as deep as that allows, up to `deepest`."""
+    """The crop holds a whole image, up to `LARGEST_CROP`; the network is as deep as that allows, up to `DEEPEST`."""
     side = max(sizes(found, config)[1])
-    crop, depth = min(side, LARGEST_CROP), deepest(found)
+    crop, depth = min(side, LARGEST_CROP), DEEPEST
     while depth > 1 and crop < BOTTLENECK * 2 ** (depth - 1):
         depth -= 1
-    reason = f"an output pixel sees {receptive_field(config, depth)} pixels a side"
-    if depth > DEEPEST:
-        reason = f"{why_hard(found)}, so that what lies around them has to tell: {reason}"
-    yield Choice("depth", depth, reason)
+    yield Choice("depth", depth, f"an output pixel sees {receptive_field(config, depth)} pixels a side")
     depth = config.model.depth if "depth" in config.given else depth
     if side > LARGEST_CROP:
         reason = "larger crops take more time and memory"
@@ -187,14 +179,14 @@ def receptive_field(config: Config, depth: int) -> int:
 
 
 def drawing(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """Images of which some hold many more crops than others are drawn by their area; rare classes are looked for."""
+    """By their area where some images hold many more crops than others; where a class is if few crops would show it."""
     small, _, large = (crops_in(size, config) for size in sizes(found, config))
     if large >= UNEQUAL * small:
         reason = f"{large:.0f} crops fit into the largest image, {small:.0f} into the smallest"
         yield Choice("draw_by", "area", reason)
     share = min((share_of_crops(found, config, kind) for kind in found.foreground), default=1)
     if share < SEEN:
-        yield Choice("foreground_crops", round(FOREGROUND_CROPS, 2), f"only {share:.0%} of random crops show a class")
+        yield Choice("foreground_crops", FOREGROUND_CROPS, f"only {share:.0%} of random crops show a class")
 
 
 def share_of_crops(found: Fingerprint, config: Config, kind: ClassFingerprint) -> float:

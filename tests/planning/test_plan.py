@@ -109,17 +109,18 @@ def test_images_are_drawn_by_their_area_where_some_hold_many_crops_more():
 
 
 def test_crops_are_drawn_where_a_rare_class_is():
-    """In 1000x1000 a crop of 256 meets an object of 44 with probability 0.3^2; of 20 objects it meets some."""
+    """In 1000x1000 a crop of 256 meets an object of 44 with probability 0.3^2; of 30 objects it meets some."""
 
     def crops(objects=50, extent=(20, 44, 60), side=1000, **given):
         rare = dataclasses.replace(of_class(extent=extent, thickness=50), objects=objects)
         found = dataclasses.replace(EASY, classes=(BACKGROUND, rare), height=(side,) * 3, width=(side,) * 3)
         return planned(found, **given).get("foreground_crops", 0)
 
-    assert crops() == 0.33 and crops(1000) == crops(side=256) == crops(foreground_crops=0.0) == 0
-    assert crops(7 * 50) == 0.33 and crops(8 * 50) == 0  # 1 - 0.91^7 = 0.48, 1 - 0.91^8 = 0.53
+    assert crops() == 0.33 and crops(30 * 50) == crops(side=256) == crops(foreground_crops=0.0) == 0
+    assert crops(24 * 50) == 0.33 and crops(25 * 50) == 0  # 1 - 0.91^24 = 0.896, 1 - 0.91^25 = 0.905
     assert crops(resolution=0.25) == 0 and crops(resolution=0.5) == 0.33  # 278 / 500, squared: 0.31
-    assert crops(extent=(20, 240, 300), crop_size=480) == 0  # 0.72^2 = 0.52
+    for extent, share in ((480, 0), (460, 0.33)):  # 0.96^2 = 0.92, 0.94^2 = 0.88
+        assert crops(extent=(20, extent, 500), crop_size=480, resolution=1.0) == share
 
 
 def test_a_crop_size_of_0_asks_for_a_choice():

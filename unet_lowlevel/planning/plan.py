@@ -52,7 +52,7 @@ VALIDATION, FEWEST_EPOCHS, MOST_EPOCHS = 0.1, 3, 25
 UNEQUAL = 2
 # Where less than this share of random crops show a class, the other share of crops is drawn where it is (a third, as in
 # Isensee et al. 2021, Methods).
-SEEN, FOREGROUND_CROPS = 0.5, 0.33
+SEEN, FOREGROUND_CROPS = 0.9, 0.33
 # Images have a common layout from this correlation on. Mirrored they are as they were from that.
 COMMON, SYMMETRIC = 0.3, 0.9
 

@@ -270,7 +270,7 @@ def test_predictions_of_one_class_are_warned_of(tmp_path, capsys):
     trainer = KerasTrainer(tiny_config(epochs=1, learning_rate=0.0), tmp_path, samples(), samples())
     trainer.unet.output.bias.assign([-50.0])
     trainer.fit()
-    assert "warning: all validation pixels are predicted as class 0" in capsys.readouterr().err
+    assert "warning: all validation pixels are predicted as class 0" in capsys.readouterr().out
 
 
 def test_averaged_weights_are_refused(tmp_path):

@@ -23,7 +23,7 @@ from unet_lowlevel.errors import listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
 from unet_lowlevel.pictures import evenly
 from unet_lowlevel.scoring import counts
-from unet_lowlevel.terminal import OnStep, on_terminal, say, warn
+from unet_lowlevel.terminal import OnStep, on_terminal, say, wrapped
 from unet_lowlevel.training.distributed import Replicas
 from unet_lowlevel.training.drawings import feature_maps, picture, receptive_fields
 from unet_lowlevel.training.history import epoch_line
@@ -265,13 +265,14 @@ class Trainer:
 
 
 def warn_of_one_class(confusion: np.ndarray, epoch: int) -> None:
-    """Warns if all pixels are predicted as one class although the truth has others."""
+    """Says among the lines of the epochs if all pixels are predicted as one class although the truth has others."""
     predicted, true = confusion.sum(0), confusion.sum(1)
     if np.count_nonzero(predicted) == 1 and np.count_nonzero(true) > 1:
-        warn(
-            f"all validation pixels are predicted as class {predicted.argmax()} in epoch {epoch}; if it stays so, try "
-            "--overfit-one-batch, then look at masks and --learning-rate"
+        text = (
+            f"warning: all validation pixels are predicted as class {predicted.argmax()} in epoch {epoch}; if it stays "
+            "so, try --overfit-one-batch, then look at masks and --learning-rate"
         )
+        say(wrapped(text))
 
 
 def step_too_large(config: Config, kept: str, *, can_recompute: bool) -> str:

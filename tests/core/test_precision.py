@@ -57,7 +57,9 @@ def test_layers_see_bfloat16(flags, network, convolutions, of_elu, monkeypatch):
     assert set(seen) == {(tf.bfloat16, tf.bfloat16)}
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network", [UNet, FastUNet, *(pytest.param(other, marks=pytest.mark.slow) for other in (LayersUNet, KerasUNet))]
+)
 def test_gradients_slots_and_losses_are_float32(network):
     results = {}
     for precision in ("float32", "bfloat16"):

@@ -222,7 +222,10 @@ def test_the_network_is_a_layer_that_trains(tmp_path):
 # LiteRT.
 
 
-@pytest.mark.parametrize("flags", [{}, {"activation": "relu"}, {"image_size": 48, "classes": 3}], ids=str)
+OTHER_NETWORKS = [pytest.param(flags, marks=pytest.mark.slow) for flags in ({}, {"activation": "relu"})]
+
+
+@pytest.mark.parametrize("flags", [*OTHER_NETWORKS, {"image_size": 48, "classes": 3}], ids=str)
 def test_fewer_bits_stay_near(flags, tmp_path):
     predictor = load(untrained_run(tmp_path / "run", base_channels=4, depth=3, **flags))
     images = [image_of((64, 64), 1, seed) for seed in range(4)]

@@ -212,6 +212,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, whole, phantoms, tmp_
     assert_same_training(whole(name), torn)
 
 
+@pytest.mark.slow
 def test_a_jump_of_the_learning_rate_is_told(runs, tmp_path, capsys):
     run = shutil.copytree(runs["keras"], tmp_path / "run")
     assert train.main(["--run", str(run), "--resume", "--epochs", "4"], "keras") == 0
@@ -237,6 +238,7 @@ def test_early_stopping(tmp_path, capsys):
     assert len(history(tmp_path)) == 3
 
 
+@pytest.mark.slow
 def test_last_weights_are_kept_where_wished(tmp_path):
     config = tiny_config(epochs=2, learning_rate=0.0, batch_normalization=False, keep="last")
     trainer = KerasTrainer(config, tmp_path, samples(), samples())

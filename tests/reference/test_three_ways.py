@@ -114,7 +114,9 @@ def test_every_gradient_and_the_statistics_of_one_step(case):
                 assert not np.allclose(variable, start[name], atol=1e-4), name
 
 
-@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize(
+    "name", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in ("original", "paper"))]
+)
 def test_losses_of_twenty_steps_of_adam(name):
     """With a depth of 3; one step of the whole networks is above."""
     config, images, labels, start = prepared(preset(name, depth=3, crop_size={"paper": 60}.get(name, 16)))

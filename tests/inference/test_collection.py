@@ -206,6 +206,7 @@ def test_no_report_is_waited_for_after_a_signal():
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Ray
 def test_ray_predicts_what_one_process_does(tiny_run, images, alone, tmp_path, capsys, monkeypatch):
     """With relative names, a damaged image, and the rest after it is mended."""

@@ -392,8 +392,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "geometry.py": [
         (
             "crops are counted with what a valid network loses",
-            "side = max(config.training.crop_size - valid_margin(config.model), 1)",
-            "side = config.training.crop_size",
+            "max(config.training.crop_size - valid_margin(config.model), 1)",
+            "config.training.crop_size",
             "data/test_pipeline.py::test_large_images_are_drawn_by_their_area",
         ),
         ("less surroundings than it takes", "needed = 2 * needed + lost", "needed = needed + lost", WHOLE_IMAGE),
@@ -428,8 +428,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "data/augmentation.py": [
-        ("a window never reaches the last place", "tf.maximum(last + half + 1, 1)", "tf.maximum(last + half, 1)"),
-        ("the window begins inside of the margin", "inside = -half + tf", "inside = tf"),
+        ("a window never reaches the last place", "tf.maximum(last - first + 1, 1)", "tf.maximum(last - first, 1)"),
+        ("the window begins inside of the margin", "inside = first + tf", "inside = tf"),
         ("flips are rare", "stateless_uniform([4], seed) < 0.5", "stateless_uniform([4], seed) < 0.25"),
         (
             "the mask is not flipped",
@@ -522,7 +522,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ("what nobody has labelled is foreground", "np.setdiff1d(strip, (0, IGNORED))", "np.setdiff1d(strip, (0,))"),
         ("large classes are drawn more often", "squares[int(uniform[0] * len(squares))]", "np.concatenate(squares)"),
         ("the square is in the corner", "(uniform[2:] * max", "(0 * uniform[2:] * max"),
-        ("the square may lie in the lost margin", "square - half -", "square -"),
+        ("the square may lie in the lost margin", "square + first -", "square -"),
     ],
     "data/pipeline.py": [
         (
@@ -1486,7 +1486,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "planning/plan.py": [
         ("images of any size are drawn alike", "if large >= UNEQUAL * small:", "if False:"),
         ("rare classes are left to chance", "if share < SEEN:", "if False:"),
-        ("a crop has to hold an object whole", "crop_size + kind.extent[1] *", "crop_size - kind.extent[1] *"),
+        ("a crop has to hold an object whole", "length + kind.extent[1] /", "length - kind.extent[1] /"),
         ("their place tells nothing", "max(kind.contrast, kind.place)", "kind.contrast"),
         ("the best Dice chooses where objects touch", 'yield Choice("keep", "last",', 'yield Choice("keep", "best",'),
         ("what is given is planned over", "if choice.setting not in given:", "if True:"),
@@ -1526,8 +1526,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "what fills an image has a place",
-            "float(max(*dice, everywhere) - everywhere) / max(1 - float(everywhere), 1e-9)",
-            "float(max(dice))",
+            "(max(dice) - everywhere) / max(1 - everywhere, 1e-9)",
+            "max(dice)",
         ),
         ("what is common is biased", "(count * length - 1) / (count - 1)", "length"),
         (

@@ -70,8 +70,26 @@ def crops_in(size: tuple[int, int], config: Config) -> float:
         size: of the image as the network sees it.
         config: with a resolved crop size.
     """
-    side = max(config.training.crop_size - valid_margin(config.model), 1)
-    return max(size[0] * size[1] / side**2, 1.0)
+    return max(size[0] * size[1] / learned_side(config) ** 2, 1.0)
+
+
+def learned_side(config: Config) -> int:
+    """Side in pixels of what the network puts out of a training crop; 1 where that is nothing."""
+    return max(config.training.crop_size - valid_margin(config.model), 1)
+
+
+def range_of_starts(size, crop, margin: int):
+    """The first and the last pixel at which a window may begin, along each axis; none if the last is before the first.
+
+    The window may extend beyond the image by half of `margin`, the pixels that a valid network loses per axis, on each
+    side, so that the network's output reaches the image's border.
+
+    Args:
+        size, crop: height and width of image and window: an integer array or tensor, and what can be subtracted.
+        margin: in pixels.
+    """
+    half = margin // 2
+    return -half, size + (margin - half) - crop
 
 
 def receptive_field(path: list[tuple[str, int]]) -> int:

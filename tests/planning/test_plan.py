@@ -119,6 +119,8 @@ def test_crops_are_drawn_where_a_rare_class_is():
     assert crops() == 0.33 and crops(30 * 50) == crops(side=256) == crops(foreground_crops=0.0) == 0
     assert crops(24 * 50) == 0.33 and crops(25 * 50) == 0  # 1 - 0.91^24 = 0.896, 1 - 0.91^25 = 0.905
     assert crops(resolution=0.25) == 0 and crops(resolution=0.5) == 0.33  # 278 / 500, squared: 0.31
+    # Of a crop of 444 a valid network learns 260: (260 + 440) / 1000, squared, is 0.49, with all 444 it would be 0.78.
+    assert crops(3 * 50, (20, 440, 500), resolution=1.0, padding="valid", crop_size=444) == 0.33  # 0.87, not 0.99
     for extent, share in ((480, 0), (460, 0.33)):  # 0.96^2 = 0.92, 0.94^2 = 0.88
         assert crops(extent=(20, extent, 500), crop_size=480, resolution=1.0) == share
 

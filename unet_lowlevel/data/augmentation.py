@@ -11,6 +11,7 @@ import tensorflow as tf
 from unet_lowlevel.config import AugmentationConfig
 from unet_lowlevel.core.ops.cropping import mirror_indices
 from unet_lowlevel.core.ops.dropout import fold_in
+from unet_lowlevel.geometry import range_of_starts
 
 
 def random_start(size, crop: tuple[int, int], margin: int, seed) -> tf.Tensor:
@@ -21,20 +22,18 @@ def random_start(size, crop: tuple[int, int], margin: int, seed) -> tf.Tensor:
     Args:
         size: int32 [2], height and width of the image.
         crop: height and width of the window.
-        margin: pixels that a valid network loses per axis. The window may extend beyond the image by half
-            of it on each side, mirrored, so that the network's output reaches the image's border.
+        margin: pixels that a valid network loses per axis; see `range_of_starts`.
         seed: int32 [2].
 
     Returns:
         int32 [2], row and column; outside the image where the window is mirrored, see `mirror_indices`.
     """
-    half = margin // 2
-    last = size + (margin - half) - tf.constant(crop)
+    first, last = range_of_starts(size, tf.constant(crop), margin)
     uniform = tf.random.stateless_uniform([2], seed)
-    room = tf.maximum(last + half + 1, 1)
-    inside = -half + tf.minimum(tf.cast(uniform * tf.cast(room, tf.float32), tf.int32), room - 1)
+    room = tf.maximum(last - first + 1, 1)
+    inside = first + tf.minimum(tf.cast(uniform * tf.cast(room, tf.float32), tf.int32), room - 1)
     middle = (size - tf.constant(crop)) // 2
-    return tf.where(last >= -half, inside, middle)
+    return tf.where(last >= first, inside, middle)
 
 
 def flip_and_turn(image, label, config: AugmentationConfig, seed, weights=None) -> tuple[tf.Tensor, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unet_lowlevel.config import IGNORED
+from unet_lowlevel.geometry import range_of_starts
 
 # Side in pixels of the squares that an image is searched by: small beside a crop, and few even in a large image.
 SQUARE = 16
@@ -18,7 +19,7 @@ def foreground_squares(label: np.ndarray) -> list[np.ndarray]:
     """
     found: dict[int, list[np.ndarray]] = {}
     for row in range(0, label.shape[0], SQUARE):
-        strip = np.asarray(label[row : row + SQUARE])
+        strip = label[row : row + SQUARE]
         for k in np.setdiff1d(strip, (0, IGNORED)).tolist():
             columns = np.unique(np.flatnonzero((strip == k).any(0)) // SQUARE) * SQUARE
             found.setdefault(k, []).append(np.stack([np.full(len(columns), row), columns], 1))
@@ -36,7 +37,7 @@ def start_on_foreground(
     """The first pixel of a crop that shows foreground: a random class of the image, one of its squares, and the square
     anywhere in what the network puts out of the crop.
 
-    As a random crop (`augmentation.random_start`) it does not leave the image by more than half of `margin`.
+    As a random crop it stays within `range_of_starts`.
 
     Args:
         start: int32 [2], that of a random crop, which stays without foreground, and along an axis without choice.
@@ -50,7 +51,6 @@ def start_on_foreground(
         return start
     of_class = squares[int(uniform[0] * len(squares))]
     square = of_class[int(uniform[1] * len(of_class))]
-    half = margin // 2
-    first = square - half - (uniform[2:] * max(crop - margin - SQUARE + 1, 1)).astype(np.int32)
-    last = np.array(size) + (margin - half) - crop
-    return np.where(last >= -half, np.clip(first, -half, np.maximum(last, -half)), start).astype(np.int32)
+    first, last = range_of_starts(np.array(size), crop, margin)
+    wanted = square + first - (uniform[2:] * max(crop - margin - SQUARE + 1, 1)).astype(np.int32)
+    return np.where(last >= first, np.clip(wanted, first, last), start).astype(np.int32)

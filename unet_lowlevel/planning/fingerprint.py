@@ -11,8 +11,8 @@ import numpy as np
 from unet_lowlevel.data.check.inspection import SIGNATURE_SIDE, Measurement
 from unet_lowlevel.data.check.shapes import Shapes
 
-# Shares of the images in which a class is at a place, see `place_of`, and how many images that looks at.
-LEVELS = tuple(k / 10 for k in range(1, 10))
+# Shares of the images in which a class is at a place (0: everywhere), and how many images `place_of` looks at.
+LEVELS = tuple(k / 10 for k in range(10))
 PLACED = 1000
 # Small, usual and large, in percent of the pixels.
 PERCENTILES = (5, 50, 95)
@@ -180,11 +180,12 @@ def place_of(found: Sequence[Shapes]) -> float:
     found = found[:: -(-len(found) // PLACED)]
     places = np.unpackbits(np.stack([shapes.places for shapes in found]), axis=1)
     others = (places.sum(0, dtype=np.int32) - places) / np.float32(len(found) - 1)
-    everywhere, *dice = (
-        np.mean(2 * (places & predicted).sum(1) / np.maximum(places.sum(1) + predicted.sum(1), 1))
-        for predicted in (others >= level for level in (0, *LEVELS))
-    )
-    return float(max(*dice, everywhere) - everywhere) / max(1 - float(everywhere), 1e-9)
+    dice = [
+        float(np.mean(2 * (places & predicted).sum(1) / np.maximum(places.sum(1) + predicted.sum(1), 1)))
+        for predicted in (others >= level for level in LEVELS)
+    ]
+    everywhere = dice[0]
+    return (max(dice) - everywhere) / max(1 - everywhere, 1e-9)
 
 
 def weighted_percentiles(values: np.ndarray, weights: np.ndarray) -> tuple[float, ...]:

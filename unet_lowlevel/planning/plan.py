@@ -14,7 +14,7 @@ from typing import Any
 from unet_lowlevel import settings
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.resolution import working_size
-from unet_lowlevel.geometry import LARGEST_CROP, crops_in, legal_size
+from unet_lowlevel.geometry import LARGEST_CROP, crops_in, learned_side, legal_size
 from unet_lowlevel.planning.fingerprint import ClassFingerprint, Fingerprint
 from unet_lowlevel.summary import step_operations, summarize
 
@@ -50,8 +50,8 @@ OPERATIONS = 6e14
 VALIDATION, FEWEST_EPOCHS, MOST_EPOCHS = 0.1, 3, 25
 # From this factor between the crops in the largest and in the smallest image on, images are drawn by their area.
 UNEQUAL = 2
-# Where less than this share of random crops show a class, the other share of crops is drawn where it is (a third, as in
-# Isensee et al. 2021, Methods).
+# Where random crops show a class less often than the first, the second share of them is drawn where it is: a third, as
+# in Isensee et al. 2021, Methods.
 SEEN, FOREGROUND_CROPS = 0.9, 0.33
 # Images have a common layout from this correlation on. Mirrored they are as they were from that.
 COMMON, SYMMETRIC = 0.3, 0.9
@@ -192,14 +192,13 @@ def drawing(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator
 def share_of_crops(found: Fingerprint, config: Config, kind: ClassFingerprint) -> float:
     """The share of random crops that show a class, of the median of the images that have it.
 
-    1 - (1 - p)^n,  p = min((crop + extent) / height, 1) min((crop + extent) / width, 1),
+    1 - (1 - p)^n,  p = min(crop / height + extent / stored height, 1) min(crop / width + extent / stored width, 1),
 
-    p the probability that a crop meets one of its n objects.
+    p the probability that what is learned of a crop meets one of its n objects.
     """
-    size, stored = sizes(found, config)[1], (found.height[1], found.width[1])
-    meets = 1.0
-    for length, before in zip(size, stored, strict=True):
-        meets *= min((config.training.crop_size + kind.extent[1] * length / before) / length, 1)
+    lengths = zip(sizes(found, config)[1], (found.height[1], found.width[1]), strict=True)
+    crop = learned_side(config)
+    meets = math.prod(min(crop / length + kind.extent[1] / stored, 1) for length, stored in lengths)
     return 1 - (1 - meets) ** (kind.objects / kind.images)
 
 

@@ -31,7 +31,7 @@ def written(run: Path, predictor, folder: Path) -> dict[str, tuple[str, Path]]:
     found = {"SavedModel": ("saved_model", folder / "saved_model"), "ONNX": ("onnx", folder / "run.onnx")}
     write_saved_model(predictor, found["SavedModel"][1])
     plain = load(run, plain=True, precision="float32").networks[0].model
-    write_onnx(plain, predictor.config, found["ONNX"][1])
+    write_onnx(plain, predictor, found["ONNX"][1])
     pairs = pairs_of(find_pairs(predictor.config.data), predictor.split, "training")
     images = read_some([pair.image for pair in pairs], predictor.config)
     for kind in QUANTIZED:

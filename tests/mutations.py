@@ -936,7 +936,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "export/model_card.py": [
         (
             "scores are of other views",
-            'if average == "none" else None',
+            "if not average else None",
             "if True else None",
             "export/test_export.py::test_the_card_has_the_scores_that_evaluate_gives",
         ),
@@ -950,6 +950,12 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "export/onnx_file.py": [
+        (
+            "views are not turned back",
+            "turned_back(graph, probabilities(",
+            "turned(graph, probabilities(",
+            SAME_FORM,
+        ),
         ("the threshold stays here", "np.float32(config.training.decision_threshold)", "np.float32(0.5)", SAME_FORM),
         (
             "mirrored at one side only",
@@ -985,7 +991,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "views are not turned back",
             "turned_back(self.network(turned(normalized, view)), view)",
             "turned(self.network(turned(normalized, view)), view)",
-            f"{EXPORTED}::test_views_are_averaged_within",
+            SAME_FORM,
         ),
         ("the whole batch is normalized as one", "axes = [1, 2, 3]", "axes = [0, 1, 2, 3]", SAME_BATCH),
         ("shares do not add up", "/ tf.cast(length, dtype)", "/ tf.cast(working, dtype)", SAME_FORM),
@@ -1045,6 +1051,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "inference/predictor.py": [
+        ("a run is seen in one view", '("flips" if configs', '("none" if configs', "inference/test_views.py"),
         (
             "threads lower the tile size one after another",
             "if self.tile_size >= side and not",
@@ -1177,8 +1184,8 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
     "inference/evaluation.py": [
         (
             "other images renew the card",
-            'split == "validation" and average',
-            "average",
+            'split == "validation" and not average',
+            "not average",
             "inference/test_model_card.py::test_an_evaluation_renews_it",
         ),
     ],
@@ -1475,6 +1482,9 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "::test_histories_are_the_same_up_to_rounding",
         ),
     ],
+    "reference/keras_whole.py": [
+        ("views are not turned back", "return turned_back(ops", "return turned(ops", SAME_FORM),
+    ],
     "settings.py": [
         (
             "two settings say how large images are",
@@ -1484,6 +1494,11 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "planning/plan.py": [
+        (
+            "hard objects are seen in one view",
+            'yield Choice("average_flips", True',
+            'yield Choice("average_flips", False',
+        ),
         ("images of any size are drawn alike", "if large >= UNEQUAL * small:", "if False:"),
         ("rare classes are left to chance", "if share < SEEN:", "if False:"),
         ("a crop has to hold an object whole", "length + kind.extent[1] /", "length - kind.extent[1] /"),

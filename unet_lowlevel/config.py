@@ -422,6 +422,11 @@ class TrainingConfig:
         minimum=0.0,
         maximum=1.0,
     )
+    average_flips: bool = setting(
+        False,
+        "predict by the mean over the image mirrored and turned in the ways that the training shows, up to 8: takes up "
+        "to 8 times as long; the validation of every epoch goes without",
+    )
     overfit_one_batch: bool = setting(
         False, "learn one batch by heart: the first thing to try on new data", everyday=True
     )

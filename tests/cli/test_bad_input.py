@@ -454,10 +454,10 @@ END_TO_END = [
     ),
     (
         export,
-        "views of another form",
+        "views of logits",
         None,
-        "--run run --format litert --average-flips --output m.tflite",
-        ["--average-flips does not go with --format litert", "saved_model"],
+        "--run run --format keras --average-flips --output m.keras",
+        ["--average-flips averages probabilities", "add --with-preprocessing"],
     ),
     (
         export,

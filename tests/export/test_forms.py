@@ -38,6 +38,8 @@ RUNS = {
         "normalization_range": (10.0, 240.0),
     },
     "image size": {"image_size": 24},
+    "eight views": {"average_flips": True},
+    "four views": {"average_flips": True, "quarter_turns": False, "padding": "valid", "depth": 2},
     "resolution": {"resolution": 0.3, "classes": 2, "normalization": "range", "normalization_range": (0.0, 255.0)},
     "bfloat16": {"precision": "bfloat16", "batch_normalization": False, "threshold": 0.5},
 }
@@ -73,9 +75,9 @@ def write(form, run, predictor, path):
     if form == "saved_model":
         write_saved_model(predictor, path)
     elif form == "onnx":
-        write_onnx(load(run, plain=True, precision="float32").networks[0].model, predictor.config, path)
+        write_onnx(load(run, plain=True, precision="float32").networks[0].model, predictor, path)
     elif form == "keras":
-        write_whole_keras(run, predictor.config, path)
+        write_whole_keras(run, predictor, path)
     else:
         write_litert(predictor, path, "none", [])
 
@@ -142,15 +144,6 @@ def test_a_request_as_json_fits_the_signature(served):
         np.testing.assert_array_equal(prediction["mask"], predictor.predict(image).mask)
 
 
-def test_views_are_averaged_within(tmp_path):
-    predictor = load(untrained_run(tmp_path / "run", depth=3), average="flips")
-    assert len(predictor.views) == 8
-    write_saved_model(predictor, tmp_path / "served")
-    image = image_of((20, 31), 1)
-    found = parity.opened_saved_model(tmp_path / "served")(image[np.newaxis].astype(np.float32))
-    np.testing.assert_allclose(found["probabilities"][0], predictor.predict(image).probabilities, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_windows_of_a_large_image_give_what_the_whole_gives(padding, tmp_path):
     predictor = load(untrained_run(tmp_path / "run", depth=3, padding=padding))
@@ -205,7 +198,7 @@ def test_a_form_needs_nothing_of_this_package(form, tmp_path):
 def test_the_network_is_a_layer_that_trains(tmp_path):
     """And a .keras file with more than the network does not come back for it."""
     run = untrained_run(tmp_path / "run")
-    write_whole_keras(run, load(run).config, tmp_path / "whole.keras")
+    write_whole_keras(run, load(run), tmp_path / "whole.keras")
     network = read_keras(tmp_path / "whole.keras").get_layer("unet")
     weights = load(run, plain=True).networks[0].model.named_variables()
     found = model_variables(network)
@@ -239,9 +232,10 @@ def test_fewer_bits_stay_near(flags, tmp_path):
         assert quantize == "none" or sizes[quantize] < sizes["none"]
 
 
-def test_8_bits_hardly_change_the_masks_of_a_trained_network(tmp_path):
-    """With a mean and a deviation of 8 bits almost a hundredth of the pixels was of another class."""
-    predictor = load("demo")
+@pytest.mark.parametrize("average", ["none", "flips"])
+def test_8_bits_hardly_change_the_masks_of_a_trained_network(average, tmp_path):
+    """With means of 8 bits, of an image or over its views, almost a hundredth of the pixels was of another class."""
+    predictor = load("demo", average=average)
     images = [draw_phantom(0, index, 8, (128, 128), 1)[0][..., np.newaxis] for index in range(8)]
     write_litert(predictor, tmp_path / "int8", "int8", images[::2])
     opened = parity.opened_litert(tmp_path / "int8")

@@ -15,7 +15,7 @@ from unet_lowlevel.config import AugmentationConfig
 from unet_lowlevel.data.augmentation import flip_and_turn
 from unet_lowlevel.data.files import read_image
 from unet_lowlevel.inference.predictor import Predictor, load
-from unet_lowlevel.inference.views import FLIPS, ROTATIONS, Rotation, trained_flips
+from unet_lowlevel.inference.views import ASIS, FLIPS, ROTATIONS, Rotation, trained_flips
 
 VIEWS = {"flips": FLIPS, "rotations": ROTATIONS}
 
@@ -226,6 +226,13 @@ def test_averages_over_the_views_that_augmentation_makes(changes):
         for seed in range(99)
     }
     assert {flip.of(image).tobytes() for flip in trained_flips(config)} == made
+
+
+def test_a_run_says_whether_views_are_averaged(tmp_path):
+    alone, averaged = (untrained_run(tmp_path / name, average_flips=name == "flips") for name in ("none", "flips"))
+    assert load(alone).views == ASIS and load(averaged).views == FLIPS
+    assert load([averaged, alone]).views == FLIPS and load([alone, averaged]).views == ASIS
+    assert load(averaged, average="none").views == ASIS and load(averaged, average="rotations").views == ROTATIONS
 
 
 def test_without_augmentation_all_views_are_averaged():

@@ -149,7 +149,7 @@ def run_named(text: str) -> str:
 
 
 def add_runs(parser: Parser) -> None:
-    """Adds --run, --average-flips, --average-rotations and --plain."""
+    """Adds --run, --plain, and the flags for averages over views of an image."""
     parser.add_argument(
         "--run",
         metavar="DIR",
@@ -159,15 +159,7 @@ def add_runs(parser: Parser) -> None:
         help="run folder that training wrote, or demo, a small network for phantoms that comes with the package; of "
         "several the probabilities are averaged, and images are read, and the threshold applied, as in the first",
     )
-    views = parser.add_mutually_exclusive_group()
-    views.add_argument(
-        "--average-flips",
-        dest="average",
-        action="store_const",
-        const="flips",
-        help="average over the image mirrored and turned in the ways that the training has shown, up to 8; takes up to "
-        "8 times as long",
-    )
+    views = add_average(parser)
     views.add_argument(
         "--average-rotations",
         dest="average",
@@ -175,10 +167,27 @@ def add_runs(parser: Parser) -> None:
         const="rotations",
         help="average over the image rotated by 7 angles, as the paper does; takes 7 to 14 times as long",
     )
-    parser.set_defaults(average="none")
     parser.add_argument(
         "--plain", action="store_true", help="predict by the definitions of the network, without their fast forms"
     )
+
+
+def add_average(parser: Parser):
+    """Adds --average-flips and --no-average-flips; returns their group, of which one flag can be given."""
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument(
+        "--average-flips",
+        dest="average",
+        action="store_const",
+        const="flips",
+        help="average over the image mirrored and turned in the ways that the training has shown, up to 8; takes up to "
+        "8 times as long (default: as the training was told, or has planned)",
+    )
+    views.add_argument(
+        "--no-average-flips", dest="average", action="store_const", const="none", help="predict the image as it is"
+    )
+    parser.set_defaults(average="")
+    return views
 
 
 def add_flag(group, item: dataclasses.Field, default) -> argparse.Action:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_lowlevel.cli.arguments import Parser, run_command, run_named
+from unet_lowlevel.cli.arguments import Parser, add_average, run_command, run_named
 from unet_lowlevel.config import Config
 from unet_lowlevel.data.files import find_pairs, read_image
 from unet_lowlevel.data.formats.volumes import Slice
@@ -48,11 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         help="of keras: images as stored in, probabilities and mask out, as of the other forms (default: logits of "
         "normalized images, to go on training)",
     )
-    parser.add_argument(
-        "--average-flips",
-        action="store_true",
-        help="of saved_model: average over the image mirrored and turned, as predict does",
-    )
+    add_average(parser)
     parser.add_argument(
         "--license",
         metavar="TEXT",
@@ -71,7 +67,6 @@ def export(arguments: argparse.Namespace) -> None:
     for flag, given, allowed in (
         ("--quantize", arguments.quantize != "none", "litert"),
         ("--with-preprocessing", arguments.with_preprocessing, "keras"),
-        ("--average-flips", arguments.average_flips, "saved_model"),
         ("--authors", arguments.authors, "bioimageio"),
     ):
         if given and form != allowed:
@@ -89,7 +84,10 @@ def export(arguments: argparse.Namespace) -> None:
     if arguments.quantize == "int8" and not images["training"]:
         raise UserError("--quantize int8 needs images of the training, which are gone: restore them, or use float16.")
     network_alone = form == "keras" and not arguments.with_preprocessing
-    average = "flips" if arguments.average_flips else "none"
+    if network_alone and arguments.average == "flips":
+        raise UserError(
+            "--average-flips averages probabilities, but --format keras gives logits: add --with-preprocessing."
+        )
     start_tensorflow()
     from unet_lowlevel.export.model_card import exported_card, quantized
     from unet_lowlevel.inference.model_card import note_unfinished, planned, write_card
@@ -108,7 +106,7 @@ def export(arguments: argparse.Namespace) -> None:
         return exported_card(
             Path(arguments.run),
             form=f"{FORMS[form][0].upper()}{FORMS[form][1:]}.",
-            average=average,
+            average=arguments.average,
             scored=bool(images["validation"]),
             license=arguments.license,
         )
@@ -119,7 +117,7 @@ def export(arguments: argparse.Namespace) -> None:
             if network_alone:
                 told = export_keras(arguments.run, unfinished)
             else:
-                told = export_whole(arguments, unfinished, model, images, facts, average)
+                told = export_whole(arguments, unfinished, model, images, facts)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error.strerror}): choose another place.") from None
     say(f"wrote {show_path(output)}: {told}")
@@ -140,14 +138,12 @@ def images_of(run: Path) -> dict[str, list[Path | Slice]]:
     }
 
 
-def export_whole(
-    arguments: argparse.Namespace, path: Path, model, images: dict, facts: Callable[[], dict], average: str
-) -> str:
+def export_whole(arguments: argparse.Namespace, path: Path, model, images: dict, facts: Callable[[], dict]) -> str:
     """Writes the form, opens it, and compares it with the run on a held-out image; `model` is the run's, not folded."""
     from unet_lowlevel.export.parity import OPENED, check_parity
     from unet_lowlevel.inference.predictor import load
 
-    predictor = load(arguments.run, average=average, precision="float32")
+    predictor = load(arguments.run, average=arguments.average, precision="float32")
     image = checked_image(images["validation"], predictor.config)
     expected = predictor.predict(image)
     if arguments.format == "saved_model":
@@ -166,7 +162,7 @@ def export_whole(
 
         write_bioimage(
             model,
-            predictor.config,
+            predictor,
             path,
             name=facts()["name"],
             authors=arguments.authors,
@@ -178,11 +174,11 @@ def export_whole(
     elif arguments.format == "keras":
         from unet_lowlevel.reference.keras_whole import write_whole_keras
 
-        write_whole_keras(arguments.run, predictor.config, path)
+        write_whole_keras(arguments.run, predictor, path)
     else:
         from unet_lowlevel.export.onnx_file import write_onnx
 
-        write_onnx(model, predictor.config, path)
+        write_onnx(model, predictor, path)
     with quiet():
         return check_parity(OPENED[arguments.format](path), image, expected, arguments.quantize)
 

@@ -12,12 +12,11 @@ import numpy as np
 from bioimageio.spec import save_bioimageio_package
 from bioimageio.spec.model import v0_5 as spec
 
-from unet_lowlevel.config import Config
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.export.onnx_file import write_onnx
 from unet_lowlevel.export.onnx_graph import OPSET
-from unet_lowlevel.inference.predictor import Prediction
+from unet_lowlevel.inference.predictor import Prediction, Predictor
 
 PAPER = "Ronneberger, Fischer and Brox 2015: U-Net: Convolutional Networks for Biomedical Image Segmentation"
 PAPER_DOI = "10.1007/978-3-319-24574-4_28"
@@ -25,7 +24,7 @@ PAPER_DOI = "10.1007/978-3-319-24574-4_28"
 
 def write_bioimage(
     model: UNet,
-    config: Config,
+    predictor: Predictor,
     path: Path,
     *,
     name: str,
@@ -38,16 +37,17 @@ def write_bioimage(
     """Writes a package (.zip) of one input, images [batch, y, x, channel] as stored, and the outputs of `write_onnx`.
 
     Args:
-        model, config: see `write_onnx`.
+        model, predictor: see `write_onnx`.
         path: of the new file.
         name, authors, spdx: of the model; the last is its licence, see `checked_license`.
         card: the documentation, in Markdown.
         image: [H, W, C], with which the package is tested.
         expected: what the run predicts for it.
     """
+    config = predictor.config
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        write_onnx(model, config, place / "weights.onnx")
+        write_onnx(model, predictor, place / "weights.onnx")
         (place / "README.md").write_text(card, encoding="utf-8")
         tensors = {
             "images": image[np.newaxis].astype(np.float32),

@@ -19,7 +19,7 @@ from unet_lowlevel.inference.predictor import Predictor
 IN_FLOAT32 = [
     *("MEAN", "SQUARED_DIFFERENCE", "SQRT", "REDUCE_MIN", "REDUCE_MAX", "SUB", "DIV", "MUL", "MINIMUM", "MAXIMUM"),
     *("SELECT", "SELECT_V2", "GATHER", "STRIDED_SLICE", "SLICE", "TRANSPOSE", "BATCH_MATMUL", "RESIZE_BILINEAR"),
-    *("RESHAPE", "FULLY_CONNECTED", "ELU", "LOGISTIC", "SOFTMAX"),
+    *("RESHAPE", "FULLY_CONNECTED", "ELU", "LOGISTIC", "SOFTMAX", "REVERSE_V2", "ADD_N"),
 ]
 
 

@@ -18,12 +18,12 @@ def exported_card(run: Path, *, form: str, average: str, scored: bool, license: 
     Args:
         run: its folder.
         form: what is exported, a sentence.
-        average: over which views it predicts, see `predictor.load`; the run's card is of none.
+        average: over which views it predicts, see `predictor.load`; the run's card is of those of "".
         scored: whether the held-out images are there to be scored.
         license: of the weights; "": not stated.
     """
     weights = best_weights(run)
-    stored = stored_card(run, weights) if average == "none" else None
+    stored = stored_card(run, weights) if not average else None
     scores = stored["scores"] if stored else {}
     if scored and not scores.get("worst"):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,6 @@
 """A run as an ONNX file: preparation of the image, network and mask as ONNX operators."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +12,35 @@ from unet_lowlevel.core.ops.batch_normalization import EPSILON
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.export.onnx_graph import Graph, Network, tensor
 from unet_lowlevel.geometry import smallest_valid_size, valid_margin
+from unet_lowlevel.inference.predictor import Predictor
+from unet_lowlevel.inference.views import Flip
 
 
-def write_onnx(model: UNet, config: Config, path: Path) -> None:
+def write_onnx(model: UNet, predictor: Predictor, path: Path) -> None:
     """Writes images float32 [N, H, W, C] as stored -> probabilities [N, H, W, K] and mask uint8 [N, H, W].
 
     What is computed is that of `whole.Whole`.
+
+    Args:
+        model: the network of the run, not folded.
+        predictor: of the run.
+        path: of the new file.
     """
-    onnx.save(onnx_model(model, config), str(path))
+    onnx.save(onnx_model(model, predictor.config, predictor.views), str(path))
 
 
-def onnx_model(model: UNet, config: Config) -> onnx.ModelProto:
-    """See `write_onnx`; `model` is not folded."""
+def onnx_model(model: UNet, config: Config, views: Sequence[Flip]) -> onnx.ModelProto:
+    """See `write_onnx`."""
     graph, classes = Graph(), config.model.classes
     sides = [side_of("images", axis, graph) for axis in (1, 2)]
     pixels = graph.add("Transpose", "images", perm=[0, 3, 1, 2])
     if config.data.resizes:
         pixels = Resizing(graph, config).area_resized(pixels, sides)
     pixels = normalized(graph, config, pixels)
-    working = [side_of(pixels, axis, graph) for axis in (2, 3)]
-    starts = []
-    for axis, side in zip((2, 3), working, strict=True):
-        pixels, start = mirrored(graph, config, pixels, axis, side)
-        starts.append(start)
     weights = {name: variable.numpy() for name, variable in model.named_variables().items()}
-    logits = Network(graph, config.model, weights, EPSILON).forward(pixels)
-    for axis, side, start in zip((2, 3), working, starts, strict=True):
-        end = graph.add("Add", start, side)
-        logits = graph.add("Slice", logits, start, end, [axis])
-    found = graph.add("Sigmoid", logits) if classes == 1 else graph.add("Softmax", logits, axis=1)
+    network = Network(graph, config.model, weights, EPSILON)
+    each = [turned_back(graph, probabilities(network, config, turned(graph, pixels, view)), view) for view in views]
+    found = graph.add("Mean", *each) if len(each) > 1 else each[0]
     if config.data.resizes:
         found = Resizing(graph, config).resized_values(found, sides)
     graph.add("Transpose", found, name="probabilities", perm=[0, 2, 3, 1])
@@ -54,6 +55,37 @@ def onnx_model(model: UNet, config: Config) -> onnx.ModelProto:
         [tensor("images", [*size, config.model.in_channels])],
         [tensor("probabilities", [*size, classes]), tensor("mask", size, TensorProto.UINT8)],
     )
+
+
+def probabilities(network: Network, config: Config, pixels: str) -> str:
+    """Those of normalized images [N, C, H, W]: [N, K, H, W]."""
+    graph = network.graph
+    sides = [side_of(pixels, axis, graph) for axis in (2, 3)]
+    starts = []
+    for axis, side in zip((2, 3), sides, strict=True):
+        pixels, start = mirrored(graph, config, pixels, axis, side)
+        starts.append(start)
+    logits = network.forward(pixels)
+    for axis, side, start in zip((2, 3), sides, starts, strict=True):
+        logits = graph.add("Slice", logits, start, graph.add("Add", start, side), [axis])
+    return graph.add("Sigmoid", logits) if config.model.classes == 1 else graph.add("Softmax", logits, axis=1)
+
+
+def turned(graph: Graph, pixels: str, view: Flip) -> str:
+    """`view.of` each of the images [N, C, H, W]."""
+    return reversed_axes(graph, graph.add("Transpose", pixels, perm=[0, 1, 3, 2]) if view.exchanged else pixels, view)
+
+
+def turned_back(graph: Graph, found: str, view: Flip) -> str:
+    """What was found for the views [N, K, H', W'], as that of the images [N, K, H, W]."""
+    found = reversed_axes(graph, found, view)
+    return graph.add("Transpose", found, perm=[0, 1, 3, 2]) if view.exchanged else found
+
+
+def reversed_axes(graph: Graph, features: str, view: Flip) -> str:
+    axes = [axis for axis, wanted in ((2, view.upside_down), (3, view.left_right)) if wanted]
+    last, before_all = [-1] * len(axes), [np.iinfo(np.int64).min] * len(axes)
+    return graph.add("Slice", features, last, before_all, axes, last) if axes else features
 
 
 def side_of(features: str, axis: int, graph: Graph) -> str:

@@ -1,5 +1,6 @@
 """The network as a graph of ONNX operators, written node by node. Imports neither TensorFlow nor our network."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,10 +22,16 @@ class Graph:
     def __init__(self):
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.uses: Counter[str] = Counter()
 
     def add(self, kind: str, *inputs: Any, name: str = "", **attributes) -> str:
-        """Adds a node; returns its output. Inputs that are no names of outputs are constants."""
+        """Adds a node; returns its output. Inputs that are no names of outputs are constants.
+
+        A name that comes again gets a number, as that of a layer that is used for several views of an image.
+        """
         name = name or f"{kind}_{len(self.nodes)}"
+        self.uses[name] += 1
+        name += f"_use_{self.uses[name]}" if self.uses[name] > 1 else ""
         names = [given if isinstance(given, str) else self.constant(given) for given in inputs]
         self.nodes.append(helper.make_node(kind, names, [name], name, **attributes))
         return name
@@ -51,15 +58,14 @@ class Network:
     """
 
     def __init__(self, graph: Graph, config: ModelConfig, weights: Mapping[str, np.ndarray], epsilon: float):
-        self.graph, self.config, self.weights, self.epsilon = graph, config, weights, epsilon
+        self.graph, self.config, self.epsilon = graph, config, epsilon
+        # [h, w, in, out] -> [out, in, h, w]; of a transposed convolution [h, w, out, in] -> [in, out, h, w].
+        for name, value in weights.items():
+            graph.constant(value.transpose(3, 2, 0, 1) if value.ndim == 4 else value, name)
 
     def layer(self, kind: str, scope: str, features: str, parameters: tuple[str, ...], **attributes) -> str:
         """Adds a node whose `parameters` are variables below the scope."""
-        names = []
-        for name in (f"{scope}/{parameter}" for parameter in parameters):
-            value = self.weights[name]
-            # [h, w, in, out] -> [out, in, h, w]; of a transposed convolution [h, w, out, in] -> [in, out, h, w].
-            names.append(self.graph.constant(value.transpose(3, 2, 0, 1) if value.ndim == 4 else value, name))
+        names = (f"{scope}/{parameter}" for parameter in parameters)
         return self.graph.add(kind, features, *names, name=scope, **attributes)
 
     def block(self, scope: str, features: str) -> str:

@@ -23,8 +23,8 @@ def write_saved_model(predictor: Predictor, folder: Path) -> None:
         window: part of an image as stored, float32 [1, h, w, C], shift and scale of the whole image, core int32 [2, 2]
             -> probabilities of the core; see `tiling.tile_logits`.
 
-    The last two are for images that are too large at once. They are missing where images are resized for the network,
-    or their normalization needs no statistics.
+    The last two are for images that are too large at once, and see them in one view only. They are missing where images
+    are resized for the network, or their normalization needs no statistics.
     """
     whole = Whole(predictor)
     shape = [None, None, None, whole.channels]

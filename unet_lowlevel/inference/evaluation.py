@@ -46,7 +46,7 @@ def evaluate(
     region: str | Path | None = None,
     bootstrap: int = 0,
     pictures: int = 0,
-    average: str = "none",
+    average: str = "",
     plain: bool = False,
 ) -> dict:
     """Scores a trained run, or several together, on images with masks; writes metrics.json and per_image.csv.
@@ -87,7 +87,7 @@ def evaluate(
             "--split all."
         )
     predictor.config = changed(predictor.config, changes or {})
-    as_held_out = split == "validation" and average == "none" and not (changes or region or folders[1:])
+    as_held_out = split == "validation" and not average and not (changes or region or folders[1:])
     result = evaluate_pairs(
         predictor,
         pairs_of(find_pairs(predictor.config.data), predictor.split, split),

@@ -366,7 +366,7 @@ def as_paths(runs: str | Path | Sequence[str | Path]) -> list[Path]:
 def load(
     runs: str | Path | Sequence[str | Path],
     *,
-    average: str = "none",
+    average: str = "",
     tile_size: int = TILE_SIZE,
     plain: bool = False,
     precision: str = "",
@@ -379,7 +379,7 @@ def load(
     Args:
         runs: run folders of any implementation; "demo" is the small network for phantoms that comes with the package.
         average: "none"; "flips", over the image mirrored and turned in all 8 ways, or those of them that all runs
-                have been trained with, see `views.trained_flips`; "rotations", by 7 angles.
+                have been trained with, see `views.trained_flips`; "rotations", by 7 angles; "": as the first run says.
         tile_size: side in pixels of the largest window that a network sees at once.
         plain: predict with the network of `core/unet.py`, without its fast forms.
         precision: what layers compute in, "float32", "bfloat16" or "float16"; "": as in the training of each run.
@@ -390,7 +390,7 @@ def load(
         UserError: for a folder that is no run or holds no weights that fit, and for runs that differ in channels or
             classes.
     """
-    if average not in AVERAGES:
+    if average and average not in AVERAGES:
         raise ValueError(f"average is {average!r}, but must be one of {', '.join(AVERAGES)}.")
     folders = as_paths(runs)
     models: list[UNet] = []
@@ -412,7 +412,7 @@ def load(
                 f"--run {folders[0]} takes {first[0]} channels and tells {first[1]} classes, but --run {run} "
                 f"{other[0]} and {other[1]}: name runs of one kind of data."
             )
-    views = AVERAGES[average]
+    views = AVERAGES[average or ("flips" if configs[0].training.average_flips else "none")]
     if views is FLIPS:
         shown = [trained_flips(config.augmentation) for config in configs]
         views = tuple(flip for flip in FLIPS if all(flip in flips for flips in shown))

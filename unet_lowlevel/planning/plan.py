@@ -245,6 +245,12 @@ def averaging(found: Fingerprint, config: Config, speed: Speed | None) -> Iterat
         yield Choice("ema_decay", 0.998, "the average of the last 500 steps is steadier than the last step")
 
 
+def views(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
+    """The mean over mirror images where objects are hard to tell: the network errs differently in each of them."""
+    if hard(found):
+        yield Choice("average_flips", True, f"{why_hard(found)}, and better in the mean over mirror images")
+
+
 def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """The more steps, the less objects stand out, of `OPERATIONS` at most; with --minutes see `steps_in_time`."""
     if config.training.minutes:
@@ -290,7 +296,7 @@ def epochs_of(config: Config, training: float, validation: float) -> int:
     return int(min(max(VALIDATION * training / max(validation, 1e-9), FEWEST_EPOCHS), MOST_EPOCHS))
 
 
-RULES: tuple[Rule, ...] = (resolution, network, drawing, mirroring, augmentation, loss, averaging, steps)
+RULES: tuple[Rule, ...] = (resolution, network, drawing, mirroring, augmentation, loss, averaging, views, steps)
 
 
 def table(choices: list[Choice]) -> list[str]:

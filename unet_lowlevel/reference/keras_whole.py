@@ -4,31 +4,34 @@ Sizes are open, and Keras has no tensor of a shape. So an axis of n pixels is th
 along the image itself, and whatever depends on its length is computed from it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
 from unet_lowlevel.config import Config, DataConfig, ModelConfig
 from unet_lowlevel.geometry import smallest_valid_size, valid_margin
-from unet_lowlevel.inference.predictor import load
+from unet_lowlevel.inference.predictor import Predictor, load
+from unet_lowlevel.inference.views import ASIS, Flip
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
 
 layers, ops = tf.keras.layers, tf.keras.ops
 
 
-def write_whole_keras(run: str | Path, config: Config, path: Path) -> None:
-    """Writes `whole_model` of the best network of a run as a .keras file; `config` is that of its `Predictor`."""
-    predictor = load(run, precision="float32", network=KerasUNet)
-    write_keras(whole_model(predictor.networks[0].model.network, config), path)
+def write_whole_keras(run: str | Path, predictor: Predictor, path: Path) -> None:
+    """Writes `whole_model` of the best network of a run as a .keras file; `predictor` is that of the run."""
+    network = load(run, precision="float32", network=KerasUNet).networks[0].model.network
+    write_keras(whole_model(network, predictor.config, predictor.views), path)
 
 
-def whole_model(network: tf.keras.Model, config: Config) -> tf.keras.Model:
+def whole_model(network: tf.keras.Model, config: Config, views: Sequence[Flip] = ASIS) -> tf.keras.Model:
     """images float32 [N, H, W, C] as stored, of any size -> probabilities and mask, as `Predictor` computes them.
 
     Args:
         network: of `functional_unet`, which becomes the layer "unet".
         config: of the run.
+        views: of an image, of which the mean is predicted.
 
     Returns:
         a model with the outputs {probabilities: float32 [N, H, W, K], mask: uint8 [N, H, W]}.
@@ -39,14 +42,37 @@ def whole_model(network: tf.keras.Model, config: Config) -> tf.keras.Model:
     if data.resizes:
         working = [working_axis(axis, data) for axis in axes]
         pixels = resampled(pixels, [area_shares(*pair) for pair in zip(axes, working, strict=True)])
-    mirrored = [mirrored_axis(axis, config.model) for axis in working]
-    pixels = taken(normalized(pixels, data), [places for places, _ in mirrored])
-    logits = taken(network(pixels), [start + axis for axis, (_, start) in zip(working, mirrored, strict=True)])
-    found = ops.sigmoid(logits) if config.model.classes == 1 else ops.softmax(logits)
+    pixels = normalized(pixels, data)
+    found = sum(of_view(network, config.model, pixels, working, view) for view in views) / len(views)
     if data.resizes:
         found = resampled(found, [linear(*pair) for pair in zip(axes, working, strict=True)])
     inside = found[..., 0] >= config.training.decision_threshold if config.model.classes == 1 else ops.argmax(found, -1)
     return tf.keras.Model(images, {"probabilities": found, "mask": ops.cast(inside, "uint8")}, name="whole")
+
+
+def of_view(network: tf.keras.Model, model: ModelConfig, pixels, axes: list, view: Flip):
+    """The probabilities of a view of normalized images [N, H, W, C], as those of the images."""
+    axes = axes[::-1] if view.exchanged else axes
+    mirrored = [mirrored_axis(axis, model) for axis in axes]
+    seen = taken(turned(pixels, view), [places for places, _ in mirrored])
+    logits = taken(network(seen), [start + axis for axis, (_, start) in zip(axes, mirrored, strict=True)])
+    return turned_back(ops.sigmoid(logits) if model.classes == 1 else ops.softmax(logits), view)
+
+
+def turned(images, view: Flip):
+    """`view.of` each of the images [N, H, W, C]."""
+    return reversed_axes(ops.transpose(images, [0, 2, 1, 3]) if view.exchanged else images, view)
+
+
+def turned_back(found, view: Flip):
+    """What was found for the views [N, H', W', K], as that of the images [N, H, W, K]."""
+    found = reversed_axes(found, view)
+    return ops.transpose(found, [0, 2, 1, 3]) if view.exchanged else found
+
+
+def reversed_axes(images, view: Flip):
+    axes = [axis for axis, wanted in ((1, view.upside_down), (2, view.left_right)) if wanted]
+    return ops.flip(images, axes) if axes else images
 
 
 def counted(values):

@@ -4,7 +4,7 @@ import argparse
 import difflib
 from pathlib import Path
 
-from unet_lowlevel.cli.arguments import Parser, run_command
+from unet_lowlevel.cli.arguments import Parser, run_command, to_type
 from unet_lowlevel.data.formats.writing import check_new_output, make_output
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.laboratory.experiments import EXPERIMENTS, Scale, picture, run, table
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 def experiment(arguments: argparse.Namespace) -> None:
     name = arguments.name
     if name is None:
-        return say(f"unet-lowlevel experiment NAME runs one of\n\n{NAMES}")
+        return say(f"{to_type('experiment')} NAME runs one of\n\n{NAMES}")
     if name not in EXPERIMENTS:
         close = difflib.get_close_matches(name, EXPERIMENTS, 1)
         remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(EXPERIMENTS)}."

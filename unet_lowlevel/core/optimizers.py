@@ -161,7 +161,7 @@ if __name__ == "__main__":
     from unet_lowlevel.core import by_hand
     from unet_lowlevel.core.demonstration import array, show
 
-    weight, gradient, zeros = array("1 1 1", 3), array("10 -0.1 0.001", 3), array("0 0 0", 3)
+    weight, gradient, zeros = array("1 1 1", 3), array("10 -1 0.3", 3), array("0 0 0", 3)
     show(adam_update, by_hand.adam_update, weight, gradient, zeros, zeros, 1.0, 0.01, gradients=False)
     for nesterov in (False, True):
         show(sgd_update, by_hand.sgd_update, weight, gradient, weight, 0.01, 0.9, nesterov, gradients=False)

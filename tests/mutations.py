@@ -1050,6 +1050,15 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "inference/test_cross_validation.py::test_held_out_images_are_predicted_and_scored_as_stored",
         ),
     ],
+    "inference/compiled_network.py": [
+        (
+            "a tile is not normalized",
+            "tf.constant(normalize(window)",
+            "tf.constant(np.float32(window)",
+            "inference/test_folders.py::test_large_images_give_the_same_masks "
+            "inference/test_tiling.py::test_any_part_has_the_probabilities_of_the_whole_image",
+        ),
+    ],
     "inference/predictor.py": [
         ("a run is seen in one view", '("flips" if configs', '("none" if configs', "inference/test_views.py"),
         (
@@ -1089,13 +1098,6 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "inference/test_views.py::test_average_over_flips_is_the_mean_of_turned_predictions",
         ),
         ("all networks normalize as the first", "its_normalize, *view.part", "normalize[0], *view.part", PREDICTOR),
-        (
-            "a tile is normalized by itself",
-            "tf.constant(normalize(window)",
-            "tf.constant(normalization(window, self.data)(window)",
-            "inference/test_folders.py::test_large_images_give_the_same_masks "
-            "inference/test_tiling.py::test_any_part_has_the_probabilities_of_the_whole_image",
-        ),
         (
             "the threshold is 0.5 whatever is said",
             "threshold = self.config.training.decision_threshold",

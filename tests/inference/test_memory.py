@@ -15,8 +15,9 @@ from unet_lowlevel.data.files import find_pairs, read_image
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.inference import folders
+from unet_lowlevel.inference.compiled_network import CompiledNetwork
 from unet_lowlevel.inference.evaluation import evaluate_pairs
-from unet_lowlevel.inference.predictor import CompiledNetwork, load
+from unet_lowlevel.inference.predictor import load
 from unet_lowlevel.settings import resolve
 from unet_lowlevel.training.steps import EvaluationStep
 from unet_lowlevel.training.trainer import check_validation, image_too_large, step_too_large

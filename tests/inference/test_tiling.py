@@ -10,7 +10,7 @@ from unet_lowlevel.core.fast import FoldedUNet
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.samples import Normalization
 from unet_lowlevel.geometry import check_valid_size, smallest_tile_size, spans, surroundings, valid_margin
-from unet_lowlevel.inference.predictor import CompiledNetwork
+from unet_lowlevel.inference.compiled_network import CompiledNetwork
 from unet_lowlevel.inference.tiling import in_tiles, read_window, tile_logits
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.settings import resolve

@@ -248,7 +248,7 @@ def averaging(found: Fingerprint, config: Config, speed: Speed | None) -> Iterat
 def views(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
     """The mean over mirror images where objects are hard to tell: the network errs differently in each of them."""
     if hard(found):
-        yield Choice("average_flips", True, f"{why_hard(found)}, and better in the mean over mirror images")
+        yield Choice("average_flips", True, f"{why_hard(found)}: the mean over mirror images errs less")
 
 
 def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:

@@ -103,7 +103,7 @@ def test_the_card_has_the_scores_that_evaluate_gives(average, place):
 
 def test_the_card_of_the_run_is_taken_over(place, monkeypatch):
     """With its scores, and nothing is scored anew, nor in the run folder changed; form and licence are added."""
-    monkeypatch.setattr(exported, "evaluate", None)
+    monkeypatch.setattr(exported, "scores_of_run", None)
     before = (place / "run" / "model_card.json").read_bytes()
     flags = ["--run", "run", "--format", "saved_model", "--output", "m", "--license", "MIT"]
     assert export.main(flags) == 0

@@ -1,11 +1,10 @@
 """The model card of what is exported: that of the run, with scores, form and licence."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from unet_lowlevel.export import QUANTIZED
-from unet_lowlevel.inference.evaluation import evaluate
+from unet_lowlevel.inference.evaluation import scores_of_run
 from unet_lowlevel.inference.model_card import BOOTSTRAP, model_card, stored_card
 from unet_lowlevel.training.checkpoints import best_weights
 
@@ -26,8 +25,7 @@ def exported_card(run: Path, *, form: str, average: str, scored: bool, license: 
     stored = stored_card(run, weights) if not average else None
     scores = stored["scores"] if stored else {}
     if scored and not scores.get("worst"):
-        with tempfile.TemporaryDirectory() as folder:
-            scores = evaluate(run, Path(folder) / "scores", bootstrap=BOOTSTRAP, average=average)
+        scores = scores_of_run(run, average=average, bootstrap=BOOTSTRAP)
     card = model_card(run, weights, scores) | {"form": form}
     return card | {"license": license} if license else card
 

@@ -1,6 +1,7 @@
 """Scores of a trained run on images whose masks are known."""
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -103,6 +104,12 @@ def evaluate(
     if choose_thresholds:
         write_separation(folders[0], Separation(**result["separation"]))
     return result
+
+
+def scores_of_run(run: Path, *, average: str = "", bootstrap: int = 0) -> dict:
+    """What `evaluate` returns, and the model card that it renews, without its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        return evaluate(run, Path(folder) / "scores", average=average, bootstrap=bootstrap)
 
 
 def evaluate_pairs(

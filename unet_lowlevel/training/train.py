@@ -341,9 +341,14 @@ def run_training(
         return trainer
     if not config.training.overfit_one_batch and not nothing_found(trainer):
         from unet_lowlevel.inference.best_thresholds import store_thresholds
-        from unet_lowlevel.inference.model_card import store_first_card
+        from unet_lowlevel.inference.evaluation import scores_of_run
+        from unet_lowlevel.inference.model_card import an_extra, store_first_card
 
-        store_first_card(run, store_thresholds(run) or trainer.journal.counts, data.groups)
+        chosen = store_thresholds(run)
+        store_first_card(run, chosen or trainer.journal.counts, data.groups)
+        if config.training.average_flips and not chosen:
+            with an_extra():  # the counts of the epochs are of one view: this renews the card
+                scores_of_run(run)
     add_result(run, trainer.journal.kept())
     return trainer
 

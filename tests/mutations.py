@@ -1496,6 +1496,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "planning/plan.py": [
+        ("objects that touch are seen in one view", "if hard(found) or config.loss.weight_map:", "if hard(found):"),
         (
             "hard objects are seen in one view",
             'yield Choice("average_flips", True',

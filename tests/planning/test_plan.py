@@ -164,6 +164,7 @@ def test_objects_that_hardly_stand_out_get_more_augmentation_views_and_steps():
 
 def test_touching_objects_get_a_weight_map():
     found = planned(dataclasses.replace(EASY, touching=0.2))
+    assert found["average_flips"]
     assert found["weight_map"] and found["loss"] == "cross_entropy" and found["keep"] == "last"
     assert found["epochs"] * found["steps_per_epoch"] > 1500
     assert not {"weight_map", "keep"} & planned(dataclasses.replace(EASY, touching=0.02)).keys()

@@ -246,9 +246,10 @@ def averaging(found: Fingerprint, config: Config, speed: Speed | None) -> Iterat
 
 
 def views(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:
-    """The mean over mirror images where objects are hard to tell: the network errs differently in each of them."""
-    if hard(found):
-        yield Choice("average_flips", True, f"{why_hard(found)}: the mean over mirror images errs less")
+    """The mean over mirror images, in each of which a network errs differently, where objects are hard or touch."""
+    reason = why_hard(found) if hard(found) else "objects touch"
+    if hard(found) or config.loss.weight_map:
+        yield Choice("average_flips", True, f"{reason}, and the mean over mirror images errs less")
 
 
 def steps(found: Fingerprint, config: Config, speed: Speed | None) -> Iterator[Choice]:

@@ -28,8 +28,7 @@ FLOORS = [
 # end of a training, which predicts the held-out images to choose thresholds, and writes the model card.
 EXCEPTIONS = {
     ("unet_lowlevel.config", "unet_lowlevel.settings"),
-    ("unet_lowlevel.training.train", "unet_lowlevel.inference.best_thresholds"),
-    ("unet_lowlevel.training.train", "unet_lowlevel.inference.model_card"),
+    ("unet_lowlevel.training.train", "unet_lowlevel.inference.after_training"),
 }
 # The way from a pixel to an updated weight with the default settings.
 PATH = ["activations", "batch_normalization", "convolution", "cropping", "initializers", "pooling"]

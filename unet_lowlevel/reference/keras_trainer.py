@@ -22,12 +22,11 @@ from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies, with
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import UserError
 from unet_lowlevel.memory import within_memory
-from unet_lowlevel.pictures import evenly
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
 from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import OnStep, say
-from unet_lowlevel.training.drawings import picture
+from unet_lowlevel.training.drawings import picture, to_draw
 from unet_lowlevel.training.history import epoch_line
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
@@ -303,7 +302,7 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         self.journal.check_finite(step, row)
         # The metric still holds the counts of the validation.
         warn_of_one_class(self.trainer.scores.confusion.numpy(), epoch + 1)
-        self.journal.pictures(step, self.pictures())
+        self.journal.pictures(step, self.pictures(epoch + 1))
         if self.journal.keep_weights(row, self.counts()):
             with self.journal.writing():
                 write_keras(self.trainer.unet.network, self.journal.run / "best.keras")
@@ -323,11 +322,11 @@ class WritesRunFolder(tf.keras.callbacks.Callback):
         each = {name: np.diff([sums[name] for sums in self.sums], axis=0, prepend=0) for name in self.sums[0]}
         return {stem: {name: values[i] for name, values in each.items()} for i, stem in enumerate(stems)}
 
-    def pictures(self) -> dict:
-        """Validation pictures by tag."""
+    def pictures(self, epoch: int) -> dict:
+        """Validation pictures by tag, of the images that are drawn after this epoch."""
         samples, config = self.trainer.validation, self.trainer.config
         pictures = {}
-        for sample in (samples[i] for i in evenly(len(samples), config.training.pictures)):
+        for sample in (samples[i] for i in to_draw(epoch, len(samples), config.training)):
             self.validating = sample
             p = probabilities(whole_logits(self.trainer.unet, tf.constant(sample.normalized()[None])))
             p = tf.image.resize(p, sample.truth.shape)[0].numpy()

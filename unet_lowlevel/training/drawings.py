@@ -5,18 +5,27 @@ import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import label
 
-from unet_lowlevel.config import IGNORED, Config, ModelConfig
+from unet_lowlevel.config import IGNORED, Config, ModelConfig, TrainingConfig
 from unet_lowlevel.core.unet import UNet
 from unet_lowlevel.data.resolution import resized_values
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.geometry import receptive_field
-from unet_lowlevel.pictures import CLASS_COLOURS, comparison, fitting, to_rgb, write
+from unet_lowlevel.pictures import CLASS_COLOURS, comparison, evenly, fitting, to_rgb, write
 from unet_lowlevel.scoring.counts import predicted_labels
 from unet_lowlevel.training.levels import watched
 from unet_lowlevel.training.steps import whole_logits
 
 # Feature maps of a level, and the larger side of each, in pixels.
 MAPS, SIDE = 6, 128
+
+
+def to_draw(epoch: int, images: int, training: TrainingConfig) -> list[int]:
+    """The numbers of the validation images, of so many, that TensorBoard shows after an epoch; the first among them.
+
+    None but after 0, 1, 2, 4, 8, ... epochs and the last: they change ever more slowly, and cost time.
+    """
+    due = epoch & (epoch - 1) == 0 or epoch == training.epochs
+    return evenly(images, training.pictures) if due else []
 
 
 def picture(sample: Sample, probabilities: np.ndarray, config: Config) -> np.ndarray:

@@ -307,8 +307,8 @@ def run_training(
 ):
     """Trains with complete settings and returns the trainer, whose `journal` holds the results.
 
-    In the end `best_thresholds.store_thresholds` chooses thresholds, also if `resume` has nothing to train, and
-    `model_card.store_first_card` writes the card, unless the network finds nothing: see `nothing_found`.
+    In the end `after_training.store_results` chooses thresholds and writes the model card, also if `resume` has nothing
+    to train, unless the network finds nothing: see `nothing_found`.
 
     For the arguments see `train`. The run folder exists, and the caller has locked it.
     """
@@ -340,15 +340,9 @@ def run_training(
     if getattr(trainer, "received", None):  # in the last epoch; there is no time, and --resume goes on here
         return trainer
     if not config.training.overfit_one_batch and not nothing_found(trainer):
-        from unet_lowlevel.inference.best_thresholds import store_thresholds
-        from unet_lowlevel.inference.evaluation import scores_of_run
-        from unet_lowlevel.inference.model_card import an_extra, store_first_card
+        from unet_lowlevel.inference.after_training import store_results
 
-        chosen = store_thresholds(run)
-        store_first_card(run, chosen or trainer.journal.counts, data.groups)
-        if config.training.average_flips and not chosen:
-            with an_extra():  # the counts of the epochs are of one view: this renews the card
-                scores_of_run(run)
+        store_results(run, trainer.journal.counts, data.groups)
     add_result(run, trainer.journal.kept())
     return trainer
 

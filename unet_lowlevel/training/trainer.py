@@ -21,11 +21,10 @@ from unet_lowlevel.data.pipeline import TrainingBatches, class_frequencies
 from unet_lowlevel.data.samples import Sample
 from unet_lowlevel.errors import listed
 from unet_lowlevel.memory import check_available, prediction_bytes, within_memory
-from unet_lowlevel.pictures import evenly
 from unet_lowlevel.scoring import counts
 from unet_lowlevel.terminal import OnStep, on_terminal, say, wrapped
 from unet_lowlevel.training.distributed import Replicas
-from unet_lowlevel.training.drawings import feature_maps, picture, receptive_fields
+from unet_lowlevel.training.drawings import feature_maps, picture, receptive_fields, to_draw
 from unet_lowlevel.training.history import epoch_line
 from unet_lowlevel.training.initial_weights import begin_with
 from unet_lowlevel.training.interruption import Stopped, StopSignals
@@ -222,12 +221,8 @@ class Trainer:
         self.journal.pictures(0, pictures)
 
     def to_draw(self, epoch: int = 0) -> list[int]:
-        """The numbers of the validation images, the first among them, that TensorBoard shows after an epoch.
-
-        None but after 0, 1, 2, 4, 8, ... epochs and the last: they change ever more slowly, and cost time.
-        """
-        due = epoch & (epoch - 1) == 0 or epoch == self.config.training.epochs
-        return evenly(len(self.validation), self.config.training.pictures) if due and self.replicas.chief else []
+        """`drawings.to_draw` of the validation images; nothing where another process draws."""
+        return to_draw(epoch, len(self.validation), self.config.training) if self.replicas.chief else []
 
     def drawn(self, sample: Sample, probabilities: tf.Tensor) -> dict[str, np.ndarray]:
         """Pictures of a validation image by tag; of the first one also its feature maps."""

@@ -38,7 +38,7 @@ RUNS = {
         "normalization_range": (10.0, 240.0),
     },
     "image size": {"image_size": 24},
-    "eight views": {"average_flips": True, "padding": "valid", "depth": 2},
+    "four views": {"average_flips": True, "flips": False, "padding": "valid", "depth": 2},
     "resolution": {"resolution": 0.3, "classes": 2, "normalization": "range", "normalization_range": (0.0, 255.0)},
     "bfloat16": {"precision": "bfloat16", "batch_normalization": False, "threshold": 0.5},
 }

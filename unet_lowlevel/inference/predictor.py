@@ -345,7 +345,7 @@ def load(
         UserError: for a folder that is no run or holds no weights that fit, and for runs that differ in channels or
             classes.
     """
-    if average and average not in AVERAGES:
+    if average != "" and average not in AVERAGES:
         raise ValueError(f"average is {average!r}, but must be one of {', '.join(AVERAGES)}.")
     folders = as_paths(runs)
     models: list[UNet] = []

@@ -143,6 +143,15 @@ def test_a_request_as_json_fits_the_signature(served):
         np.testing.assert_array_equal(prediction["mask"], predictor.predict(image).mask)
 
 
+def test_views_are_averaged_within(tmp_path):
+    predictor = load(untrained_run(tmp_path / "run", depth=3), average="flips")
+    assert len(predictor.views) == 8
+    write_saved_model(predictor, tmp_path / "served")
+    image = image_of((20, 31), 1)
+    found = parity.opened_saved_model(tmp_path / "served")(image[np.newaxis].astype(np.float32))
+    np.testing.assert_allclose(found["probabilities"][0], predictor.predict(image).probabilities, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_windows_of_a_large_image_give_what_the_whole_gives(padding, tmp_path):
     predictor = load(untrained_run(tmp_path / "run", depth=3, padding=padding))

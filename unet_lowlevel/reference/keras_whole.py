@@ -12,7 +12,7 @@ import tensorflow as tf
 from unet_lowlevel.config import Config, DataConfig, ModelConfig
 from unet_lowlevel.geometry import smallest_valid_size, valid_margin
 from unet_lowlevel.inference.predictor import Predictor, load
-from unet_lowlevel.inference.views import ASIS, Flip
+from unet_lowlevel.inference.views import Flip
 from unet_lowlevel.reference.keras_unet import KerasUNet
 from unet_lowlevel.reference.weights import write_keras
 
@@ -25,7 +25,7 @@ def write_whole_keras(run: str | Path, predictor: Predictor, path: Path) -> None
     write_keras(whole_model(network, predictor.config, predictor.views), path)
 
 
-def whole_model(network: tf.keras.Model, config: Config, views: Sequence[Flip] = ASIS) -> tf.keras.Model:
+def whole_model(network: tf.keras.Model, config: Config, views: Sequence[Flip]) -> tf.keras.Model:
     """images float32 [N, H, W, C] as stored, of any size -> probabilities and mask, as `Predictor` computes them.
 
     Args:

@@ -67,7 +67,7 @@ def copy(finished, tmp_path):
 
 def networks():
     """How many there are in memory."""
-    return sum(isinstance(thing, UNet) for thing in gc.get_objects())
+    return sum(issubclass(type(thing), UNet) for thing in gc.get_objects())
 
 
 def folds_of(folder):

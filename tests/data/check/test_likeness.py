@@ -1,6 +1,7 @@
 """Images that are like others, and masks that are unlike the others."""
 
 import numpy as np
+import pytest
 
 from unet_lowlevel.data.check import likeness
 from unet_lowlevel.data.check.inspection import Traits
@@ -22,14 +23,23 @@ def test_near_duplicates_of_many(monkeypatch):
     assert likeness.near_duplicates(signatures, groups) == [[3, 20, 50]]
 
 
+def kind(brightness, number):
+    """Masks of objects that are so bright."""
+    return [Traits(*np.array([0.15, brightness, 0.9, 0.05]) + RANDOM.normal(0, 0.02, 4)) for _ in range(number)]
+
+
 def test_misplaced_among_two_kinds():
     """Bright objects on dark ground and dark ones on bright ground: neither is inverted, but their inverses are."""
-
-    def kind(brightness, number):
-        return [Traits(*np.array([0.15, brightness, 0.9, 0.05]) + RANDOM.normal(0, 0.02, 4)) for _ in range(number)]
-
     both = kind(0.95, 40) + kind(0.05, 10)
     assert likeness.misplaced(both) == ([], [])
     wrong = [both[0].inverted(), both[45].inverted(), Traits(0.5, 0.5, 0.5, 0.5)]
     assert likeness.misplaced(both + wrong) == ([50, 51], [52])
     assert likeness.misplaced(both[:6]) == ([], [])
+
+
+@pytest.mark.parametrize(("number", "found"), [(1, 1), (8, 8), (12, 12), (20, 0)])
+def test_up_to_a_third_of_the_masks_may_be_inverted(number, found):
+    """Of half of them nobody can tell which half it is."""
+    masks = kind(0.9, 40)
+    masks[:number] = [mask.inverted() for mask in masks[:number]]
+    assert likeness.misplaced(masks)[0] == list(range(found))

@@ -1562,6 +1562,9 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
             "training/test_train.py::test_a_planned_training_keeps_what_is_given_and_can_be_repeated",
         ),
     ],
+    "data/check/likeness.py": [
+        ("a quarter of the masks may not be inverted", "MORE_LIKE_THE_OTHERS = 2", "MORE_LIKE_THE_OTHERS = 4"),
+    ],
     "data/check/shapes.py": [
         ("thickness is the mean distance", "step * 4 * float", "step * float"),
         ("unlabelled pixels have a class", "np.unique(label[label != IGNORED])", "np.unique(label)"),

@@ -1563,7 +1563,7 @@ MUTATIONS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "data/check/likeness.py": [
-        ("a quarter of the masks may not be inverted", "MORE_LIKE_THE_OTHERS = 2", "MORE_LIKE_THE_OTHERS = 4"),
+        ("30 % of inverted masks hide each other", "MORE_LIKE_THE_OTHERS = 2", "MORE_LIKE_THE_OTHERS = 4"),
     ],
     "data/check/shapes.py": [
         ("thickness is the mean distance", "step * 4 * float", "step * float"),

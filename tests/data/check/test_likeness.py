@@ -38,7 +38,7 @@ def test_misplaced_among_two_kinds():
 
 
 @pytest.mark.parametrize(("number", "found"), [(1, 1), (8, 8), (12, 12), (20, 0)])
-def test_up_to_a_third_of_the_masks_may_be_inverted(number, found):
+def test_thirty_percent_of_the_masks_may_be_inverted(number, found):
     """Of half of them nobody can tell which half it is."""
     masks = kind(0.9, 40)
     masks[:number] = [mask.inverted() for mask in masks[:number]]

@@ -20,9 +20,9 @@ STEP = 0.1
 # In this unit: masks within CLOSE are alike; a mask without two others within FAR is unlike all. For 720 correct masks
 # (lungs, many kinds of nuclei, membranes) the second nearest was at most 1.4 away; for one that also marks air, 4.2.
 CLOSE, FAR = 2.0, 2.5
-# A mask whose inverse has so many times as many neighbours looks inverted. At 2 nearly all of the masks are found where
-# 30 % of a set are inverted, at 4 only up to 20 %, and none is suspected by mistake (lungs, nuclei, membranes, blood
-# cells, tumours).
+# A mask whose inverse has more than so many times as many neighbours looks inverted. Where 30 % of a set are inverted,
+# 2 finds 80 % of them among tumours and 93 % or more among lungs, membranes, nuclei and blood cells, 4 hardly any.
+# Neither suspects a correct mask of these five sets.
 MORE_LIKE_THE_OTHERS = 2
 
 
